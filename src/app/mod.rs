@@ -1,0 +1,4 @@
+//! One use case a file: open the adapters, ask `domain`, apply the answer. Owns the clock and `Failure`.
+
+pub mod clock;
+pub mod failure;

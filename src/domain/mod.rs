@@ -1,0 +1,31 @@
+//! The rules: pure functions of values. No I/O, no clock, no randomness; knows no other room.
+
+pub mod attributes;
+pub mod base;
+pub mod charter;
+pub mod checkpoint;
+pub mod claim;
+pub mod convert;
+pub mod dag;
+pub mod digest;
+pub mod entry;
+pub mod event;
+pub mod export;
+pub mod fleet;
+pub mod gate;
+pub mod ignore;
+pub mod import;
+pub mod layer;
+pub mod logop;
+pub mod merge;
+pub mod names;
+pub mod path;
+pub mod pattern;
+pub mod plan;
+pub mod proof;
+pub mod queue;
+pub mod review;
+pub mod state;
+pub mod time;
+pub mod validate;
+pub mod zone;

@@ -1,0 +1,5 @@
+//! The seal around an agent: namespaces, Landlock, seccomp, terminals, exec. Alone holds `unsafe`.
+
+pub mod launch;
+pub mod probe;
+pub mod rules;
