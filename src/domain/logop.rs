@@ -3,14 +3,29 @@
 //! Owns: which operations there are and what each one carries. How one becomes
 //! a line of the log is `entry`'s. Never performs one.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::domain::digest::Digest;
-use crate::domain::path::RepoPath;
+use crate::domain::path::{RepoPath, percent_decode, percent_encode};
 
 /// A byte string that JSON carries percent-encoded (symlink targets, xattr names and values).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Bytes(pub Vec<u8>);
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&percent_encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        percent_decode(&text)
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom("not percent-encoded"))
+    }
+}
 
 /// What git can say about a file's mode: 0o644, 0o755 or 0o120000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -24,7 +24,7 @@ fn check(what: &'static str, text: &str) -> Result<(), NameError> {
         && bytes
             .iter()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-        && !text.ends_with(".lock")
+        && !bytes.ends_with(b".lock")
         && !text.contains("..")
         && !text.ends_with('.');
     if fine {
