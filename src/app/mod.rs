@@ -1,4 +1,5 @@
 //! One use case a file: open the adapters, ask `domain`, apply the answer. Owns the clock and `Failure`.
 
 pub mod clock;
+pub mod control;
 pub mod failure;

@@ -1,0 +1,301 @@
+//! How commands talk to a session's live server.
+//!
+//! Owns: the questions and answers, one JSON line each over a socket in the
+//! session's own directory, which no sealed agent can see; the client with its
+//! time limits, and the listening loop. Only the operator's own uid (and root)
+//! gets an answer. Never decides anything: the server's handler does.
+
+use std::fs::File;
+use std::io;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::domain::digest::Digest;
+
+/// What the store's layout and this protocol are; a server of another format is never talked into anything.
+pub const FORMAT: u64 = 1;
+const SOCKET: &str = "sock";
+const LINE_MAX: u64 = 16 << 20;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Ask {
+    Hello,
+    /// The ledger changed: read claims, charter and requests again.
+    Refresh,
+    /// Refuse these claims from now on, and say after which entry.
+    Fence {
+        claims: Vec<u64>,
+    },
+    /// Flush, settle every file, and make log and versions durable.
+    Settle,
+    /// Settle, and refuse every governed write until `Thaw`.
+    Freeze,
+    Thaw,
+    Stats,
+    /// End the session's mount; with `detach` also while files are open.
+    Stop {
+        detach: bool,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    pub format: u64,
+    pub version: String,
+    pub pid: u32,
+    pub uid: u32,
+    pub session: String,
+    /// Where it stands: percent-encoded, and empty inside a seal.
+    pub at: String,
+    pub sealed: bool,
+}
+
+/// What a seal entry binds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealing {
+    pub count: u64,
+    pub head: Digest,
+    pub root: Digest,
+    pub scratch_files: u64,
+    pub scratch_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Answer {
+    Hello(Hello),
+    Done,
+    /// Entries `..count` stand; no later one was allowed by the fenced claims.
+    Cut {
+        count: u64,
+    },
+    Settled(Sealing),
+    Stats {
+        text: String,
+        requests: u64,
+        pending: u64,
+    },
+    /// Open files keep the mount busy.
+    Busy {
+        pids: Vec<u32>,
+    },
+    Failed {
+        why: String,
+    },
+}
+
+/// A connection to a live server.
+#[derive(Debug)]
+pub struct Live {
+    stream: BufReader<UnixStream>,
+    pub hello: Hello,
+}
+
+impl Live {
+    /// Connects to the server of the session kept in `dir`; `None` when none lives.
+    pub fn connect(dir: &Path) -> io::Result<Option<Self>> {
+        let Some(place) = short_path(dir)? else {
+            return Ok(None);
+        };
+        let stream = match UnixStream::connect(&place.path) {
+            Ok(stream) => stream,
+            Err(error) if gone(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut live = Self {
+            stream: BufReader::new(stream),
+            hello: Hello::unknown(),
+        };
+        match live.ask(&Ask::Hello, Duration::from_secs(5)) {
+            Ok(Answer::Hello(hello)) => live.hello = hello,
+            Ok(other) => return Err(io::Error::other(format!("unexpected answer {other:?}"))),
+            Err(error) if gone(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        Ok(Some(live))
+    }
+
+    /// Asks one question; a server silent for `limit` is an error of kind `TimedOut`.
+    pub fn ask(&mut self, ask: &Ask, limit: Duration) -> io::Result<Answer> {
+        let stream = self.stream.get_mut();
+        stream.set_read_timeout(Some(limit))?;
+        stream.set_write_timeout(Some(limit))?;
+        send(stream, ask)?;
+        receive(&mut self.stream).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, error),
+            _ => error,
+        })
+    }
+}
+
+impl Hello {
+    fn unknown() -> Self {
+        Self {
+            format: 0,
+            version: String::new(),
+            pid: 0,
+            uid: 0,
+            session: String::new(),
+            at: String::new(),
+            sealed: false,
+        }
+    }
+}
+
+/// Says whether the error means that nobody serves there any more.
+fn gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof
+    )
+}
+
+/// A path short enough for a socket address, however long the directory's own is.
+struct ShortPath {
+    path: PathBuf,
+    _dir: File,
+}
+
+fn short_path(dir: &Path) -> io::Result<Option<ShortPath>> {
+    let handle = match File::open(dir) {
+        Ok(handle) => handle,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", handle.as_raw_fd()));
+    Ok(Some(ShortPath { path, _dir: handle }))
+}
+
+fn send<T: Serialize>(stream: &mut UnixStream, message: &T) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+fn receive<T: for<'a> Deserialize<'a>>(stream: &mut BufReader<UnixStream>) -> io::Result<T> {
+    let mut line = Vec::new();
+    stream.take(LINE_MAX).read_until(b'\n', &mut line)?;
+    if line.last() != Some(&b'\n') {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(serde_json::from_slice(&line)?)
+}
+
+/// What answers the questions.
+pub type Handler = dyn Fn(Ask) -> Answer + Send + Sync;
+
+/// The server's end: the socket in the session's directory.
+#[derive(Debug)]
+pub struct Listener {
+    socket: UnixListener,
+}
+
+impl Listener {
+    /// Binds the socket; the caller holds the session's lock, so an old one is a dead one's.
+    pub fn bind(dir: &Path) -> io::Result<Self> {
+        let place = short_path(dir)?.ok_or(io::ErrorKind::NotFound)?;
+        match std::fs::remove_file(&place.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        Ok(Self {
+            socket: UnixListener::bind(&place.path)?,
+        })
+    }
+
+    /// Answers until the process ends, each connection in a thread of its own.
+    pub fn serve(self, handler: &Arc<Handler>) -> io::Result<()> {
+        for stream in self.socket.incoming() {
+            let stream = match stream {
+                Ok(stream) => stream,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    // Out of descriptors: shed this caller, keep serving.
+                    tracing::warn!(%error, "a control connection was lost");
+                    std::thread::sleep(Duration::from_millis(50));
+                    continue;
+                }
+            };
+            let handler = Arc::clone(handler);
+            std::thread::Builder::new()
+                .name("control".into())
+                .spawn(move || converse(stream, handler.as_ref()))?;
+        }
+        Ok(())
+    }
+}
+
+fn converse(stream: UnixStream, handler: &Handler) {
+    let allowed = getsockopt(&stream, PeerCredentials)
+        .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw());
+    if !allowed {
+        return;
+    }
+    let mut stream = BufReader::new(stream);
+    while let Ok(ask) = receive::<Ask>(&mut stream) {
+        let answer = handler(ask);
+        if send(stream.get_mut(), &answer).is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_gets_its_answer_however_long_the_directory_is() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("d".repeat(200));
+        std::fs::create_dir(&dir).unwrap();
+        assert!(Live::connect(&dir).unwrap().is_none());
+        let listener = Listener::bind(&dir).unwrap();
+        let handler = |ask: Ask| match ask {
+            Ask::Hello => Answer::Hello(Hello {
+                pid: 7,
+                ..Hello::unknown()
+            }),
+            Ask::Fence { claims } => Answer::Cut {
+                count: claims.iter().sum(),
+            },
+            _ => Answer::Done,
+        };
+        std::thread::spawn(move || {
+            let handler: Arc<Handler> = Arc::new(handler);
+            listener.serve(&handler)
+        });
+        let mut live = Live::connect(&dir).unwrap().unwrap();
+        assert_eq!(live.hello.pid, 7);
+        let limit = Duration::from_secs(5);
+        let answer = live.ask(&Ask::Fence { claims: vec![2, 3] }, limit).unwrap();
+        assert_eq!(answer, Answer::Cut { count: 5 });
+        assert_eq!(live.ask(&Ask::Refresh, limit).unwrap(), Answer::Done);
+    }
+
+    #[test]
+    fn a_dead_servers_socket_is_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Listener::bind(dir.path()).unwrap());
+        assert!(Live::connect(dir.path()).unwrap().is_none());
+    }
+}
