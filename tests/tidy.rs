@@ -217,7 +217,10 @@ fn files_are_short_and_open_with_what_they_own() {
         if lines > LINES_MAX && !source.is_test {
             faults.push(format!("{}: {lines} lines", source.path.display()));
         }
-        if !source.text.starts_with("//!") && !source.is_test && source.path != Path::new("main.rs")
+        if !source.text.is_empty()
+            && !source.text.starts_with("//!")
+            && !source.is_test
+            && source.path != Path::new("main.rs")
         {
             faults.push(format!("{}: no header", source.path.display()));
         }
