@@ -58,7 +58,7 @@ pub enum ConvertError {
     RoundTrip { encoding: String },
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Filter {
     #[default]
     None,
@@ -68,7 +68,7 @@ pub enum Filter {
 }
 
 /// How one path is converted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Conversion {
     lines: LineAction,
     ident: bool,

@@ -11,14 +11,14 @@ use encoding_rs::EncoderResult;
 
 use super::ConvertError;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Encoding {
     /// As the attribute spells it.
     name: String,
     form: Form,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Form {
     Wide {
         unit: Unit,
@@ -32,14 +32,14 @@ enum Form {
     Table(&'static Table),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Unit {
     Two,
     Four,
 }
 
 /// What git demands of the byte order mark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Mark {
     /// `UTF-16BE` and its like: the name says the order.
     Prohibited,
@@ -232,7 +232,7 @@ fn narrow(upper: &str) -> Option<Form> {
     Some(Form::Table(table))
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct Table {
     /// Names without punctuation.
     names: &'static [&'static str],

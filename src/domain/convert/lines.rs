@@ -13,7 +13,7 @@ use super::Eol;
 use super::EolConfig;
 
 /// What happens to line endings: certain text, or text if it looks like it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum LineAction {
     #[default]
     Keep,

@@ -179,6 +179,7 @@ fn a_partial_clone_fetches_what_it_lacks() {
     assert!(closed.read(&path("a.txt"), &entry).is_err());
     let options = Options {
         fetch: Some(Arc::new(PromisorGit::new("git".into(), common.clone()))),
+        ..Options::default()
     };
     let base = GitBase::open(&common, repo.head(), options).expect("base");
     assert_eq!(content(&base, "a.txt"), b"one\n");
