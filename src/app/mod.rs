@@ -1,6 +1,9 @@
 //! One use case a file: open the adapters, ask `domain`, apply the answer. Owns the clock and `Failure`.
 
+pub mod agent;
+pub mod claim;
 pub mod clock;
 pub mod control;
 pub mod failure;
+pub mod live;
 pub mod site;
