@@ -7,6 +7,7 @@
 //! is shown as git shows it, unconverted, and refused on the way back.
 
 mod encoding;
+mod ident;
 mod lfs;
 mod lines;
 
@@ -121,7 +122,13 @@ impl Conversion {
 pub fn to_worktree<'a>(bytes: &'a [u8], oid: &Oid, conversion: &Conversion) -> Cow<'a, [u8]> {
     let mut out = Cow::Borrowed(bytes);
     if conversion.ident {
-        out = then(out, |bytes| lines::expand_ident(bytes, oid));
+        let whole = conversion.encoding.is_some() || conversion.lines.needs_whole_file();
+        let expand = if whole {
+            ident::expand
+        } else {
+            ident::expand_streamed
+        };
+        out = then(out, |bytes| expand(bytes, oid));
     }
     out = then(out, |bytes| conversion.lines.to_worktree(bytes));
     if let Some(encoding) = &conversion.encoding {
@@ -149,13 +156,13 @@ pub fn to_git<'a>(
     }
     out = then(out, |bytes| conversion.lines.to_git(bytes, base));
     if conversion.ident {
-        out = then(out, lines::collapse_ident);
+        out = then(out, ident::collapse);
     }
     Ok(out)
 }
 
 /// Applies a step that returns nothing where it changes nothing.
-fn then<'a>(bytes: Cow<'a, [u8]>, step: impl FnOnce(&[u8]) -> Option<Vec<u8>>) -> Cow<'a, [u8]> {
+fn then(bytes: Cow<'_, [u8]>, step: impl FnOnce(&[u8]) -> Option<Vec<u8>>) -> Cow<'_, [u8]> {
     match step(&bytes) {
         Some(changed) => Cow::Owned(changed),
         None => bytes,

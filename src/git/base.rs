@@ -12,6 +12,7 @@ mod fetch;
 mod lfs;
 mod objects;
 mod rules;
+mod shape;
 mod tree;
 
 use std::io;
@@ -34,6 +35,12 @@ pub use fetch::PromisorGit;
 pub use lfs::LfsProgram;
 pub use lfs::Smudge;
 pub use objects::ObjectError;
+pub use shape::FileSystem;
+pub use shape::Shape;
+pub use shape::ShapeError;
+pub use shape::ShapeKind;
+pub use shape::discover;
+pub use shape::file_system;
 
 use lfs::LfsContents;
 use objects::Objects;

@@ -234,17 +234,17 @@ fn narrow(upper: &str) -> Option<Form> {
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Table {
-    /// Names without punctuation.
+    /// Without punctuation.
     names: &'static [&'static str],
-    table: &'static encoding_rs::Encoding,
+    whatwg: &'static encoding_rs::Encoding,
     /// Characters that iconv reads otherwise: the table's, iconv's.
     swaps: &'static [(char, char)],
 }
 
-const fn table(names: &'static [&'static str], table: &'static encoding_rs::Encoding) -> Table {
+const fn table(names: &'static [&'static str], whatwg: &'static encoding_rs::Encoding) -> Table {
     Table {
         names,
-        table,
+        whatwg,
         swaps: &[],
     }
 }
@@ -276,7 +276,7 @@ static TABLES: [Table; 25] = [
     table(&["EUCKR", "UHC", "CP949"], encoding_rs::EUC_KR),
     Table {
         names: &["SHIFTJIS", "SJIS", "MSKANJI"],
-        table: encoding_rs::SHIFT_JIS,
+        whatwg: encoding_rs::SHIFT_JIS,
         swaps: &[
             ('\u{ff5e}', '\u{301c}'),
             ('\u{2225}', '\u{2016}'),
@@ -303,7 +303,7 @@ impl Table {
         if text.chars().any(|c| self.refuses(c)) {
             return None;
         }
-        let mut encoder = self.table.new_encoder();
+        let mut encoder = self.whatwg.new_encoder();
         let room = encoder.max_buffer_length_from_utf8_without_replacement(text.len())?;
         let mut out = Vec::with_capacity(room);
         let (result, _) = encoder.encode_from_utf8_to_vec_without_replacement(text, &mut out, true);
@@ -311,7 +311,7 @@ impl Table {
     }
 
     fn decode(&self, bytes: &[u8]) -> Option<String> {
-        let mut decoder = self.table.new_decoder_without_bom_handling();
+        let mut decoder = self.whatwg.new_decoder_without_bom_handling();
         let room = decoder.max_utf8_buffer_length_without_replacement(bytes.len())?;
         let mut out = String::with_capacity(room);
         let (result, _) = decoder.decode_to_string_without_replacement(bytes, &mut out, true);
@@ -321,7 +321,7 @@ impl Table {
         if self.swaps.is_empty() {
             return Some(out);
         }
-        Some(out.chars().map(|c| self.from_table(c)).collect())
+        Some(out.chars().map(|c| self.to_iconv(c)).collect())
     }
 
     /// The WHATWG fills the holes of single-byte tables with control characters.
@@ -341,7 +341,7 @@ impl Table {
         }
     }
 
-    fn from_table(&self, c: char) -> char {
+    fn to_iconv(&self, c: char) -> char {
         let swap = self.swaps.iter().find(|(table, _)| *table == c);
         swap.map_or(c, |(_, iconv)| *iconv)
     }

@@ -1,12 +1,10 @@
-//! Line endings and `$Id$`, by git's rules.
+//! Line endings, by git's rules.
 //!
-//! Owns: when git takes a file for text, when it leaves line endings alone although
-//! attributes ask for them (content that was stored with CRLF), and which `$Id…$`
-//! it rewrites (one line, no inner space: another system's keywords are kept).
+//! Owns: when git takes a file for text, and when it leaves line endings alone
+//! although attributes ask for them (content that was stored with CRLF).
 
 use crate::domain::attributes::Attributes;
 use crate::domain::attributes::Value;
-use crate::domain::base::Oid;
 
 use super::AutoCrlf;
 use super::Eol;
@@ -22,6 +20,8 @@ pub(super) enum LineAction {
     },
     Auto {
         crlf: bool,
+        /// Git decides with the whole file in memory, not as it streams by.
+        whole: bool,
     },
 }
 
@@ -43,6 +43,7 @@ impl LineAction {
             (Some(Asked::Binary), _) => Self::Keep,
             (Some(Asked::Auto), eol) => Self::Auto {
                 crlf: eol.unwrap_or(native),
+                whole: eol != Some(false),
             },
             (Some(Asked::Text | Asked::Input), eol) => Self::Text {
                 crlf: eol.unwrap_or(native),
@@ -50,12 +51,22 @@ impl LineAction {
             // `eol` alone says that the file is text.
             (None, Some(crlf)) => Self::Text { crlf },
             (None, None) if config.autocrlf == AutoCrlf::False => Self::Keep,
-            (None, None) => Self::Auto { crlf: native },
+            (None, None) => Self::Auto {
+                crlf: native,
+                whole: native,
+            },
         }
     }
 
     pub(super) fn writes_crlf(self) -> bool {
-        matches!(self, Self::Text { crlf: true } | Self::Auto { crlf: true })
+        matches!(
+            self,
+            Self::Text { crlf: true } | Self::Auto { crlf: true, .. }
+        )
+    }
+
+    pub(super) fn needs_whole_file(self) -> bool {
+        matches!(self, Self::Auto { whole: true, .. })
     }
 
     pub(super) fn may_strip(self) -> bool {
@@ -166,67 +177,4 @@ impl Stats {
     fn looks_binary(&self) -> bool {
         self.lone_cr > 0 || self.nul > 0 || (self.printable >> 7) < self.unprintable
     }
-}
-
-/// One `$` of a text: what lies up to it was passed, what may follow it.
-enum Keyword<'a> {
-    /// `Id$` or `Id:…$` on one line; the inner text and what comes after.
-    Id(&'a [u8], &'a [u8]),
-    /// Not a keyword; go on right behind the `$`.
-    Plain,
-    /// No `$` can end a keyword any more.
-    End,
-}
-
-fn keyword(after_dollar: &[u8]) -> Keyword<'_> {
-    if let Some(rest) = after_dollar.strip_prefix(b"Id$") {
-        return Keyword::Id(b"", rest);
-    }
-    let Some(inner) = after_dollar.strip_prefix(b"Id:") else {
-        return Keyword::Plain;
-    };
-    let Some(end) = inner.iter().position(|&b| b == b'$') else {
-        return Keyword::End;
-    };
-    if inner[..end].contains(&b'\n') {
-        return Keyword::Plain;
-    }
-    Keyword::Id(&inner[..end], &inner[end + 1..])
-}
-
-/// Writes each `$Id$` as `$Id: <the blob's id> $`.
-pub(super) fn expand_ident(bytes: &[u8], oid: &Oid) -> Option<Vec<u8>> {
-    let with = format!("Id: {oid} $");
-    rewrite_ident(bytes, with.as_bytes(), |inner| {
-        // A space inside, not at the end, is another system's keyword.
-        let space = inner
-            .get(1..)
-            .and_then(|tail| tail.iter().position(|&b| b == b' '));
-        space.is_none_or(|at| at + 2 == inner.len())
-    })
-}
-
-/// Writes each `$Id: …$` as `$Id$`.
-pub(super) fn collapse_ident(bytes: &[u8]) -> Option<Vec<u8>> {
-    rewrite_ident(bytes, b"Id$", |_| true)
-}
-
-fn rewrite_ident(bytes: &[u8], with: &[u8], ours: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    let mut rest = bytes;
-    while let Some(dollar) = rest.iter().position(|&b| b == b'$') {
-        let after = &rest[dollar + 1..];
-        out.extend_from_slice(&rest[..=dollar]);
-        rest = after;
-        match keyword(after) {
-            Keyword::Id(inner, tail) if ours(inner) => {
-                out.extend_from_slice(with);
-                rest = tail;
-            }
-            Keyword::Id(..) | Keyword::Plain => {}
-            Keyword::End => break,
-        }
-    }
-    out.extend_from_slice(rest);
-    (out != bytes).then_some(out)
 }

@@ -30,6 +30,10 @@ fn back(attributes: &str, bytes: &[u8]) -> Result<Vec<u8>, ConvertError> {
     to_git(bytes, &conversion(attributes), None).map(Cow::into_owned)
 }
 
+fn auto_with(crlf: bool, whole: bool) -> LineAction {
+    LineAction::Auto { crlf, whole }
+}
+
 #[test]
 fn line_endings_follow_attributes_and_settings() {
     let crlf = EolConfig {
@@ -47,22 +51,23 @@ fn line_endings_follow_attributes_and_settings() {
     let none = EolConfig::default();
     for (attributes, config, expected) in [
         ("", none, LineAction::Keep),
-        ("", auto, LineAction::Auto { crlf: true }),
-        ("", input, LineAction::Auto { crlf: false }),
+        ("", auto, auto_with(true, true)),
+        ("", input, auto_with(false, false)),
         ("text", none, LineAction::Text { crlf: false }),
         ("text", crlf, LineAction::Text { crlf: true }),
         ("text", input, LineAction::Text { crlf: false }),
         ("-text eol=crlf", auto, LineAction::Keep),
-        ("text=auto", crlf, LineAction::Auto { crlf: true }),
-        ("text=auto eol=crlf", none, LineAction::Auto { crlf: true }),
-        ("text=auto eol=lf", auto, LineAction::Auto { crlf: false }),
+        ("text=auto", crlf, auto_with(true, true)),
+        ("text=auto eol=crlf", none, auto_with(true, true)),
+        ("text=auto eol=lf", auto, auto_with(false, false)),
         ("eol=crlf", none, LineAction::Text { crlf: true }),
         ("text=input", auto, LineAction::Text { crlf: false }),
         ("text=input eol=crlf", none, LineAction::Text { crlf: true }),
         ("crlf", crlf, LineAction::Text { crlf: true }),
         ("-crlf", auto, LineAction::Keep),
         ("crlf=input", auto, LineAction::Text { crlf: false }),
-        ("text=odd", auto, LineAction::Auto { crlf: true }),
+        ("text=auto", none, auto_with(false, true)),
+        ("text=odd", auto, auto_with(true, true)),
     ] {
         let lines = conversion_with(attributes, config).lines;
         assert_eq!(lines, expected, "{attributes} {config:?}");
@@ -96,6 +101,8 @@ fn identifiers_expand_and_collapse_on_one_line() {
         ("$Id$", format!("${id}")),
         ("x $Id: old $ y $Id$", format!("x ${id} y ${id}")),
         ("$Id: a b c $", "$Id: a b c $".to_owned()),
+        ("$Id: a b $Id$", "$Id: a b $Id$".to_owned()),
+        ("$$Id$ $Id$", format!("$$Id$ ${id}")),
         ("$Id: a\n$Id$", format!("$Id: a\n${id}")),
         ("$Id:$", format!("${id}")),
         ("$Id: open", "$Id: open".to_owned()),
