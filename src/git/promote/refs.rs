@@ -1,0 +1,194 @@
+//! Refs: the merge target found, moved by compare-and-swap, and looked at again.
+//!
+//! Owns: which ref a branch name means, the only function that moves one, the
+//! check afterwards, and the refs that keep a session's commits from git's
+//! garbage collection. Never forces, never runs a hook.
+
+use std::collections::HashMap;
+
+use git2::{ErrorCode, Reference};
+
+use super::objects::sync;
+use super::{Change, Leaf, Promote, PromoteError, Result, What, from_git, raw_mode, to_git};
+use crate::domain::base::Oid;
+use crate::domain::names::SessionId;
+use crate::domain::path::RepoPath;
+
+/// Where a merge goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The name people use.
+    pub branch: String,
+    /// The ref that is moved, symbolic ones followed.
+    pub refname: String,
+    /// None for a branch without a commit.
+    pub tip: Option<Oid>,
+}
+
+impl Promote {
+    /// Finds the branch `branch` (a short name, or a full one beneath `refs/heads/`).
+    pub fn target(&self, branch: &str) -> Result<Target> {
+        let short = branch.strip_prefix("refs/heads/").unwrap_or(branch);
+        let full = format!("refs/heads/{short}");
+        if !Reference::is_valid_name(&full) || short.starts_with('-') {
+            return Err(PromoteError::BadBranch(branch.to_owned()));
+        }
+        let (refname, tip) = self.follow_symbolic(full)?;
+        Ok(Target {
+            branch: short.to_owned(),
+            refname,
+            tip,
+        })
+    }
+
+    /// Follows symbolic refs, also to one that does not exist yet.
+    fn follow_symbolic(&self, mut name: String) -> Result<(String, Option<Oid>)> {
+        for _ in 0..5 {
+            let reference = match self.repo.find_reference(&name) {
+                Ok(reference) => reference,
+                Err(error) if error.code() == ErrorCode::NotFound => return Ok((name, None)),
+                Err(error) => return Err(error.into()),
+            };
+            if let Some(oid) = reference.target() {
+                return Ok((name, Some(from_git(oid))));
+            }
+            let next = reference.symbolic_target_bytes().unwrap_or_default();
+            name = String::from_utf8_lossy(next).into_owned();
+        }
+        Err(PromoteError::BadBranch(name))
+    }
+
+    /// Moves the target from the tip that was seen to `commit`, or fails with
+    /// [`PromoteError::Moved`] where somebody else was faster. Durable on return.
+    pub fn advance(&self, target: &Target, commit: Oid, reflog: &str) -> Result<()> {
+        let id = to_git(commit);
+        let moved = match target.tip {
+            Some(tip) => {
+                self.repo
+                    .reference_matching(&target.refname, id, true, to_git(tip), reflog)
+            }
+            None => self.repo.reference(&target.refname, id, false, reflog),
+        };
+        if let Err(error) = moved {
+            let lost = matches!(
+                error.code(),
+                ErrorCode::Modified | ErrorCode::Exists | ErrorCode::NotFound
+            );
+            let found = self.follow_symbolic(target.refname.clone())?.1;
+            if lost && found != target.tip {
+                return Err(PromoteError::Moved {
+                    branch: target.branch.clone(),
+                    expected: target.tip,
+                    found,
+                });
+            }
+            return Err(error.into());
+        }
+        self.sync_ref(&target.refname)
+    }
+
+    /// Undoes [`Promote::advance`] where the branch still is at `commit`.
+    pub fn retreat(&self, target: &Target, commit: Oid, reflog: &str) -> Result<()> {
+        match target.tip {
+            Some(tip) => {
+                let now = Target {
+                    tip: Some(commit),
+                    ..target.clone()
+                };
+                self.advance(&now, tip, reflog)
+            }
+            None => {
+                let mut reference = self.repo.find_reference(&target.refname)?;
+                if reference.target().map(from_git) == Some(commit) {
+                    // libgit2 compares with what was read before it deletes.
+                    reference.delete()?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn sync_ref(&self, refname: &str) -> Result<()> {
+        let path = self.common_dir().join(refname);
+        if !path.exists() {
+            // Packed, or a ref store that is no file: durable by its own rules.
+            return Ok(());
+        }
+        sync(&path)?;
+        path.parent().map_or(Ok(()), sync)
+    }
+
+    /// Checks that the branch, read anew, holds each declared change exactly:
+    /// `promised` says what each path was to become.
+    pub fn recheck(
+        &self,
+        target: &Target,
+        commit: Oid,
+        promised: &[(RepoPath, Option<Leaf>)],
+    ) -> Result<()> {
+        let found = self.follow_symbolic(target.refname.clone())?.1;
+        if found != Some(commit) {
+            return Err(PromoteError::Moved {
+                branch: target.branch.clone(),
+                expected: Some(commit),
+                found,
+            });
+        }
+        let tree = self.tree_of(commit)?;
+        for (path, leaf) in promised {
+            if self.leaf(tree, path)? != *leaf {
+                return Err(PromoteError::Promise { path: path.clone() });
+            }
+        }
+        // Nothing but what was declared.
+        let declared: HashMap<&RepoPath, ()> = promised.iter().map(|(p, _)| (p, ())).collect();
+        let parent = self.first_parent(commit)?;
+        let old = parent.map(|parent| self.tree_of(parent)).transpose()?;
+        for delta in self.diff(old, Some(tree))? {
+            if !declared.contains_key(&delta.path) {
+                return Err(PromoteError::Promise { path: delta.path });
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps `commit` for `session`, whatever becomes of the branches.
+    pub fn keep(&self, session: &SessionId, commit: Oid) -> Result<()> {
+        let name = keep_name(session);
+        self.repo
+            .reference(&name, to_git(commit), true, "govfs: keep")?;
+        self.sync_ref(&name)
+    }
+
+    /// Ends [`Promote::keep`]; nothing happens where there is none.
+    pub fn drop_keep(&self, session: &SessionId) -> Result<()> {
+        match self.repo.find_reference(&keep_name(session)) {
+            Ok(mut reference) => Ok(reference.delete()?),
+            Err(error) if error.code() == ErrorCode::NotFound => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Returns what is kept for `session`.
+    pub fn kept(&self, session: &SessionId) -> Result<Option<Oid>> {
+        Ok(self.follow_symbolic(keep_name(session))?.1)
+    }
+}
+
+fn keep_name(session: &SessionId) -> String {
+    format!("refs/govfs/keep/{session}")
+}
+
+/// Returns what changes promise of their paths in a tree.
+impl Change {
+    pub fn promise(&self) -> (RepoPath, Option<Leaf>) {
+        let leaf = match self.what {
+            What::Put { mode, blob } => Some(Leaf {
+                mode: raw_mode(mode),
+                oid: blob,
+            }),
+            What::Delete => None,
+        };
+        (self.path.clone(), leaf)
+    }
+}
