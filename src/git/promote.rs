@@ -34,14 +34,14 @@ use crate::domain::logop::FileMode;
 use crate::domain::path::RepoPath;
 
 //pub use blame::{BlamedLine, Touch};
-//pub use checkout::{Follow, Obstacle, Place, Trouble};
+pub use checkout::{Follow, Obstacle, Place, Trouble};
 pub use commit::{CommitSpec, Person, message_with_trailers};
 pub use objects::Stage;
 pub use refs::Target;
 pub use text::unified;
 pub use threeway::Merged;
 pub use tree::{Delta, Found, Status};
-//pub use worktree::{Conversion, Plain};
+pub use worktree::{Conversion, Plain};
 
 /// Raw modes of tree entries.
 pub const MODE_TREE: u32 = 0o040_000;
@@ -123,7 +123,7 @@ pub enum PromoteError {
     #[error("signing with {program} failed: {reason}")]
     Signing { program: String, reason: String },
     #[error("the checkout cannot follow: {}", list(.0))]
-    Blocked(Vec<String>),
+    Blocked(Vec<Obstacle>),
     #[error("{path} in the new commit is not what was promised")]
     Promise { path: RepoPath },
 }
@@ -132,7 +132,7 @@ fn tip(oid: &Option<Oid>) -> String {
     oid.map_or_else(|| "no commit".to_owned(), |oid| oid.to_string())
 }
 
-fn list(obstacles: &[String]) -> String {
+fn list(obstacles: &[Obstacle]) -> String {
     let lines: Vec<_> = obstacles.iter().map(ToString::to_string).collect();
     lines.join("; ")
 }

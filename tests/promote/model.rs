@@ -1,76 +1,18 @@
-//! Promotion against a plain model, against git itself, and against the clock.
+//! Random sessions merged in random order, against a plain map.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::process::Command;
 
 use govfs::domain::base::Oid;
 use govfs::domain::logop::FileMode;
-use govfs::domain::merge::ConflictKind;
 use govfs::domain::path::RepoPath;
-use govfs::git::promote::{Change, CommitSpec, Person, Promote, What, message_with_trailers};
+use govfs::git::promote::{Change, Promote, Stage, What};
 use proptest::prelude::*;
 
-fn path(text: &str) -> RepoPath {
-    RepoPath::parse(text.as_bytes()).expect(text)
-}
-
-/// A command that sees nothing of the machine's configuration.
-fn git(dir: &Path, args: &[&str]) -> String {
-    let output = Command::new("git")
-        .args(args)
-        .current_dir(dir)
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_AUTHOR_NAME", "op")
-        .env("GIT_AUTHOR_EMAIL", "op@x")
-        .env("GIT_COMMITTER_NAME", "op")
-        .env("GIT_COMMITTER_EMAIL", "op@x")
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "git {args:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout)
-        .trim_end()
-        .to_owned()
-}
-
-fn oid(text: &str) -> Oid {
-    let mut bytes = [0; 20];
-    for (byte, at) in bytes.iter_mut().zip((0..40).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).unwrap();
-    }
-    Oid(bytes)
-}
-
-struct Room {
-    dir: tempfile::TempDir,
-    promote: Promote,
-}
-
-fn room() -> Room {
-    let dir = tempfile::tempdir().unwrap();
-    git(dir.path(), &["init", "-q", "-b", "main"]);
-    let promote = Promote::open(dir.path()).unwrap();
-    Room { dir, promote }
-}
-
-fn spec(tree: Oid, parents: &[Oid]) -> CommitSpec {
-    CommitSpec {
-        tree,
-        parents: parents.to_vec(),
-        author: Person::agent("alice"),
-        message: message_with_trailers("work", &[("Govfs-Agent", "alice".to_owned())]),
-        time: (1_800_000_000, 0),
-    }
-}
+use crate::{git, path, room, spec};
 
 type Files = BTreeMap<RepoPath, (bool, Vec<u8>)>;
 
-fn changes(stage: &mut govfs::git::promote::Stage, from: &Files, to: &Files) -> Vec<Change> {
+fn changes(stage: &mut Stage, from: &Files, to: &Files) -> Vec<Change> {
     let mut out = Vec::new();
     for path in from.keys().filter(|path| !to.contains_key(*path)) {
         out.push(Change {
@@ -229,61 +171,6 @@ proptest! {
         }
         if tips.len() > 1 {
             git(room.dir.path(), &["fsck", "--strict", "--no-dangling"]);
-        }
-    }
-}
-
-/// Commits `files` (path, content) on main with git and returns the commit.
-fn commit(dir: &Path, files: &[(&str, &str)]) -> Oid {
-    for (name, content) in files {
-        let file = dir.join(name);
-        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        std::fs::write(file, content).unwrap();
-    }
-    git(dir, &["add", "-A"]);
-    git(dir, &["commit", "-q", "--allow-empty", "-m", "step"]);
-    oid(&git(dir, &["rev-parse", "HEAD"]))
-}
-
-#[test]
-fn two_sides_of_one_text_are_merged_line_by_line() {
-    let room = room();
-    let lines = |edit: &[(usize, &str)]| -> String {
-        let mut lines: Vec<String> = (0..20).map(|n| format!("line {n}\n")).collect();
-        for (at, text) in edit {
-            lines[*at] = format!("{text}\n");
-        }
-        lines.concat()
-    };
-    let base = commit(room.dir.path(), &[("t", &lines(&[]))]);
-    let ours = commit(room.dir.path(), &[("t", &lines(&[(2, "ours")]))]);
-    let (base, ours) = (
-        room.promote.tree_of(base).unwrap(),
-        room.promote.tree_of(ours).unwrap(),
-    );
-    for (edit, expected) in [
-        ((15, "theirs"), Some(lines(&[(2, "ours"), (15, "theirs")]))),
-        ((2, "theirs"), None),
-        ((2, "ours"), Some(lines(&[(2, "ours")]))),
-    ] {
-        let mut stage = room.promote.stage().unwrap();
-        let blob = stage.blob(lines(&[edit]).as_bytes()).unwrap();
-        let change = Change {
-            path: path("t"),
-            what: What::Put {
-                mode: FileMode::Plain,
-                blob,
-            },
-        };
-        let theirs = stage.tree(Some(base), &[change]).unwrap();
-        let merged = stage.merge(Some(base), Some(ours), theirs).unwrap();
-        match expected {
-            Some(text) => {
-                assert_eq!(merged.conflicts, []);
-                let leaf = stage.view().leaf(merged.tree, &path("t")).unwrap().unwrap();
-                assert_eq!(stage.view().blob(leaf.oid).unwrap(), text.as_bytes());
-            }
-            None => assert_eq!(merged.conflicts[0].kind, ConflictKind::Content),
         }
     }
 }
