@@ -279,7 +279,7 @@ pub fn is_git_alias(name: &[u8]) -> bool {
 }
 
 /// Drops the code points that HFS+ does not compare (git's `verify_path` list).
-fn strip_ignorable(name: &[u8]) -> Vec<u8> {
+pub(crate) fn strip_ignorable(name: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(name.len());
     let mut rest = name;
     while let Some(&byte) = rest.first() {

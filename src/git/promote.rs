@@ -19,6 +19,7 @@ mod index;
 mod objects;
 mod refs;
 mod renames;
+mod revert;
 mod text;
 mod threeway;
 mod tree;
@@ -33,14 +34,17 @@ use crate::domain::base::Oid;
 use crate::domain::logop::FileMode;
 use crate::domain::path::RepoPath;
 
-//pub use blame::{BlamedLine, Touch};
+pub use blame::{BlamedLine, Touch};
 pub use checkout::{Follow, Obstacle, Place, Trouble};
 pub use commit::{CommitSpec, Person, message_with_trailers};
 pub use objects::Stage;
 pub use refs::Target;
+pub use revert::Reverted;
 pub use text::unified;
 pub use threeway::Merged;
-pub use tree::{Delta, Found, Status};
+pub use tree::{Delta, Found};
+
+use crate::domain::merge::Status;
 pub use worktree::{Conversion, Plain};
 
 /// Raw modes of tree entries.
@@ -112,7 +116,7 @@ pub enum PromoteError {
     Reserved { path: RepoPath },
     #[error("content of {path} is not what the ledger names")]
     Altered { path: RepoPath },
-    #[error("branch {branch} moved meanwhile: expected {}, found {}", tip(.expected), tip(.found))]
+    #[error("branch {branch} moved meanwhile: expected {}, found {}", tip(*.expected), tip(*.found))]
     Moved {
         branch: String,
         expected: Option<Oid>,
@@ -128,7 +132,7 @@ pub enum PromoteError {
     Promise { path: RepoPath },
 }
 
-fn tip(oid: &Option<Oid>) -> String {
+fn tip(oid: Option<Oid>) -> String {
     oid.map_or_else(|| "no commit".to_owned(), |oid| oid.to_string())
 }
 
@@ -146,7 +150,7 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> PromoteError {
 
 fn to_git(oid: Oid) -> git2::Oid {
     // Twenty bytes are always an id.
-    git2::Oid::from_bytes(&oid.0).unwrap_or_else(|_| git2::Oid::ZERO_SHA1)
+    git2::Oid::from_bytes(&oid.0).unwrap_or(git2::Oid::ZERO_SHA1)
 }
 
 fn from_git(oid: git2::Oid) -> Oid {

@@ -13,6 +13,7 @@ use crate::{Room, commit, git, path, room, spec};
 /// A change of the fixture's branch: a path, and its new content.
 type Edit<'a> = (&'a str, Option<(FileMode, &'a str)>);
 
+#[expect(clippy::unnecessary_wraps, reason = "the shape of an edit")]
 fn plain(text: &str) -> Option<(FileMode, &str)> {
     Some((FileMode::Plain, text))
 }

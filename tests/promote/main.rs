@@ -1,5 +1,10 @@
 //! Promotion against a plain model, against git itself, and against the clock.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test stops where something is missing"
+)]
+
 mod checkout;
 mod commit;
 mod figures;

@@ -150,7 +150,7 @@ impl Promote {
         let main = Repository::open(&common)?;
         if let Some(root) = main.workdir() {
             let place = place_of(&main, root, &common);
-            self.judge(target, place, &mut out, obstacles)?;
+            self.judge(target, place, &mut out, obstacles);
         }
         let Ok(list) = fs::read_dir(common.join("worktrees")) else {
             return Ok(out);
@@ -162,8 +162,8 @@ impl Promote {
             };
             if let Ok(repo) = Repository::open(&root) {
                 let place = place_of(&repo, &root, &admin);
-                self.judge(target, place, &mut out, obstacles)?;
-            } else if admin.join("locked").exists() && self.is_on(target, &admin)? {
+                self.judge(target, place, &mut out, obstacles);
+            } else if admin.join("locked").exists() && self.is_on(target, &admin) {
                 obstacles.push(Obstacle {
                     place: root,
                     path: None,
@@ -180,8 +180,8 @@ impl Promote {
         place: Place,
         out: &mut Vec<Place>,
         obstacles: &mut Vec<Obstacle>,
-    ) -> Result<()> {
-        let on = self.is_on(target, &place.git_dir)?;
+    ) {
+        let on = self.is_on(target, &place.git_dir);
         if let Some(what) = under_way(&place.git_dir, target, on) {
             obstacles.push(Obstacle {
                 place: place.root,
@@ -191,15 +191,14 @@ impl Promote {
         } else if on {
             out.push(place);
         }
-        Ok(())
     }
 
-    fn is_on(&self, target: &Target, git_dir: &Path) -> Result<bool> {
+    fn is_on(&self, target: &Target, git_dir: &Path) -> bool {
         let Some(head) = head_of(git_dir) else {
-            return Ok(false);
+            return false;
         };
         let full = self.target(&head);
-        Ok(full.is_ok_and(|head| head.refname == target.refname))
+        full.is_ok_and(|head| head.refname == target.refname)
     }
 }
 

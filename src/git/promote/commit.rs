@@ -70,7 +70,7 @@ pub fn message_with_trailers(text: &str, trailers: &[(&str, String)]) -> String 
     }
     for (key, value) in trailers {
         let value: String = value.chars().filter(|&c| !hidden(c)).collect();
-        out.push_str(&format!("{key}: {value}\n"));
+        out.extend([key, ": ", value.as_str(), "\n"]);
     }
     out
 }

@@ -4,7 +4,7 @@
 //! check afterwards, and the refs that keep a session's commits from git's
 //! garbage collection. Never forces, never runs a hook.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use git2::{ErrorCode, Reference};
 
@@ -89,23 +89,19 @@ impl Promote {
 
     /// Undoes [`Promote::advance`] where the branch still is at `commit`.
     pub fn retreat(&self, target: &Target, commit: Oid, reflog: &str) -> Result<()> {
-        match target.tip {
-            Some(tip) => {
-                let now = Target {
-                    tip: Some(commit),
-                    ..target.clone()
-                };
-                self.advance(&now, tip, reflog)
-            }
-            None => {
-                let mut reference = self.repo.find_reference(&target.refname)?;
-                if reference.target().map(from_git) == Some(commit) {
-                    // libgit2 compares with what was read before it deletes.
-                    reference.delete()?;
-                }
-                Ok(())
-            }
+        if let Some(tip) = target.tip {
+            let now = Target {
+                tip: Some(commit),
+                ..target.clone()
+            };
+            return self.advance(&now, tip, reflog);
         }
+        let mut reference = self.repo.find_reference(&target.refname)?;
+        if reference.target().map(from_git) == Some(commit) {
+            // libgit2 compares with what was read before it deletes.
+            reference.delete()?;
+        }
+        Ok(())
     }
 
     fn sync_ref(&self, refname: &str) -> Result<()> {
@@ -118,8 +114,8 @@ impl Promote {
         path.parent().map_or(Ok(()), sync)
     }
 
-    /// Checks that the branch, read anew, holds each declared change exactly:
-    /// `promised` says what each path was to become.
+    /// Checks that the branch, read anew, holds each declared change exactly, and
+    /// nothing else: `promised` says what each differing file was to become.
     pub fn recheck(
         &self,
         target: &Target,
@@ -141,11 +137,11 @@ impl Promote {
             }
         }
         // Nothing but what was declared.
-        let declared: HashMap<&RepoPath, ()> = promised.iter().map(|(p, _)| (p, ())).collect();
+        let declared: HashSet<&RepoPath> = promised.iter().map(|(path, _)| path).collect();
         let parent = self.first_parent(commit)?;
         let old = parent.map(|parent| self.tree_of(parent)).transpose()?;
         for delta in self.diff(old, Some(tree))? {
-            if !declared.contains_key(&delta.path) {
+            if !declared.contains(&delta.path) {
                 return Err(PromoteError::Promise { path: delta.path });
             }
         }

@@ -4,7 +4,7 @@
 //! common. It only explains conflicts and follows lines through history; a
 //! merge never acts on it. Bounded: at most [`COMPARED_MAX`] contents a question.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::text::is_binary;
 use super::{Delta, Leaf, Promote, Result, Status};
@@ -62,6 +62,24 @@ impl Renames {
         };
         let removed = self.removed.iter().map(|(path, leaf)| (path, *leaf));
         best(view, path, *leaf, removed)
+    }
+}
+
+impl Promote {
+    /// Returns where each removed file of `wanted` went among `deltas`, as far as contents say.
+    pub fn moves<'a>(
+        &self,
+        deltas: &[Delta],
+        wanted: impl Iterator<Item = &'a RepoPath>,
+    ) -> Result<BTreeMap<RepoPath, RepoPath>> {
+        let renames = Renames::of(deltas.to_vec());
+        let mut out = BTreeMap::new();
+        for path in wanted {
+            if let Some(target) = renames.target(self, path)? {
+                out.insert(path.clone(), target);
+            }
+        }
+        Ok(out)
     }
 }
 

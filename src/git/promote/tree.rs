@@ -12,32 +12,11 @@ use git2::ObjectType;
 use super::{Change, Leaf, MODE_COMMIT, MODE_LINK, MODE_TREE, Promote, PromoteError};
 use super::{Result, Stage, What, raw_mode};
 use crate::domain::base::Oid;
+use crate::domain::merge::Status;
 use crate::domain::path::{RepoPath, is_git_alias};
 
 /// One directory: its names and what they are.
 pub(super) type Names = BTreeMap<Vec<u8>, Leaf>;
-
-/// How a path differs between two trees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Status {
-    Deleted,
-    Added,
-    Modified,
-    /// A file became a symlink, a symlink a submodule, …
-    Type,
-}
-
-impl Status {
-    /// Returns git's letter.
-    pub const fn letter(self) -> char {
-        match self {
-            Self::Deleted => 'D',
-            Self::Added => 'A',
-            Self::Modified => 'M',
-            Self::Type => 'T',
-        }
-    }
-}
 
 /// One differing path.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,520 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::base::Oid;
+use crate::domain::digest::Digest;
+
+fn path(text: &str) -> RepoPath {
+    RepoPath::parse(text.as_bytes()).expect(text)
+}
+
+fn agent() -> AgentName {
+    "alice".parse().expect("a name")
+}
+
+/// A tree of files and links; directories follow from them.
+#[derive(Clone, Default)]
+struct Map(BTreeMap<RepoPath, Node>);
+
+impl Map {
+    fn of(names: &[&str]) -> Self {
+        let node = |name: &&str| match name.split_once(" -> ") {
+            Some((name, target)) => (path(name), Node::Symlink(target.as_bytes().to_vec())),
+            None => (path(name), Node::File),
+        };
+        Self(names.iter().map(node).collect())
+    }
+
+    fn node(&self, at: &RepoPath) -> Option<Node> {
+        let beneath = |other: &RepoPath| other != at && other.starts_with(at);
+        match self.0.get(at) {
+            Some(node) => Some(node.clone()),
+            None if self.0.keys().any(beneath) => Some(Node::Directory),
+            None => None,
+        }
+    }
+
+    fn names(&self, dir: &RepoPath) -> Vec<Vec<u8>> {
+        let inner = |path: &RepoPath| {
+            let rest = path.rebase(dir, &RepoPath::root())?;
+            let first = rest.components().next()?;
+            Some(first.to_vec())
+        };
+        let mut names: Vec<_> = self.0.keys().filter_map(inner).collect();
+        names.dedup();
+        names
+    }
+}
+
+fn added(name: &str) -> Proposed {
+    let (name, target) = match name.split_once(" -> ") {
+        Some((name, target)) => (name, Some(target.as_bytes().to_vec())),
+        None => (name, None),
+    };
+    Proposed {
+        path: path(name),
+        status: Status::Added,
+        mode: Some(if target.is_some() {
+            0o120_000
+        } else {
+            0o100_644
+        }),
+        size: 1,
+        target,
+        blank: false,
+        moved_to: None,
+    }
+}
+
+fn modified(name: &str) -> Proposed {
+    Proposed {
+        status: Status::Modified,
+        ..added(name)
+    }
+}
+
+fn deleted(name: &str) -> Proposed {
+    Proposed {
+        status: Status::Deleted,
+        mode: None,
+        ..added(name)
+    }
+}
+
+/// A wide claim on everything, unless a test says otherwise.
+fn wide(_: &RepoPath) -> ClaimFact {
+    ClaimFact::Held { explicit: false }
+}
+
+fn judge_with(
+    before: &Map,
+    proposed: &[Proposed],
+    claim: &dyn Fn(&RepoPath) -> ClaimFact,
+    change: &dyn Fn(&mut Facts<'_>),
+) -> Verdict {
+    let mut after = before.clone();
+    for one in proposed {
+        match (&one.target, one.status) {
+            (_, Status::Deleted) => after.0.remove(&one.path),
+            (Some(target), _) => after
+                .0
+                .insert(one.path.clone(), Node::Symlink(target.clone())),
+            (None, _) => after.0.insert(one.path.clone(), Node::File),
+        };
+    }
+    let agent = agent();
+    let mut facts = Facts {
+        agent: &agent,
+        after: View {
+            node: &|path| Ok(after.node(path)),
+            names: &|path| Ok(after.names(path)),
+        },
+        before: View {
+            node: &|path| Ok(before.node(path)),
+            names: &|path| Ok(before.names(path)),
+        },
+        claim,
+        protected: &|path| (path.as_bytes() == b"governor.md").then(|| "governor.md".to_owned()),
+        sensitive: &|path| {
+            let ci = path.starts_with(&RepoPath::parse(b".github").unwrap());
+            ci.then(|| ".github/**".to_owned())
+        },
+        test: &|path| path.starts_with(&RepoPath::parse(b"tests").unwrap()),
+        conflicts: &[],
+        stale: &[],
+        seen: &[],
+        dependencies: &[],
+        others: &[],
+    };
+    change(&mut facts);
+    judge(proposed, &facts)
+}
+
+fn rules(before: &Map, proposed: &[Proposed]) -> Vec<&'static str> {
+    let verdict = judge_with(before, proposed, &wide, &|_| {});
+    let mut rules: Vec<_> = verdict.refusals.iter().map(|line| line.rule).collect();
+    rules.dedup();
+    rules
+}
+
+/// Every kind of hostile content is refused by its own name.
+#[test]
+fn hostile_content_is_refused_by_name() {
+    let before = Map::of(&[
+        "README.md",
+        "src/lib.rs",
+        "src/caf\u{e9}",
+        "out -> /etc",
+        "up -> src/..",
+    ]);
+    let cases: &[(&str, &str)] = &[
+        ("src/.git/config", "git-directory"),
+        ("src/.GIT/hooks/pre-commit", "git-directory"),
+        ("GIT~1/config", "git-directory"),
+        ("src/.g\u{200c}it/config", "git-directory"),
+        ("src/.git. /config", "git-directory"),
+        ("src/.git::$INDEX_ALLOCATION/x", "git-directory"),
+        ("src/.git", "git-directory"),
+        ("src/.gitmodules", "git-control"),
+        (".gitattributes", "git-control"),
+        (".lfsconfig", "git-control"),
+        ("src/.GITMODULES", "git-disguise"),
+        ("GITMOD~1", "git-disguise"),
+        ("src/GI7D29~2", "git-disguise"),
+        (".gitattributes. ", "git-disguise"),
+        (".gitignore -> src/lib.rs", "git-control-link"),
+        (".github/workflows/ci.yml", "sensitive"),
+        ("governor.md", "protected"),
+        (".govfs/claims", "reserved"),
+        ("src/a\nb", "control-character"),
+        ("src/a\u{1b}[2Jb", "control-character"),
+        ("src/a\u{7f}", "control-character"),
+        ("src/a\u{85}b", "control-character"),
+        ("src/a\u{2028}b", "control-character"),
+        ("src/evil\u{202e}txt.exe", "bidi-character"),
+        ("src/a\u{2066}b/c", "bidi-character"),
+        ("src/a\u{200b}b", "invisible-character"),
+        ("src/LIB.rs", "case-collision"),
+        ("SRC/other.rs", "case-collision"),
+        ("readme.md", "case-collision"),
+        ("src/cafe\u{301}", "normalisation-collision"),
+        ("src/-rf", "option-like"),
+        ("link -> /etc/passwd", "symlink-absolute"),
+        ("link -> ../outside", "symlink-escape"),
+        ("src/link -> ../../outside", "symlink-escape"),
+        ("src/link -> ../src/../../x", "symlink-escape"),
+        ("link -> up/../x", "symlink-escape"),
+        ("link -> out/passwd", "symlink-absolute"),
+        ("link -> .git/config", "symlink-git"),
+        ("src/link -> ../.GIT/hooks", "symlink-git"),
+        ("link -> link", "symlink-circle"),
+        ("link -> src/\u{1b}[2J", "symlink-target"),
+    ];
+    for (name, rule) in cases {
+        let found = rules(&before, &[added(name)]);
+        assert!(found.contains(rule), "{name:?}: {found:?}");
+    }
+}
+
+/// What is odd, but harms nobody, is merged.
+#[test]
+fn ordinary_and_merely_odd_content_passes() {
+    let before = Map::of(&[
+        "README.md",
+        "src/lib.rs",
+        "odd\u{202e}dir/x",
+        "up -> src/..",
+    ]);
+    for name in [
+        "src/new.rs",
+        "a name with spaces and 'quotes'",
+        "日本語/ファイル",
+        "src/.gitkeep",
+        ".gitignore",
+        ".gitx/y",
+        "src/a-b--c",
+        "odd\u{202e}dir/y",
+        "link -> src/lib.rs",
+        "src/link -> ../README.md",
+        "dangling -> nowhere/yet",
+        "link -> up/README.md",
+        "src/deep/link -> ../../src/../README.md",
+        "HEAD",
+        "objects/x",
+    ] {
+        assert_eq!(rules(&before, &[added(name)]), [""; 0], "{name:?}");
+    }
+    let odd = [modified("odd\u{202e}dir/x")];
+    assert_eq!(rules(&before, &odd), [""; 0]);
+}
+
+#[test]
+fn two_new_names_can_collide_with_each_other() {
+    let none = Map::default();
+    let both = [added("new/File"), added("new/file")];
+    let verdict = judge_with(&none, &both, &wide, &|_| {});
+    let paths: Vec<_> = verdict
+        .refusals
+        .iter()
+        .filter_map(|line| line.path.clone())
+        .collect();
+    assert_eq!(paths, [path("new/File"), path("new/file")]);
+    for pair in [
+        ["stra\u{df}e", "STRASSE"],
+        ["\u{3c3}", "\u{3c2}"],
+        ["\u{212a}", "k"],
+    ] {
+        assert_eq!(
+            rules(&none, &pair.map(added)),
+            ["case-collision"],
+            "{pair:?}"
+        );
+    }
+    let before = Map::of(&["old"]);
+    let renamed_case = [deleted("old"), added("Old")];
+    assert_eq!(rules(&before, &renamed_case), [""; 0]);
+}
+
+#[test]
+fn a_directory_that_git_would_enter_is_refused() {
+    let none = Map::default();
+    let bare = ["x/HEAD", "x/config", "x/objects/keep", "x/refs/keep"].map(added);
+    assert_eq!(rules(&none, &bare), ["embedded-repository"]);
+    let gitfile = ["x/HEAD", "x/commondir"].map(added);
+    assert_eq!(rules(&none, &gitfile), ["embedded-repository"]);
+    let folded = ["x/head", "x/Objects/keep", "x/REFS/keep"].map(added);
+    assert_eq!(rules(&none, &folded), ["embedded-repository"]);
+    let linked = [
+        added("x/HEAD"),
+        added("x/objects -> ../o"),
+        added("x/refs -> ../r"),
+    ];
+    assert_eq!(rules(&none, &linked), ["embedded-repository"]);
+    let half = Map::of(&["x/objects/keep", "x/refs/keep"]);
+    assert_eq!(rules(&half, &[added("x/HEAD")]), ["embedded-repository"]);
+    let known = Map::of(&["x/HEAD", "x/objects/a", "x/refs/a"]);
+    assert_eq!(rules(&known, &[added("x/objects/b")]), [""; 0]);
+}
+
+#[test]
+fn modes_and_sizes_that_git_does_not_know_are_refused() {
+    let none = Map::default();
+    let cases = [
+        (0o100_644, ""),
+        (0o100_755, ""),
+        (0o104_755, "unknown-mode"),
+        (0o100_600, "unknown-mode"),
+        (0o010_644, "unknown-mode"),
+        (0o040_000, "unknown-mode"),
+        (0o160_000, "submodule"),
+    ];
+    for (mode, rule) in cases {
+        let change = Proposed {
+            mode: Some(mode),
+            ..added("x")
+        };
+        assert_eq!(rules(&none, &[change]).join(""), rule, "{mode:o}");
+    }
+    let huge = Proposed {
+        size: FILE_MAX + 1,
+        ..added("x")
+    };
+    assert_eq!(rules(&none, &[huge]), ["too-large"]);
+}
+
+#[test]
+fn names_that_no_path_can_have_are_refused_by_name() {
+    let long = vec![b'a'; 256];
+    let deep = b"a/".repeat(2100);
+    let cases: [(&[u8], &str); 6] = [
+        (&long, "name-too-long"),
+        (&deep, "path-too-long"),
+        (b"a/../b", "path-escape"),
+        (b"/etc", "path-escape"),
+        (b"a//b", "bad-name"),
+        (b"a\0", "bad-name"),
+    ];
+    for (bytes, rule) in cases {
+        assert_eq!(check_raw(bytes).unwrap_err().rule, rule, "{bytes:?}");
+    }
+    assert_eq!(check_raw(b"a/b"), Ok(path("a/b")));
+}
+
+#[test]
+fn a_change_needs_a_claim_now_or_one_that_nobody_took_over() {
+    let cases = [
+        (ClaimFact::Held { explicit: false }, ""),
+        (ClaimFact::Lapsed { explicit: false }, ""),
+        (
+            ClaimFact::Lost {
+                by: "bob".to_owned(),
+            },
+            "claim-lost",
+        ),
+        (ClaimFact::Never, "not-claimed"),
+    ];
+    for (fact, rule) in cases {
+        let claim = |_: &RepoPath| fact.clone();
+        for change in [added("x"), modified("x"), deleted("x")] {
+            let verdict = judge_with(&Map::of(&["x"]), &[change], &claim, &|_| {});
+            let found: Vec<_> = verdict.refusals.iter().map(|line| line.rule).collect();
+            assert_eq!(found.join(""), rule, "{fact:?}");
+        }
+    }
+}
+
+#[test]
+fn an_explicit_claim_opens_what_a_wide_one_does_not() {
+    let explicit = |_: &RepoPath| ClaimFact::Held { explicit: true };
+    let before = Map::of(&["tests/a.rs", "governor.md"]);
+    let changes = [
+        added(".gitattributes"),
+        added(".github/workflows/ci.yml"),
+        added("-x"),
+        deleted("tests/a.rs"),
+        modified("governor.md"),
+    ];
+    let verdict = judge_with(&before, &changes, &explicit, &|_| {});
+    let found: Vec<_> = verdict.refusals.iter().map(|line| line.rule).collect();
+    assert_eq!(found, ["protected"]);
+    let advice: Vec<_> = verdict.advice.iter().map(|line| line.rule).collect();
+    assert_eq!(advice, ["dropped-test"]);
+}
+
+#[test]
+fn vanished_and_emptied_tests_are_noticed() {
+    let before = Map::of(&["tests/a.rs", "src/a.rs"]);
+    let moved = |to: &str| Proposed {
+        moved_to: Some(path(to)),
+        ..deleted("tests/a.rs")
+    };
+    let blank = |change: Proposed| Proposed {
+        blank: true,
+        ..change
+    };
+    let cases = [
+        (deleted("tests/a.rs"), "dropped-test"),
+        (deleted("src/a.rs"), ""),
+        (moved("tests/b.rs"), ""),
+        (moved("src/b.rs"), "dropped-test"),
+        (blank(modified("tests/a.rs")), "emptied-test"),
+        (blank(modified("src/a.rs")), ""),
+        (modified("tests/a.rs"), ""),
+    ];
+    for (change, rule) in cases {
+        let shown = format!("{change:?}");
+        assert_eq!(rules(&before, &[change]).join(""), rule, "{shown}");
+    }
+}
+
+#[test]
+fn all_gates_speak_together_removals_first() {
+    let before = Map::of(&["z", "governor.md", "tests/t"]);
+    let changes = [
+        added("a\n"),
+        modified("governor.md"),
+        deleted("tests/t"),
+        added("b -> /x"),
+    ];
+    let conflict = [Conflict {
+        path: path("z"),
+        kind: ConflictKind::Removed { by: Side::Ours },
+        note: Some("renamed to y".to_owned()),
+    }];
+    let stale = [(path("api.h"), "api.h".to_owned())];
+    let seen = [path("notes")];
+    let plan: PlanId = "p1".parse().unwrap();
+    let dependencies = [(plan, "in_progress".to_owned())];
+    let others = [MergeRefusal::general(
+        "review",
+        "no approval yet",
+        "ask for one",
+    )];
+    let verdict = {
+        let agent = agent();
+        let after = Map::of(&["z", "governor.md", "a\n", "b -> /x"]);
+        let facts = Facts {
+            agent: &agent,
+            after: View {
+                node: &|path| Ok(after.node(path)),
+                names: &|path| Ok(after.names(path)),
+            },
+            before: View {
+                node: &|path| Ok(before.node(path)),
+                names: &|path| Ok(before.names(path)),
+            },
+            claim: &wide,
+            protected: &|path| (path.as_bytes() == b"governor.md").then(|| "governor.md".into()),
+            sensitive: &|_| None,
+            test: &|path| path.as_bytes().starts_with(b"tests/"),
+            conflicts: &conflict,
+            stale: &stale,
+            seen: &seen,
+            dependencies: &dependencies,
+            others: &others,
+        };
+        judge(&changes, &facts)
+    };
+    let shown: Vec<String> = verdict
+        .refusals
+        .iter()
+        .map(|line| {
+            let path = line.path.as_ref().map_or("-".to_owned(), RepoPath::encode);
+            format!("{} {}: {}", line.rule, path, line.reason)
+        })
+        .collect();
+    insta::assert_snapshot!(shown.join("\n"), @r"
+    dropped-test tests/t: a test was removed
+    control-character a%0A: U+000A is a control character
+    stale-read api.h: changed on the branch since this session read it (api.h)
+    symlink-absolute b: the target is absolute
+    protected governor.md: the charter protects governor.md
+    conflict z: removed on the branch and changed here (renamed to y)
+    dependency -: plan p1, on which this one depends, is in_progress, not merged
+    review -: no approval yet
+    ");
+    assert_eq!(verdict.advice[0].rule, "seen-read");
+    assert!(verdict.refusals.iter().all(|line| !line.hint.is_empty()));
+}
+
+#[test]
+fn a_question_without_an_answer_is_a_refusal() {
+    let verdict = judge_with(&Map::default(), &[added("a/b")], &wide, &|facts| {
+        facts.before.node = &|_| Err("object 1234 is missing".to_owned());
+        facts.after.names = &|_| Err("object 1234 is missing".to_owned());
+    });
+    assert!(!verdict.refusals.is_empty());
+    assert!(
+        verdict
+            .refusals
+            .iter()
+            .all(|line| line.rule == "unreadable")
+    );
+}
+
+#[test]
+fn records_keep_their_form() {
+    let record = MergeRecord {
+        path: path("a b"),
+        status: Status::Modified,
+        base: Some(Oid([0xab; 20])),
+        session: None,
+        result: Some(Oid([1; 20])),
+        mode: Some(0o100_644),
+        sha256: Some(Digest::of(b"")),
+    };
+    let json = serde_json::to_string(&record).unwrap();
+    assert!(
+        json.starts_with(r#"{"path":"a%20b","status":"M","base":"abab"#),
+        "{json}"
+    );
+    assert_eq!(serde_json::from_str::<MergeRecord>(&json).unwrap(), record);
+    let bad = json.replace("abab", "ABAB");
+    assert!(serde_json::from_str::<MergeRecord>(&bad).is_err());
+}
+
+proptest! {
+    /// A link either stays inside by plain path arithmetic, or is refused.
+    #[test]
+    fn links_without_other_links_follow_plain_arithmetic(
+        depth in 0_usize..4,
+        parts in proptest::collection::vec(proptest::sample::select(&["..", ".", "a", ""][..]), 1..8),
+    ) {
+        let target = parts.join("/");
+        let name = format!("{}link", "d/".repeat(depth));
+        let mut level = i64::try_from(depth).unwrap();
+        let mut escapes = false;
+        for part in &parts {
+            level += match *part { ".." => -1, "a" => 1, _ => 0 };
+            escapes |= level < 0;
+        }
+        let found = rules(&Map::default(), &[added(&format!("{name} -> {target}"))]);
+        let expected = if target.is_empty() { "symlink-target" }
+            else if target.starts_with('/') { "symlink-absolute" }
+            else if escapes { "symlink-escape" }
+            else { "" };
+        prop_assert_eq!(found.join(""), expected, "{}", target);
+    }
+}
