@@ -5,6 +5,7 @@
 //! garbage collection. Never forces, never runs a hook.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use git2::{ErrorCode, Reference};
 
@@ -13,6 +14,10 @@ use super::{Change, Leaf, Promote, PromoteError, Result, What, from_git, raw_mod
 use crate::domain::base::Oid;
 use crate::domain::names::SessionId;
 use crate::domain::path::RepoPath;
+
+/// How often, and after what pause, a ref that another process has locked is tried again.
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Where a merge goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,14 +66,16 @@ impl Promote {
     /// Moves the target from the tip that was seen to `commit`, or fails with
     /// [`PromoteError::Moved`] where somebody else was faster. Durable on return.
     pub fn advance(&self, target: &Target, commit: Oid, reflog: &str) -> Result<()> {
-        let id = to_git(commit);
-        let moved = match target.tip {
-            Some(tip) => {
-                self.repo
-                    .reference_matching(&target.refname, id, true, to_git(tip), reflog)
+        let mut moved = self.swap(target, commit, reflog);
+        for _ in 0..LOCK_TRIES {
+            match &moved {
+                Err(error) if error.code() == ErrorCode::Locked => {
+                    std::thread::sleep(LOCK_PAUSE);
+                    moved = self.swap(target, commit, reflog);
+                }
+                _ => break,
             }
-            None => self.repo.reference(&target.refname, id, false, reflog),
-        };
+        }
         if let Err(error) = moved {
             let lost = matches!(
                 error.code(),
@@ -85,6 +92,22 @@ impl Promote {
             return Err(error.into());
         }
         self.sync_ref(&target.refname)
+    }
+
+    fn swap(
+        &self,
+        target: &Target,
+        commit: Oid,
+        reflog: &str,
+    ) -> std::result::Result<(), git2::Error> {
+        let (name, id) = (&target.refname, to_git(commit));
+        match target.tip {
+            Some(tip) => self
+                .repo
+                .reference_matching(name, id, true, to_git(tip), reflog),
+            None => self.repo.reference(name, id, false, reflog),
+        }
+        .map(drop)
     }
 
     /// Undoes [`Promote::advance`] where the branch still is at `commit`.
