@@ -5,6 +5,7 @@ pub mod base;
 pub mod charter;
 pub mod checkpoint;
 pub mod claim;
+pub mod command;
 pub mod convert;
 pub mod dag;
 pub mod digest;

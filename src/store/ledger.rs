@@ -1,1 +1,177 @@
+//! The ledger in SQLite: one chain of lines, and the projections of its fold.
+//!
+//! Owns: the database, its transactions, and that the two never differ: a
+//! [`Turn`] appends entries and writes the rows that their fold touched, in one
+//! `BEGIN IMMEDIATE` transaction that is durable (WAL, FULL) when it returns.
+//! Invariants: the bytes of a line are stored as they were hashed and are never
+//! written again; a transaction that fails leaves the ledger as it was; nobody
+//! is ever told that the database is locked while another one works. Loads only
+//! the rows that a decision needs. Never decides, and never reads a clock.
 
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use crate::domain::entry::{ChainFault, EntryFault};
+use crate::domain::event::EventError;
+use crate::domain::state::RowError;
+
+mod lines;
+mod rows;
+mod schema;
+mod turn;
+mod waiters;
+
+pub use lines::Lines;
+pub use schema::FORMAT;
+pub use turn::Turn;
+pub use waiters::{Process, Waiter};
+
+#[cfg(test)]
+mod tests;
+
+/// The database's name inside the store.
+pub const FILE: &str = "ledger.db";
+/// How long one process waits for the others before it gives up.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The longest nap between two tries.
+const NAP_MAX_MS: u64 = 8;
+
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    #[error("there is no ledger at {}", .0.display())]
+    NotThere(PathBuf),
+    #[error("{} is not a govfs ledger", .0.display())]
+    Foreign(PathBuf),
+    #[error("the ledger has format {found}; this govfs knows {known}")]
+    Newer { found: i64, known: i64 },
+    #[error("the disk is full: nothing was changed")]
+    Full,
+    #[error("the ledger cannot be written, nothing was changed: {0}")]
+    ReadOnly(String),
+    #[error("the ledger stayed busy for {} seconds: nothing was changed", PATIENCE.as_secs())]
+    Busy,
+    #[error("the ledger is damaged: {0}")]
+    Damaged(String),
+    #[error("{doing}: {what}: nothing was changed")]
+    Sqlite { doing: &'static str, what: String },
+    #[error("the ledger's last entry does not fit its projections: {0}")]
+    Tail(String),
+    #[error(transparent)]
+    Row(#[from] RowError),
+    #[error(transparent)]
+    Event(#[from] EventError),
+    #[error(transparent)]
+    Chain(#[from] ChainFault),
+    #[error(transparent)]
+    Entry(#[from] EntryFault),
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    /// What a caller's callback gave.
+    #[error("{0}")]
+    Stopped(String),
+}
+
+/// Says which of our own errors a SQLite error is.
+pub(super) fn fault(doing: &'static str) -> impl Fn(rusqlite::Error) -> LedgerError {
+    move |error| {
+        let what = error.to_string();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => LedgerError::Full,
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+                LedgerError::ReadOnly(what)
+            }
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => LedgerError::Busy,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => LedgerError::Damaged(what),
+            _ => LedgerError::Sqlite { doing, what },
+        }
+    }
+}
+
+/// An open ledger.
+#[derive(Debug)]
+pub struct Ledger {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl Ledger {
+    /// Makes the store's directory and an empty ledger, or opens the one that is there.
+    pub fn create(store: &Path) -> Result<Self, LedgerError> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(store).map_err(|source| LedgerError::Io {
+            path: store.to_owned(),
+            source,
+        })?;
+        let path = store.join(FILE);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut ledger = Self::connect(path, flags)?;
+        schema::make(&mut ledger.connection)?;
+        schema::check(&ledger.connection, &ledger.path)?;
+        Ok(ledger)
+    }
+
+    /// Opens the ledger of a store.
+    pub fn open(store: &Path) -> Result<Self, LedgerError> {
+        let path = store.join(FILE);
+        if !path.exists() {
+            return Err(LedgerError::NotThere(path));
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let ledger = Self::connect(path, flags)?;
+        schema::check(&ledger.connection, &ledger.path)?;
+        Ok(ledger)
+    }
+
+    fn connect(path: PathBuf, flags: OpenFlags) -> Result<Self, LedgerError> {
+        let connection =
+            Connection::open_with_flags(&path, flags).map_err(fault("open the ledger"))?;
+        connection
+            .busy_handler(Some(nap))
+            .map_err(fault("open the ledger"))?;
+        connection.set_prepared_statement_cache_capacity(64);
+        schema::tune(&connection)?;
+        Ok(Self { connection, path })
+    }
+
+    /// Begins a turn: everything in it happens at once, or not at all.
+    pub fn turn(&mut self, clock: &dyn Fn() -> crate::domain::time::Now) -> Result<Turn<'_>, LedgerError> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(fault("begin"))?;
+        Turn::begin(transaction, clock)
+    }
+
+    /// Returns a number that changes when another process has changed the ledger.
+    pub fn pulse(&self) -> Result<i64, LedgerError> {
+        self.connection
+            .prepare_cached("PRAGMA data_version")
+            .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+            .map_err(fault("look at the ledger"))
+    }
+
+    /// Returns the size of the database in bytes.
+    pub fn bytes(&self) -> u64 {
+        fs::metadata(&self.path).map_or(0, |meta| meta.len())
+    }
+}
+
+/// Waits while another process has its turn. SQLite counts the tries; naps grow
+/// to `NAP_MAX_MS`, and differ between processes so that nobody starves.
+fn nap(tries: i32) -> bool {
+    let tries = u64::try_from(tries).unwrap_or(0);
+    if tries * NAP_MAX_MS > u64::try_from(PATIENCE.as_millis()).unwrap_or(u64::MAX) {
+        return false;
+    }
+    let spread = u64::from(std::process::id()) % 3;
+    std::thread::sleep(Duration::from_millis((tries / 2 + 1 + spread).min(NAP_MAX_MS)));
+    true
+}

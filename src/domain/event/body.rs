@@ -1,0 +1,487 @@
+//! What each control entry carries.
+//!
+//! Owns: the fields of the bodies, one struct an operation. An optional field
+//! that is absent is not written. Every struct refuses a field it does not know.
+
+use super::{
+    AgentName, Bytes, Deserialize, Digest, Lease, Now, Oid, Pattern, PlanId, RepoPath, RoleName,
+    Serialize, SessionId, Timestamp,
+};
+
+/// Declares a body: strict, comparable, and each `Option` or `Vec` left out when empty.
+macro_rules! body {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => { $(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+    )* };
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    Read,
+    Write,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    Allow,
+    Deny,
+}
+
+/// How much of the enforcement holds around a process; `A` is the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Tier {
+    C,
+    B,
+    A,
+}
+
+/// Where a charter's text came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CharterSource {
+    /// The file that `init` wrote or found, before any commit of it.
+    Init,
+    /// The tip of the merge target.
+    Commit(Oid),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Status {
+    A,
+    M,
+    D,
+    R,
+    T,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlanAction {
+    Add,
+    Remove,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QueueState {
+    Todo,
+    InProgress,
+    Blocked,
+    Done,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReviewAction {
+    Request,
+    Approve,
+    Reject,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FleetAction {
+    Start,
+    Stop,
+    Launch,
+    Check,
+    Retry,
+    Block,
+    Finish,
+}
+
+body! {
+    /// A charter comes into force; `text` is the whole file.
+    CharterSet {
+        sha256: Digest,
+        source: CharterSource,
+        text: String,
+    }
+
+    /// A key that signs checkpoints from here on: the first, a rotation (signed by
+    /// `previous`), or one that appears without its predecessor's signature.
+    KeySet {
+        origin: String,
+        /// The public key, base64 of its SPKI DER form.
+        public: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        previous: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signature: Option<String>,
+        /// Only in a ledger's first entry: where it lives.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        place: Option<Place>,
+        /// Only in a ledger's first entry: the merge target's tip at `init`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tip: Option<Oid>,
+    }
+
+    /// The git directory a ledger belongs to.
+    Place {
+        device: u64,
+        inode: u64,
+        path: Bytes,
+    }
+
+    /// The head names the agent.
+    AgentSet {
+        role: RoleName,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        engine: Option<String>,
+        person: bool,
+    }
+
+    /// `patterns` is what was asked, `claims` what was given: all or nothing.
+    /// A renewed claim keeps its id and generation.
+    Claimed {
+        decision: Decision,
+        mode: Mode,
+        patterns: Vec<Pattern>,
+        lease: Lease,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        claims: Vec<Granted>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        conflicts: Vec<Conflict>,
+        /// Agents that would wait for each other for ever.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        cycle: Vec<AgentName>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        plan: Option<PlanId>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+
+    Granted {
+        id: u64,
+        pattern: Pattern,
+        mode: Mode,
+        /// Grows with every grant in the ledger: whoever holds an older one is fenced.
+        generation: u64,
+    }
+
+    /// Why a claim was refused: somebody's claim, or (`ahead`) somebody's earlier place in the queue.
+    Conflict {
+        pattern: Pattern,
+        holder: AgentName,
+        theirs: Pattern,
+        witness: RepoPath,
+        #[serde(default, skip_serializing_if = "is_false")]
+        ahead: bool,
+    }
+
+    Released {
+        claims: Vec<Freed>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cut: Option<Cut>,
+    }
+
+    /// One entry per holder; `boot` and `boot_ms` are what the lease was held against.
+    Expired {
+        boot: String,
+        boot_ms: u64,
+        claims: Vec<Freed>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cut: Option<Cut>,
+    }
+
+    Freed {
+        id: u64,
+        generation: u64,
+        pattern: Pattern,
+    }
+
+    /// The last entry of a session's write log that counts.
+    Cut {
+        count: u64,
+        head: Digest,
+    }
+
+    /// The head names agent and session.
+    SessionOpened {
+        base: Oid,
+        branch: String,
+        charter: Digest,
+        config: Pinned,
+        root: Bytes,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        plan: Option<PlanId>,
+    }
+
+    /// The operator's git settings that decide what a checkout contains, pinned for the session.
+    Pinned {
+        autocrlf: String,
+        eol: String,
+        #[serde(default, skip_serializing_if = "is_false")]
+        ignore_case: bool,
+    }
+
+    Launched {
+        tier: Tier,
+        argv: Vec<Bytes>,
+        uid: u32,
+        widenings: Vec<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        plan: Option<PlanId>,
+    }
+
+    Mounted {
+        dir: Bytes,
+        uid: u32,
+        pid: u32,
+    }
+
+    Unmounted {
+        dir: Bytes,
+        forced: bool,
+    }
+
+    /// `head` is the leaf of the last entry covered, `root` the tree hash of the
+    /// session's first `count` entries.
+    Sealed {
+        count: u64,
+        head: Digest,
+        root: Digest,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scratch: Option<Scratch>,
+    }
+
+    Scratch {
+        files: u64,
+        bytes: u64,
+    }
+
+    /// Something an agent asked for that a person must answer. Its number is its entry's.
+    Requested {
+        mode: Mode,
+        patterns: Vec<Pattern>,
+        ttl_ms: u64,
+        reason: String,
+    }
+
+    /// The operator's answer to the request in entry `request`.
+    Answered {
+        request: u64,
+        reason: String,
+    }
+
+    PlanSet {
+        action: PlanAction,
+        plan: PlanId,
+        sha256: Digest,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+        /// The merge entry that a removal undid.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reverts: Option<u64>,
+    }
+
+    QueueMoved {
+        plan: PlanId,
+        state: QueueState,
+        decision: Decision,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owner: Option<AgentName>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        commit: Option<Oid>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<String>,
+    }
+
+    /// The head names the author's agent and session; `reviewer` judges `tree` over `base`.
+    Reviewed {
+        action: ReviewAction,
+        base: Oid,
+        tree: Oid,
+        decision: Decision,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reviewer: Option<AgentName>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+
+    MergeIntended {
+        branch: String,
+        commit: Oid,
+        onto: Oid,
+        tree: Oid,
+        count: u64,
+    }
+
+    /// A merge, or its refusal (`decision`): all findings together, deletions first.
+    Merged {
+        decision: Decision,
+        branch: String,
+        base: Oid,
+        onto: Oid,
+        tree: Oid,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        commit: Option<Oid>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        paths: Vec<MergedPath>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        refusals: Vec<Finding>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        checks: Vec<Check>,
+        /// The review entries that count.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        reviews: Vec<u64>,
+        tier: Tier,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        claims: Vec<Freed>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        plan: Option<PlanId>,
+        /// How many entries of the session's log it was computed from.
+        count: u64,
+    }
+
+    /// What P2 means for one path: which blobs, and the SHA-256 that the ledger accounts for.
+    MergedPath {
+        path: RepoPath,
+        status: Status,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<RepoPath>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        base: Option<Oid>,
+        /// The session's own content as a blob (after conversion, before the three-way merge).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<Oid>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        result: Option<Oid>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mode: Option<u32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sha256: Option<Digest>,
+    }
+
+    Finding {
+        rule: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<RepoPath>,
+        reason: String,
+        hint: String,
+    }
+
+    /// The outcome of a check or validator: a fact that replay does not run again.
+    Check {
+        name: String,
+        passed: bool,
+        status: i64,
+        ms: u64,
+        /// Of its output, which is kept as a version.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<Digest>,
+    }
+
+    Abandoned {
+        claims: Vec<Freed>,
+        count: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+
+    Reverted {
+        /// The merge entry that is undone.
+        merge: u64,
+        branch: String,
+        commit: Oid,
+        onto: Oid,
+        tree: Oid,
+        paths: Vec<MergedPath>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        plan: Option<PlanId>,
+    }
+
+    Synced {
+        decision: Decision,
+        /// The base before, and the one asked for.
+        from: Oid,
+        base: Oid,
+        count: u64,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        conflicts: Vec<RepoPath>,
+    }
+
+    Checkpointed {
+        origin: String,
+        size: u64,
+        /// Base64, as in the note.
+        root: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        anchor: Option<String>,
+    }
+
+    /// The ledger was found in another place and goes on as a new one.
+    Forked {
+        origin: String,
+        old: Ancestor,
+        place: Place,
+        public: String,
+    }
+
+    Ancestor {
+        origin: String,
+        size: u64,
+        root: String,
+    }
+
+    Collected {
+        versions: Vec<Digest>,
+        bytes: u64,
+        logs: Vec<SessionId>,
+        /// Contents older than this were past retention.
+        before: Timestamp,
+    }
+
+    Protected {
+        branch: String,
+        on: bool,
+        /// The merge entry or person that a move of the branch is excused by.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        person: Option<String>,
+    }
+
+    FleetMoved {
+        action: FleetAction,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        plan: Option<PlanId>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        jobs: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        attempt: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pid: Option<u32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+impl Expired {
+    pub fn new(now: &Now, claims: Vec<Freed>) -> Self {
+        Self {
+            boot: now.boot.clone(),
+            boot_ms: now.boot_ms,
+            claims,
+            cut: None,
+        }
+    }
+}
