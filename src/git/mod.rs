@@ -3,3 +3,4 @@
 pub mod base;
 pub mod private;
 pub mod promote;
+pub mod repo;

@@ -131,7 +131,7 @@ impl Ledger {
     }
 
     fn connect(path: PathBuf, flags: OpenFlags) -> Result<Self, LedgerError> {
-        let connection =
+        let mut connection =
             Connection::open_with_flags(&path, flags).map_err(fault("open the ledger"))?;
         connection
             .busy_handler(Some(nap))

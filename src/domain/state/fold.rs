@@ -5,7 +5,6 @@ use super::{
     KeyRow, Kind, MergeRow, MountRow, PlanRow, ProtectRow, RequestRow, RequestState, ReviewRow,
     RowKey, SealRow, SessionRow, SessionState, State,
 };
-use crate::domain::digest::Digest;
 use crate::domain::event::{
     Claimed, Cut, Decision, Entry, Event, Freed, Launched, Merged, PlanAction, PlanSet,
     QueueMoved, QueueState, SessionOpened,
@@ -476,9 +475,4 @@ fn launched(row: &mut SessionRow, body: &Launched) {
             row.widenings.push(widening.clone());
         }
     }
-}
-
-/// Returns what the root of nothing is: a seal of no entries carries it.
-pub fn empty_root() -> Digest {
-    Digest::of(b"")
 }

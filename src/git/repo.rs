@@ -1,0 +1,260 @@
+//! The operator's repository: where it is, what its refs say, and its settings.
+//!
+//! Owns: discovery from anywhere inside (linked worktrees, bare repositories,
+//! submodules), reading one file of a commit, the trailers along a branch, and
+//! the one commit that govfs makes by itself: `governor.md`. Never runs a hook, a
+//! filter or a program, and never writes anything else.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use git2::{ErrorCode, ObjectType, Repository, Signature, Sort};
+
+use crate::domain::base::Oid;
+use crate::domain::event::{Pinned, Place};
+use crate::domain::logop::Bytes;
+
+/// Who commits where git knows nobody.
+const NAME: &str = "govfs";
+const EMAIL: &str = "govfs@localhost";
+/// What a file's entry in a tree says: a plain file.
+const PLAIN: i32 = 0o100_644;
+
+#[derive(Debug, thiserror::Error)]
+pub enum RepoError {
+    #[error("{} is not inside a git repository", .0.display())]
+    NoRepository(PathBuf),
+    #[error("the repository cannot be read by govfs: {0}")]
+    Unreadable(String),
+    #[error("{0}")]
+    Owner(String),
+    #[error("{0:?} names no commit")]
+    NoCommit(String),
+    #[error("{doing}: {what}")]
+    Git { doing: &'static str, what: String },
+}
+
+fn fault(doing: &'static str) -> impl Fn(git2::Error) -> RepoError {
+    move |error| RepoError::Git {
+        doing,
+        what: error.message().to_owned(),
+    }
+}
+
+/// An open repository of the operator's.
+pub struct Repo {
+    inner: Repository,
+    common: PathBuf,
+}
+
+impl std::fmt::Debug for Repo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Repo({})", self.common.display())
+    }
+}
+
+/// One commit of a branch's first-parent line that carries a trailer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trailer {
+    pub commit: Oid,
+    pub tree: Oid,
+    pub value: String,
+}
+
+impl Repo {
+    /// Finds the repository that `start` lies in.
+    pub fn discover(start: &Path) -> Result<Self, RepoError> {
+        let inner = Repository::discover(start).map_err(|error| match error.code() {
+            ErrorCode::NotFound => RepoError::NoRepository(start.to_owned()),
+            ErrorCode::Owner => RepoError::Owner(error.message().to_owned()),
+            _ => RepoError::Unreadable(error.message().to_owned()),
+        })?;
+        refuse_unreadable(&inner)?;
+        let common = fs::canonicalize(inner.commondir())
+            .map_err(|error| RepoError::Unreadable(error.to_string()))?;
+        Ok(Self { inner, common })
+    }
+
+    /// The git directory that all worktrees share.
+    pub fn common_dir(&self) -> &Path {
+        &self.common
+    }
+
+    /// This worktree's own git directory.
+    pub fn git_dir(&self) -> &Path {
+        self.inner.path()
+    }
+
+    pub fn workdir(&self) -> Option<&Path> {
+        self.inner.workdir()
+    }
+
+    /// The directory that stands for the repository: the worktree, or the bare directory.
+    pub fn root(&self) -> &Path {
+        self.inner.workdir().unwrap_or(&self.common)
+    }
+
+    /// Says which directory this is, so that a copy is not taken for it.
+    pub fn place(&self) -> std::io::Result<Place> {
+        use std::os::unix::ffi::OsStrExt;
+        let meta = fs::metadata(&self.common)?;
+        Ok(Place {
+            device: meta.dev(),
+            inode: meta.ino(),
+            path: Bytes(self.common.as_os_str().as_bytes().to_vec()),
+        })
+    }
+
+    /// Returns the branch that HEAD names, also before its first commit.
+    pub fn head_branch(&self) -> Option<String> {
+        let head = self.inner.find_reference("HEAD").ok()?;
+        let name = head.symbolic_target().ok().flatten()?;
+        name.strip_prefix("refs/heads/").map(str::to_owned)
+    }
+
+    /// Returns the commit at the tip of `branch`.
+    pub fn tip(&self, branch: &str) -> Result<Option<Oid>, RepoError> {
+        match self.inner.refname_to_id(&format!("refs/heads/{branch}")) {
+            Ok(oid) => Ok(Some(to_oid(oid))),
+            Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(fault("read a branch")(error)),
+        }
+    }
+
+    /// Returns the commit that `revision` names.
+    pub fn resolve(&self, revision: &str) -> Result<Oid, RepoError> {
+        self.inner
+            .revparse_single(revision)
+            .and_then(|object| object.peel_to_commit())
+            .map(|commit| to_oid(commit.id()))
+            .map_err(|_| RepoError::NoCommit(revision.to_owned()))
+    }
+
+    /// Returns the bytes of one file of a commit.
+    pub fn file_at(&self, commit: Oid, path: &str) -> Result<Option<Vec<u8>>, RepoError> {
+        let doing = fault("read a file of a commit");
+        let tree = self
+            .inner
+            .find_commit(from_oid(commit))
+            .and_then(|commit| commit.tree())
+            .map_err(&doing)?;
+        match tree.get_path(Path::new(path)) {
+            Ok(entry) if entry.kind() == Some(ObjectType::Blob) => {
+                let blob = self.inner.find_blob(entry.id()).map_err(&doing)?;
+                Ok(Some(blob.content().to_vec()))
+            }
+            Ok(_) => Ok(None),
+            Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(doing(error)),
+        }
+    }
+
+    /// Returns the settings that decide what a checkout contains.
+    pub fn pinned(&self) -> Pinned {
+        let text = |key: &str, default: &str| self.config(key).unwrap_or_else(|| default.to_owned());
+        Pinned {
+            autocrlf: text("core.autocrlf", "false"),
+            eol: text("core.eol", "native"),
+            ignore_case: text("core.ignorecase", "false") == "true",
+        }
+    }
+
+    pub fn config(&self, key: &str) -> Option<String> {
+        self.inner.config().and_then(|mut config| config.snapshot()?.get_string(key)).ok()
+    }
+
+    /// Commits `path` with `content` on top of the branch that HEAD names, and
+    /// nothing else; what is staged stays staged.
+    pub fn commit_file(&self, path: &str, content: &[u8], message: &str) -> Result<Oid, RepoError> {
+        let doing = fault("commit the charter");
+        let head = match self.inner.head() {
+            Ok(head) => Some(head.peel_to_commit().map_err(&doing)?),
+            Err(error) if matches!(error.code(), ErrorCode::UnbornBranch | ErrorCode::NotFound) => None,
+            Err(error) => return Err(doing(error)),
+        };
+        let before = head.as_ref().map(git2::Commit::tree).transpose().map_err(&doing)?;
+        let blob = self.inner.blob(content).map_err(&doing)?;
+        let mut builder = self.inner.treebuilder(before.as_ref()).map_err(&doing)?;
+        builder.insert(path, blob, PLAIN).map_err(&doing)?;
+        let tree = builder.write().and_then(|oid| self.inner.find_tree(oid)).map_err(&doing)?;
+        let who = self.identity()?;
+        let parents: Vec<_> = head.iter().collect();
+        let commit = self
+            .inner
+            .commit(Some("HEAD"), &who, &who, message, &tree, &parents)
+            .map_err(&doing)?;
+        self.stage(path).map_err(&doing)?;
+        Ok(to_oid(commit))
+    }
+
+    fn stage(&self, path: &str) -> Result<(), git2::Error> {
+        if self.inner.is_bare() {
+            return Ok(());
+        }
+        let mut index = self.inner.index()?;
+        index.add_path(Path::new(path))?;
+        index.write()
+    }
+
+    fn identity(&self) -> Result<Signature<'static>, RepoError> {
+        self.inner
+            .signature()
+            .or_else(|_| Signature::now(NAME, EMAIL))
+            .map_err(fault("find out who commits"))
+    }
+
+    /// Returns the trailers named `key` along the first-parent line of `branch`, newest first.
+    pub fn trailers(&self, branch: &str, key: &str) -> Result<Vec<Trailer>, RepoError> {
+        let doing = fault("read the branch");
+        let Some(tip) = self.tip(branch)? else {
+            return Ok(Vec::new());
+        };
+        let mut walk = self.inner.revwalk().map_err(&doing)?;
+        walk.simplify_first_parent().map_err(&doing)?;
+        walk.set_sorting(Sort::TOPOLOGICAL).map_err(&doing)?;
+        walk.push(from_oid(tip)).map_err(&doing)?;
+        let mut found = Vec::new();
+        for oid in walk {
+            let commit = oid.and_then(|oid| self.inner.find_commit(oid)).map_err(&doing)?;
+            let message = String::from_utf8_lossy(commit.message_bytes()).into_owned();
+            let Ok(trailers) = git2::message_trailers_strs(&message) else {
+                continue;
+            };
+            for (name, value) in trailers.iter() {
+                if name.eq_ignore_ascii_case(key) {
+                    found.push(Trailer {
+                        commit: to_oid(commit.id()),
+                        tree: to_oid(commit.tree_id()),
+                        value: value.to_owned(),
+                    });
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// libgit2 reads SHA-1 objects and file-based refs; say so instead of showing an empty repository.
+fn refuse_unreadable(repository: &Repository) -> Result<(), RepoError> {
+    let config = repository.config().and_then(|mut config| config.snapshot());
+    let Ok(config) = config else { return Ok(()) };
+    let text = |key: &str| config.get_string(key).unwrap_or_default().to_ascii_lowercase();
+    if text("extensions.refstorage") == "reftable" {
+        return Err(RepoError::Unreadable("its refs are kept as reftable".to_owned()));
+    }
+    if text("extensions.objectformat") == "sha256" {
+        return Err(RepoError::Unreadable("its objects are named by SHA-256".to_owned()));
+    }
+    Ok(())
+}
+
+fn to_oid(oid: git2::Oid) -> Oid {
+    let mut bytes = [0; 20];
+    bytes.copy_from_slice(&oid.as_bytes()[..20]);
+    Oid(bytes)
+}
+
+fn from_oid(oid: Oid) -> git2::Oid {
+    git2::Oid::from_bytes(&oid.0).unwrap_or(git2::Oid::ZERO_SHA1)
+}
