@@ -1,0 +1,583 @@
+//! Patterns as tables, and against brute force over small worlds of paths.
+
+use super::*;
+use proptest::prelude::*;
+
+fn pattern(text: &str) -> Pattern {
+    text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
+}
+
+fn path(text: &str) -> RepoPath {
+    RepoPath::parse(text.as_bytes()).unwrap_or_else(|e| panic!("{text}: {e}"))
+}
+
+fn texts(paths: Option<RepoPath>) -> Option<String> {
+    paths.map(|path| String::from_utf8_lossy(path.as_bytes()).into_owned())
+}
+
+#[test]
+fn a_literal_covers_itself_and_everything_beneath_a_glob_only_whole_paths() {
+    for (text, yes, no) in [
+        ("src", "src src/a src/a/b.rs", "srcs sr a/src src.rs"),
+        ("src/", "src src/a", "srcs"),
+        (r"a\*b", "a*b a*b/c", "axb a*"),
+        (r"[id]", "i d", "[id] i/x id"),
+        (
+            r"app/\[id\]/page",
+            "app/[id]/page app/[id]/page/x",
+            "app/i/page",
+        ),
+        ("a,b", "a,b", "a b"),
+        (
+            "src/*.rs",
+            "src/a.rs src/.rs src/.x.rs",
+            "src/a.rs/b src/a/b.rs src x/a.rs",
+        ),
+        ("*", "a .a a.b", "a/b"),
+        ("?", "a .", "ab"),
+        ("src/?", "src/a", "src/ab src/é src"),
+        ("src/??", "src/ab src/é", "src/a"),
+        ("[a-c]x", "ax cx", "dx x -x"),
+        ("[!a-c]x", "dx .x -x", "ax cx"),
+        ("[^a]x", "bx ^x", "ax"),
+        ("[a^!]x", "ax ^x !x", "bx"),
+        ("[]a]x", "]x ax", "bx"),
+        ("[!]a]x", "bx", "]x ax"),
+        ("[a-]x", "ax -x", "bx"),
+        (r"[\]\\]x", r"]x \x", "ax"),
+        ("[[:digit:]_]x", "7x _x", "ax :x"),
+        ("[--0]x", "-x .x 0x", "1x"),
+        ("{a,b}/{c,d{e,f}}", "a/c b/de a/df", "a/d a c a/c/x"),
+        (
+            "{src,docs/api}/*.md",
+            "src/a.md docs/api/b.md",
+            "docs/a.md src/x/a.md",
+        ),
+        ("src{,/**}", "src src/a src/a/b", "srcs"),
+        ("{a}", "a", "a/b {a}"),
+        ("*{.rs,.toml}", "a.rs .toml x.toml", "a.md"),
+        ("**", "a a/b .a/b", ""),
+        ("src/**", "src src/a src/a/b", "srcs x/src"),
+        ("**/x", "x a/x a/b/x .a/x", "ax x/a"),
+        ("a/**/b", "a/b a/x/b a/x/y/b a/b/b", "a b a/b/c ab"),
+        (
+            "a/**/b/**/c",
+            "a/b/c a/x/b/y/c a/b/b/c/c",
+            "a/c/b a/b a/x/c",
+        ),
+        ("**/*.rs", "a.rs x/y/b.rs", "a.rs/x a.r"),
+        ("**/a*b*/c?", "ab/cd x/aXbY/c1", "ab/c a/b/cd"),
+        ("**/**/a", "a x/a", "b"),
+    ] {
+        let compiled = pattern(text);
+        for yes in yes.split_whitespace().filter(|p| *p != ".") {
+            assert!(compiled.covers(&path(yes)), "{text} covers {yes}");
+        }
+        for no in no.split_whitespace() {
+            assert!(!compiled.covers(&path(no)), "{text} does not cover {no}");
+        }
+        assert!(!compiled.covers(&RepoPath::root()), "{text} and the root");
+        assert!(
+            compiled.covers(&compiled.example()),
+            "{text} and its example"
+        );
+    }
+}
+
+#[test]
+fn names_are_bytes() {
+    let latin = Pattern::parse(b"d\xE9j\xE0 *").expect("bytes");
+    let name = RepoPath::parse(b"d\xE9j\xE0 vu").expect("bytes");
+    assert!(latin.covers(&name));
+    assert_eq!(latin.odd(), Some("it is not UTF-8"));
+    assert_eq!(latin.to_string(), "d%E9j%E0 *");
+    let class = Pattern::parse(b"[\xE0-\xE9]x").expect("a byte range");
+    assert!(class.covers(&RepoPath::parse(b"\xE5x").expect("bytes")));
+    assert_eq!(
+        texts(pattern("é").overlap(&pattern("??"))),
+        Some("é".into())
+    );
+}
+
+#[test]
+fn a_pattern_that_can_never_be_claimed_is_refused_with_what_to_write_instead() {
+    for (text, words) in [
+        ("", "empty; write a path, or `**`"),
+        ("/", "repository's root: `**`"),
+        ("/src/a", "repository's root: `src/a`"),
+        (".", "write `**`"),
+        ("./src", "write `src`"),
+        ("src/./a", "write `src/a`"),
+        ("../x", "`..` leads out"),
+        ("src/../x", "`..` leads out"),
+        ("{a,../b}", "`..` leads out"),
+        ("src//a", "write `src/a`"),
+        ("src//", "write `src`"),
+        ("src/*/", "write `src/*/**`"),
+        ("{a,}", "write `**`"),
+        ("{a,/b}", "write `b`"),
+        (".git", "`.git` is git's own directory"),
+        (".git/config", "git's own directory"),
+        ("sub/.GIT/hooks/*", "`.GIT` is git's own"),
+        ("git~1", "git's own directory"),
+        (".git. /x", "git's own directory"),
+        (r"\.git", "git's own directory"),
+        (".gi[t]", "no name matches"),
+        (".[gG]it", "no name matches"),
+        ("[.]", "no name matches"),
+        (".[.]/x", "no name matches"),
+        ("a\0b", "NUL"),
+        ("[a", "`[` without its `]`"),
+        ("[", "`[` without its `]`"),
+        ("[]", "`[` without its `]`"),
+        (r"[a\", "`[` without its `]`"),
+        ("[a/b]", "cannot match `/`"),
+        ("[a/b", "`[` without its `]`"),
+        ("[z-a]", "range `z-a`"),
+        ("[é]", "`é` is several"),
+        ("[[:nope:]]", "`[:nope:]` is no class"),
+        ("{a,b", "`{` without its `}`"),
+        ("{a,{b}", "`{` without its `}`"),
+        ("a}", "`}` without its `{`"),
+        ("{}", "no alternatives"),
+        ("a**", "`**` stands for whole components"),
+        ("**a", "`**` stands for whole components"),
+        ("a/***", "`**` stands for whole components"),
+        ("{a,**}b", "`**` stands for whole components"),
+        ("a\\", "single `\\`"),
+        (&"{a,b}".repeat(11), "more than 1024 alternatives"),
+        (&"{".repeat(40), "more than 32 braces"),
+        (&format!("{}*", "*a".repeat(64)), "more than 64 `*`"),
+        (&format!("{}b", "**/a/".repeat(9)), "more than 8 `**`"),
+        (
+            &format!("{}*", "a/".repeat(300)),
+            "more than 256 components",
+        ),
+        (&"?".repeat(256), "no name matches"),
+        (&"x".repeat(256), "longer than 255"),
+        (&"x/".repeat(2049), "longest is 4096"),
+    ] {
+        let error = Pattern::parse(text.as_bytes()).expect_err(text).to_string();
+        assert!(error.contains(words), "{text}: {error}");
+    }
+    for fine in [
+        &"x".repeat(255),
+        &format!("{}/x", "é".repeat(100)),
+        &"x/".repeat(2048)[..4095].to_owned(),
+        &"{a,b}".repeat(10),
+        &"?".repeat(255),
+        &format!("{}b{}", "{a,".repeat(3), "}".repeat(3)),
+        &".git*".to_owned(),
+        &".gitignore".to_owned(),
+        &" ".to_owned(),
+        &"-".to_owned(),
+        &"a]".to_owned(),
+    ] {
+        assert!(Pattern::parse(fine.as_bytes()).is_ok(), "{fine}");
+    }
+}
+
+#[test]
+fn what_leads_to_a_pattern_is_a_proper_ancestor_of_something_it_covers() {
+    for (text, yes, no) in [
+        ("a/b/c", "a a/b a/b/c a/b/c/d", "b a/c"),
+        ("a/*/c", "a a/x", "a/x/c a/x/c/d b"),
+        ("a/**", "a a/x a/x/y", "b"),
+        ("**/x", "a a/b x x/y", ""),
+        ("*.rs", "", "a a.rs"),
+        ("{a/b,c/d/e}", "a c c/d", "a/b c/d/e b"),
+    ] {
+        for yes in yes.split_whitespace() {
+            assert!(pattern(text).leads_to(&path(yes)), "{yes} leads to {text}");
+        }
+        for no in no.split_whitespace() {
+            assert!(
+                !pattern(text).leads_to(&path(no)),
+                "{no} leads not to {text}"
+            );
+        }
+        assert!(pattern(text).leads_to(&RepoPath::root()), "{text}");
+    }
+}
+
+#[test]
+fn explicit_patterns_and_prefixes() {
+    for (text, literal, explicit, prefix) in [
+        ("src/a.rs", Some("src/a.rs"), true, "src/a.rs"),
+        (r"src/\*", Some("src/*"), true, "src/*"),
+        ("src/", Some("src"), true, "src"),
+        ("src/*.rs", None, false, "src"),
+        ("src/**", None, false, "src"),
+        ("**/Makefile", None, true, ""),
+        ("src/*/mod.rs", None, true, "src"),
+        ("src/{a,b}.rs", None, true, "src"),
+        ("src/{a,b*}.rs", None, false, "src"),
+        ("{src/x,src/y}/m/*", None, false, "src"),
+        ("x/{a}/b", None, true, "x/a/b"),
+        ("*", None, false, ""),
+    ] {
+        let compiled = pattern(text);
+        assert_eq!(
+            texts(compiled.literal().cloned()).as_deref(),
+            literal,
+            "{text}"
+        );
+        assert_eq!(compiled.is_literal(), literal.is_some(), "{text}");
+        assert_eq!(compiled.is_explicit(), explicit, "{text}");
+        assert_eq!(
+            compiled.literal_prefix().as_bytes(),
+            prefix.as_bytes(),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn odd_but_legal_patterns_are_warned_of() {
+    for (text, words) in [
+        ("a ", "white space"),
+        ("a/ b", "white space"),
+        ("a\tb\u{7f}", "control"),
+        (r"src\auth.py", "separated by `/`"),
+        ("app/[id]/page", "name with brackets"),
+    ] {
+        let odd = pattern(text).odd().expect(text);
+        assert!(odd.contains(words), "{text}: {odd}");
+    }
+    for plain in ["src/a b.rs", "*.[ch]", r"a\*b", "ünïcode/**", "-x"] {
+        assert_eq!(pattern(plain).odd(), None, "{plain}");
+    }
+}
+
+#[test]
+fn overlap_is_decided_exactly_and_shows_a_readable_path() {
+    for (one, two, witness) in [
+        ("src", "src/a.rs", Some("src/a.rs")),
+        ("src", "srcs", None),
+        ("src/**", "src/*.rs", Some("src/a.rs")),
+        ("src/*.rs", "src/*.py", None),
+        ("src/*.rs", "src/lib*", Some("src/lib.rs")),
+        ("src/*.rs", "docs", None),
+        ("*.md", "src", None),
+        ("*", "src/x", None),
+        ("**/x", "src", Some("src/x")),
+        ("**/*.rs", "src/**/mod.*", Some("src/mod.rs")),
+        ("a*b", "b*a", None),
+        ("a*b", "*ab", Some("ab")),
+        ("a/**/b", "a/*", Some("a/b")),
+        ("a/**/b/c", "a/*/c", Some("a/b/c")),
+        ("[a-m]*", "[m-z]*", Some("m")),
+        ("[!a]", "[!b]", Some("c")),
+        ("?", "??", None),
+        ("{a,b}/x", "{b,c}/x", Some("b/x")),
+        ("**", "**", Some("a")),
+        (".git*", ".gi?", None), // only `.git`
+        (".gi*", ".gi?", Some(".gia")),
+        (".g[i]*", "*[t]", Some(".giat")), // `.git` itself is nobody's
+        (".gi*", "?[g]?[t]", None),
+        ("git~?", "git~[0-1]", Some("git~0")),
+        ("?[.]", "[.]*", None), // only `..`
+    ] {
+        assert_eq!(
+            texts(pattern(one).overlap(&pattern(two))).as_deref(),
+            witness,
+            "{one} {two}"
+        );
+        assert_eq!(
+            texts(pattern(two).overlap(&pattern(one))).as_deref(),
+            witness,
+            "{two} {one}"
+        );
+        assert_eq!(
+            pattern(one).overlaps(&pattern(two)),
+            witness.is_some(),
+            "{one} {two}"
+        );
+    }
+}
+
+#[test]
+fn a_common_name_longer_than_names_can_be_is_no_overlap() {
+    let (a, b) = ("a".repeat(130), "b".repeat(130));
+    assert_eq!(
+        pattern(&format!("{a}*")).overlap(&pattern(&format!("*{b}"))),
+        None
+    );
+    let (a, b) = (&a[..127], &b[..128]);
+    let witness = pattern(&format!("{a}*")).overlap(&pattern(&format!("*{b}")));
+    assert_eq!(texts(witness), Some(format!("{a}{b}")));
+}
+
+#[test]
+fn inside_is_inclusion_in_the_union_with_a_path_outside() {
+    for (own, others, outside) in [
+        ("src/a.rs", &["src"][..], None),
+        ("src", &["src/**"], None),
+        ("src/**", &["src"], None),
+        ("src", &["src/*"], Some("src")),
+        ("src/*.rs", &["src"], None),
+        ("src/*.rs", &["src/*"], None),
+        ("src/*", &["src/*.rs"], Some("src/a")),
+        ("src/**", &["src/*"], Some("src")),
+        ("**", &["src"], Some("a")),
+        ("**", &["*", "*/**"], None),
+        ("**", &["*", "*/*/**"], None), // `**` is zero components too
+        ("**", &["*", "*/*/*/**"], Some("a/a")),
+        ("*", &["[a-m]*", "[!a-m]*"], None),
+        ("*", &["[a-m]*", "[!a-n]*"], Some("n")),
+        ("?", &["[a-m]", "[n-z]"], Some("0")),
+        ("{a,b,c}", &["a", "b"], Some("c")),
+        ("**/x", &["x", "*/**"], None),
+        ("a/**/b", &["a/b", "a/*/b"], Some("a/a/a/b")),
+        ("*.rs", &["a*", "[!a]*"], None),
+        ("*a*b*", &["*a*"], None),
+        ("*a*", &["*a*b*"], Some("a")),
+        (".g*", &[".g[!i]*", ".gi[!t]*", ".git?*", ".g", ".gi"], None), // but for `.git`
+        ("src", &[], Some("src")),
+    ] {
+        let others: Vec<Pattern> = others.iter().map(|text| pattern(text)).collect();
+        let found = texts(pattern(own).inside(&others).err());
+        assert_eq!(found.as_deref(), outside, "{own} inside {others:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_decided_in_bounded_time_is_not_inside() {
+    let own = pattern("*");
+    let others: Vec<Pattern> = (0..18)
+        .map(|at| {
+            let letter = char::from(b'a' + at);
+            pattern(&format!("*{letter}*{letter}*{letter}*"))
+        })
+        .collect();
+    assert!(own.inside(&others).is_err());
+}
+
+#[test]
+fn the_stored_form_is_percent_encoded_and_order_is_that_of_the_text() {
+    let glob = pattern("src/*.rs");
+    let json = serde_json::to_string(&glob).expect("json");
+    assert_eq!(json, "\"src/%2A.rs\"");
+    assert_eq!(serde_json::from_str::<Pattern>(&json).expect("again"), glob);
+    assert!(serde_json::from_str::<Pattern>("\"src/*.rs\"").is_err());
+    assert!(pattern("a") < pattern("b"));
+    assert_eq!(pattern("src/"), pattern("src"));
+    assert_eq!(pattern(r"a\\/").source(), br"a\\");
+    assert_eq!(pattern(r"a\/").source(), b"a");
+    assert_eq!(
+        format!("{} {:?}", pattern("a b"), pattern("x\ny")),
+        "a b `x%0Ay`"
+    );
+}
+
+/// Expands braces as text, and matches by trying everything: slow and obvious.
+mod naive {
+    pub(super) fn covers(pattern: &str, path: &str) -> bool {
+        let literal = !pattern.contains(['*', '?', '[', '{']);
+        if literal {
+            return path == pattern || path.starts_with(&format!("{pattern}/"));
+        }
+        // Only what was written as `**` is one, not what braces put together.
+        braces(&pattern.replace("**", "@")).iter().any(|one| {
+            let parts: Vec<&str> = one.split('/').collect();
+            let names: Vec<&str> = path.split('/').collect();
+            paths(&parts, &names)
+        })
+    }
+
+    fn braces(text: &str) -> Vec<String> {
+        let Some(open) = text.find('{') else {
+            return vec![text.to_owned()];
+        };
+        let (mut depth, mut from, mut branches) = (0, open + 1, Vec::new());
+        for (at, c) in text.char_indices().skip(open) {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 1 => {
+                    branches.push(&text[from..at]);
+                    let (start, end) = (&text[..open], &text[at + 1..]);
+                    return branches
+                        .iter()
+                        .flat_map(|middle| braces(&format!("{start}{middle}{end}")))
+                        .collect();
+                }
+                '}' => depth -= 1,
+                ',' if depth == 1 => {
+                    branches.push(&text[from..at]);
+                    from = at + 1;
+                }
+                _ => {}
+            }
+        }
+        unreachable!("unbalanced {text}")
+    }
+
+    fn paths(parts: &[&str], names: &[&str]) -> bool {
+        match (parts, names) {
+            ([], []) => true,
+            (["@", rest @ ..], _) => {
+                paths(rest, names) || (!names.is_empty() && paths(parts, &names[1..]))
+            }
+            ([part, parts @ ..], [name, names @ ..]) => {
+                bytes(part.as_bytes(), name.as_bytes()) && paths(parts, names)
+            }
+            _ => false,
+        }
+    }
+
+    fn bytes(part: &[u8], name: &[u8]) -> bool {
+        match (part, name) {
+            ([], []) => true,
+            ([b'*', rest @ ..], _) => {
+                bytes(rest, name) || (!name.is_empty() && bytes(part, &name[1..]))
+            }
+            ([b'?', rest @ ..], [_, name @ ..]) => bytes(rest, name),
+            ([b'[', b'!', one, b']', rest @ ..], [c, name @ ..]) => one != c && bytes(rest, name),
+            ([b'[', from, b'-', to, b']', rest @ ..], [c, name @ ..]) => {
+                (from..=to).contains(&c) && bytes(rest, name)
+            }
+            ([b'[', ..], _) => false,
+            ([own, rest @ ..], [c, name @ ..]) => own == c && bytes(rest, name),
+            _ => false,
+        }
+    }
+}
+
+/// Every path of up to three components with names of up to two of the letters.
+fn world() -> Vec<RepoPath> {
+    let letters = ["a", "b", "."];
+    let mut names: Vec<String> = letters.map(str::to_owned).to_vec();
+    for one in letters {
+        names.extend(letters.map(|two| format!("{one}{two}")));
+    }
+    names.retain(|name| name != "." && name != "..");
+    let mut all = names.clone();
+    let mut last = names.clone();
+    for _ in 0..2 {
+        last = last
+            .iter()
+            .flat_map(|dir| names.iter().map(move |name| format!("{dir}/{name}")))
+            .collect();
+        all.extend(last.iter().cloned());
+    }
+    all.iter().map(|text| path(text)).collect()
+}
+
+fn any_name() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        4 => Just("a".to_owned()),
+        3 => Just("b".to_owned()),
+        2 => Just(".".to_owned()),
+        3 => Just("*".to_owned()),
+        2 => Just("?".to_owned()),
+        1 => Just("[!a]".to_owned()),
+        1 => Just("[a-b]".to_owned()),
+        1 => Just("{a,b*}".to_owned()),
+        1 => Just("{,a{b,.}}".to_owned()),
+        1 => Just("{a/b,b}".to_owned()),
+    ];
+    proptest::collection::vec(piece, 1..4).prop_map(|pieces| pieces.concat())
+}
+
+fn any_text() -> impl Strategy<Value = String> {
+    let part =
+        prop_oneof![4 => any_name(), 1 => Just("**".to_owned()), 1 => Just("{**,a}".to_owned())];
+    proptest::collection::vec(part, 1..4).prop_map(|parts| parts.join("/"))
+}
+
+fn any_pattern() -> impl Strategy<Value = (String, Pattern)> {
+    any_text().prop_filter_map("no pattern", |text| {
+        text.parse().ok().map(|pattern| (text, pattern))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn covering_agrees_with_the_naive_matcher((text, pattern) in any_pattern()) {
+        for path in world() {
+            let name = path.encode();
+            prop_assert_eq!(pattern.covers(&path), naive::covers(&text, &name), "{} {}", text, name);
+        }
+    }
+
+    #[test]
+    fn leading_agrees_with_what_is_covered((text, pattern) in any_pattern()) {
+        for path in world() {
+            if pattern.covers(&path) {
+                prop_assert!(path.starts_with(pattern.literal_prefix()));
+                for dir in path.ancestors() {
+                    prop_assert!(pattern.leads_to(&dir), "{} {}", text, dir);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn overlap_agrees_with_brute_force((one, left) in any_pattern(), (two, right) in any_pattern()) {
+        let found = left.overlap(&right);
+        prop_assert_eq!(found.is_some(), left.overlaps(&right));
+        prop_assert_eq!(found.is_some(), right.overlap(&left).is_some());
+        let common = world().into_iter().filter(|p| left.covers(p) && right.covers(p));
+        let shortest = common.map(|p| p.as_bytes().len()).min();
+        let Some(witness) = found else {
+            prop_assert_eq!(shortest, None, "{} {}", one, two);
+            return Ok(());
+        };
+        prop_assert!(left.covers(&witness) && right.covers(&witness), "{} {} {}", one, two, witness);
+        let names = witness.components().count(); // each may have been made readable
+        let longest = shortest.map_or(usize::MAX, |len| len + names);
+        prop_assert!(witness.as_bytes().len() <= longest, "{} {} {}", one, two, witness);
+    }
+
+    #[test]
+    fn inclusion_agrees_with_brute_force(
+        (text, own) in any_pattern(),
+        others in proptest::collection::vec(any_pattern(), 0..4),
+    ) {
+        let names: Vec<&String> = others.iter().map(|(text, _)| text).collect();
+        let others: Vec<Pattern> = others.iter().map(|(_, pattern)| pattern.clone()).collect();
+        let outside = |p: &RepoPath| own.covers(p) && !others.iter().any(|o| o.covers(p));
+        if let Err(witness) = own.inside(&others) {
+            prop_assert!(outside(&witness), "{} {:?} {}", text, names, witness);
+        } else {
+            let missed = world().into_iter().find(|p| outside(p));
+            prop_assert_eq!(missed, None, "{} {:?}", text, names);
+        }
+    }
+
+    #[test]
+    fn an_index_finds_every_overlap(
+        held in proptest::collection::vec(any_pattern(), 0..12), (text, new) in any_pattern(),
+    ) {
+        let mut index = PatternIndex::default();
+        for (at, (_, pattern)) in held.iter().enumerate() {
+            index.insert(pattern.clone(), at);
+        }
+        let mut found: Vec<usize> = index.overlapping(&new).map(|(_, at)| *at).collect();
+        found.sort_unstable();
+        let all: Vec<usize> = (0..held.len()).filter(|&at| held[at].1.overlaps(&new)).collect();
+        prop_assert_eq!(found, all, "{}", text);
+    }
+
+    #[test]
+    fn a_path_becomes_its_own_literal(bytes in proptest::collection::vec(any::<u8>(), 1..12)) {
+        if let Ok(path) = RepoPath::parse(&bytes)
+            && let Ok(pattern) = Pattern::exactly(&path)
+        {
+            prop_assert_eq!(pattern.literal(), Some(&path));
+        }
+    }
+
+    #[test]
+    fn no_text_is_a_panic(bytes in proptest::collection::vec(
+        prop_oneof![any::<u8>(), Just(b'*'), Just(b'['), Just(b']'), Just(b'{'), Just(b'}'), Just(b','), Just(b'/')], 0..40,
+    )) {
+        if let Ok(pattern) = Pattern::parse(&bytes) {
+            let stored = serde_json::to_string(&pattern).expect("json");
+            prop_assert_eq!(serde_json::from_str::<Pattern>(&stored).expect("again"), pattern.clone());
+            prop_assert!(pattern.covers(&pattern.example()));
+        }
+    }
+}
