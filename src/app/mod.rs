@@ -1,5 +1,8 @@
 //! One use case a file: open the adapters, ask `domain`, apply the answer. Owns the clock and `Failure`.
 
+pub mod agent;
+pub mod claim;
 pub mod clock;
 pub mod failure;
+pub mod live;
 pub mod site;

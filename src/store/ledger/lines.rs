@@ -31,7 +31,7 @@ impl Ledger {
 }
 
 impl Lines<'_> {
-    fn connection(&self) -> &Connection {
+    pub(super) fn connection(&self) -> &Connection {
         &self.transaction
     }
 

@@ -2,10 +2,10 @@
 //!
 //! A waiter is a process; one that has died is swept out by the next to look.
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
 use super::turn::{integer, natural};
-use super::{LedgerError, Turn, fault, rows};
+use super::{LedgerError, Lines, Turn, fault, rows};
 use crate::domain::claim::wait::Waiting;
 use crate::domain::event::Mode;
 use crate::domain::names::AgentName;
@@ -27,11 +27,20 @@ pub struct Waiter {
     pub process: Process,
 }
 
+impl Lines<'_> {
+    /// Returns the queue in order, those left out whose process is gone.
+    pub fn queue(&self, alive: &dyn Fn(&Process) -> bool) -> Result<Vec<Waiting>, LedgerError> {
+        let waiters = waiters(self.connection())?.into_iter();
+        let living = waiters.filter(|waiter| alive(&waiter.process));
+        Ok(living.map(|waiter| waiter.waiting).collect())
+    }
+}
+
 impl Turn<'_> {
     /// Returns the queue in order, without those whose process is gone.
     pub fn queue(&self, alive: &dyn Fn(&Process) -> bool) -> Result<Vec<Waiting>, LedgerError> {
         let mut queue = Vec::new();
-        for waiter in self.waiters()? {
+        for waiter in waiters(self.transaction())? {
             if alive(&waiter.process) {
                 queue.push(waiter.waiting);
             } else {
@@ -39,34 +48,6 @@ impl Turn<'_> {
             }
         }
         Ok(queue)
-    }
-
-    fn waiters(&self) -> Result<Vec<Waiter>, LedgerError> {
-        let doing = fault("read the queue");
-        let mut select = self
-            .transaction()
-            .prepare_cached("SELECT ticket, agent, mode, body, pid, start, boot FROM waiter ORDER BY ticket")
-            .map_err(&doing)?;
-        let mut found = select.query([]).map_err(&doing)?;
-        let mut waiters = Vec::new();
-        while let Some(row) = found.next().map_err(&doing)? {
-            let damaged = |what: String| LedgerError::Damaged(format!("the queue: {what}"));
-            let agent: String = row.get(1).map_err(&doing)?;
-            let body: Vec<u8> = row.get(3).map_err(&doing)?;
-            let waiting = Waiting {
-                ticket: natural(row.get(0).map_err(&doing)?),
-                agent: agent.parse().map_err(|error: crate::domain::names::NameError| damaged(error.to_string()))?,
-                mode: rows::mode_of(row.get(2).map_err(&doing)?),
-                patterns: serde_json::from_slice(&body).map_err(|error| damaged(error.to_string()))?,
-            };
-            let process = Process {
-                pid: row.get(4).map_err(&doing)?,
-                start: natural(row.get(5).map_err(&doing)?),
-                boot: row.get(6).map_err(&doing)?,
-            };
-            waiters.push(Waiter { waiting, process });
-        }
-        Ok(waiters)
     }
 
     /// Takes a place at the end of the queue.
@@ -108,4 +89,31 @@ impl Turn<'_> {
             .map(drop)
             .map_err(fault("leave the queue"))
     }
+}
+
+fn waiters(connection: &Connection) -> Result<Vec<Waiter>, LedgerError> {
+    let doing = fault("read the queue");
+    let mut select = connection
+        .prepare_cached("SELECT ticket, agent, mode, body, pid, start, boot FROM waiter ORDER BY ticket")
+        .map_err(&doing)?;
+    let mut found = select.query([]).map_err(&doing)?;
+    let mut waiters = Vec::new();
+    while let Some(row) = found.next().map_err(&doing)? {
+        let damaged = |what: String| LedgerError::Damaged(format!("the queue: {what}"));
+        let agent: String = row.get(1).map_err(&doing)?;
+        let body: Vec<u8> = row.get(3).map_err(&doing)?;
+        let waiting = Waiting {
+            ticket: natural(row.get(0).map_err(&doing)?),
+            agent: agent.parse().map_err(|error: crate::domain::names::NameError| damaged(error.to_string()))?,
+            mode: rows::mode_of(row.get(2).map_err(&doing)?),
+            patterns: serde_json::from_slice(&body).map_err(|error| damaged(error.to_string()))?,
+        };
+        let process = Process {
+            pid: row.get(4).map_err(&doing)?,
+            start: natural(row.get(5).map_err(&doing)?),
+            boot: row.get(6).map_err(&doing)?,
+        };
+        waiters.push(Waiter { waiting, process });
+    }
+    Ok(waiters)
 }
