@@ -184,6 +184,14 @@ impl fmt::Debug for PublicKey {
     }
 }
 
+impl FromStr for PublicKey {
+    type Err = CheckpointError;
+
+    fn from_str(text: &str) -> Result<Self, CheckpointError> {
+        text.parse().map(Self).map_err(|_| CheckpointError::Key)
+    }
+}
+
 /// An Ed25519 private key. It is wiped when dropped and never shown.
 #[derive(Clone)]
 pub struct SecretKey(SigningKey);

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::domain::base::Oid;
+use crate::domain::checkpoint::{Origin, PublicKey};
 use crate::domain::digest::Digest;
 use crate::domain::entry::Line;
 use crate::domain::logop::Bytes;

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::charter::Charter;
+use crate::domain::checkpoint::{Origin, PublicKey};
 use crate::domain::digest::Digest;
-use crate::domain::names::{AgentName, PlanId, RoleName, SessionId};
+use crate::domain::names::{AgentName, PlanId, SessionId};
 
 mod fold;
 mod rows;
@@ -88,7 +89,7 @@ macro_rules! state {
 state! {
     Charter "charter" charters: Digest => CharterRow,
     /// By their public key.
-    Key "key" keys: String => KeyRow,
+    Key "key" keys: PublicKey => KeyRow,
     Agent "agent" agents: AgentName => AgentRow,
     /// Those in force.
     Claim "claim" claims: u64 => ClaimRow,
@@ -184,23 +185,18 @@ impl State {
     }
 }
 
-/// The next role for an agent that nobody described: the charter's default.
-pub fn default_role(law: &Charter) -> RoleName {
-    law.default_role.clone()
-}
-
 /// Counters, the ledger's identity and single facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Meta {
-    pub origin: String,
+    pub origin: Option<Origin>,
     pub place: Option<crate::domain::event::Place>,
     /// The merge target's tip when the ledger was made.
     pub tip: Option<crate::domain::base::Oid>,
     /// The charter in force.
     pub charter: Option<Digest>,
     /// The public key that signs now.
-    pub key: Option<String>,
+    pub key: Option<PublicKey>,
     /// The highest claim id and generation given so far.
     pub claim: u64,
     pub generation: u64,

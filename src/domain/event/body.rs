@@ -4,8 +4,8 @@
 //! that is absent is not written. Every struct refuses a field it does not know.
 
 use super::{
-    AgentName, Bytes, Deserialize, Digest, Lease, Now, Oid, Pattern, PlanId, RepoPath, RoleName,
-    Serialize, SessionId, Timestamp,
+    AgentName, Bytes, Deserialize, Digest, Lease, Now, Oid, Origin, Pattern, PlanId, PublicKey,
+    RepoPath, RoleName, Serialize, SessionId, Timestamp,
 };
 
 /// Declares a body: strict, comparable, and each `Option` or `Vec` left out when empty.
@@ -106,11 +106,11 @@ body! {
     /// A key that signs checkpoints from here on: the first, a rotation (signed by
     /// `previous`), or one that appears without its predecessor's signature.
     KeySet {
-        origin: String,
-        /// The public key, base64 of its SPKI DER form.
-        public: String,
+        origin: Origin,
+        public: PublicKey,
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        previous: Option<String>,
+        previous: Option<PublicKey>,
+        /// By `previous` over the rotation message, in base64.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         signature: Option<String>,
         /// Only in a ledger's first entry: where it lives.
@@ -417,26 +417,25 @@ body! {
     }
 
     Checkpointed {
-        origin: String,
+        origin: Origin,
         size: u64,
-        /// Base64, as in the note.
-        root: String,
+        root: Digest,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         anchor: Option<String>,
     }
 
     /// The ledger was found in another place and goes on as a new one.
     Forked {
-        origin: String,
+        origin: Origin,
         old: Ancestor,
         place: Place,
-        public: String,
+        public: PublicKey,
     }
 
     Ancestor {
-        origin: String,
+        origin: Origin,
         size: u64,
-        root: String,
+        root: Digest,
     }
 
     Collected {

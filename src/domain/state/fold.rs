@@ -92,8 +92,8 @@ impl State {
     fn apply_meta(&mut self, entry: &Entry, touched: &mut Vec<RowKey>) {
         match &entry.event {
             Event::Key(body) => {
-                self.meta.origin.clone_from(&body.origin);
-                self.meta.key = Some(body.public.clone());
+                self.meta.origin = Some(body.origin.clone());
+                self.meta.key = Some(body.public);
                 if body.place.is_some() {
                     self.meta.place.clone_from(&body.place);
                     self.meta.tip = body.tip;
@@ -102,16 +102,16 @@ impl State {
                     entry: entry.seq,
                     since: entry.ts,
                     origin: body.origin.clone(),
-                    previous: body.previous.clone(),
+                    previous: body.previous,
                     signature: body.signature.clone(),
                 };
-                self.keys.insert(body.public.clone(), row);
+                self.keys.insert(body.public, row);
                 touched.push(RowKey::new(Kind::Key, &body.public));
             }
             Event::Fork(body) => {
-                self.meta.origin.clone_from(&body.origin);
+                self.meta.origin = Some(body.origin.clone());
                 self.meta.place = Some(body.place.clone());
-                self.meta.key = Some(body.public.clone());
+                self.meta.key = Some(body.public);
                 let row = KeyRow {
                     entry: entry.seq,
                     since: entry.ts,
@@ -119,14 +119,14 @@ impl State {
                     previous: None,
                     signature: None,
                 };
-                self.keys.insert(body.public.clone(), row);
+                self.keys.insert(body.public, row);
                 touched.push(RowKey::new(Kind::Key, &body.public));
             }
             Event::Checkpoint(body) => {
                 self.meta.checkpoint = Some(CheckpointRow {
                     entry: entry.seq,
                     size: body.size,
-                    root: body.root.clone(),
+                    root: body.root,
                 });
             }
             Event::Fleet(body) => {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::base::Oid;
+use crate::domain::checkpoint::{Origin, PublicKey};
 use crate::domain::digest::Digest;
 use crate::domain::event::{
     CharterSource, Cut, FleetAction, Mode, Pinned, QueueState, ReviewAction, Tier,
@@ -60,8 +61,8 @@ rows! {
     KeyRow {
         entry: u64,
         since: Timestamp,
-        origin: String,
-        previous: Option<String>,
+        origin: Origin,
+        previous: Option<PublicKey>,
         signature: Option<String>,
     }
 
@@ -212,7 +213,7 @@ rows! {
     CheckpointRow {
         entry: u64,
         size: u64,
-        root: String,
+        root: Digest,
     }
 
     FleetRow {

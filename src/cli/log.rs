@@ -1,0 +1,112 @@
+//! `govfs log`
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+use super::output::{Ink, Output};
+use super::{Context, text};
+use crate::app::clock;
+use crate::app::failure::Failure;
+use crate::app::log::{self, Filter, Row};
+use crate::domain::entry::Line;
+use crate::domain::path::RepoPath;
+use crate::domain::time::{Timestamp, parse_duration};
+
+/// Show the ledger's entries and the sessions' writes, newest last
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  govfs log -n 20\n  govfs log --agent alice --denied\n  govfs log --path src/auth.rs --since 2h\n  govfs log --op claim --op release --json")]
+pub(super) struct Args {
+    /// Only of this agent
+    #[arg(long, value_name = "A")]
+    agent: Option<String>,
+    /// Only of this session
+    #[arg(long, value_name = "S")]
+    session: Option<String>,
+    /// Only what names this path or something beneath it
+    #[arg(long, value_name = "P")]
+    path: Option<OsString>,
+    /// Only these operations
+    #[arg(long, value_name = "OP")]
+    op: Vec<String>,
+    /// Only refusals
+    #[arg(long)]
+    denied: bool,
+    /// From this time on: RFC 3339, a date, or a duration ago (2h)
+    #[arg(long, value_name = "T", value_parser = moment)]
+    since: Option<Timestamp>,
+    /// Up to this time
+    #[arg(long, value_name = "T", value_parser = moment)]
+    until: Option<Timestamp>,
+    /// Only the newest N
+    #[arg(short = 'n', value_name = "N")]
+    newest: Option<usize>,
+    /// Newest first
+    #[arg(long)]
+    reverse: bool,
+}
+
+/// Reads a time: what entries carry, a part of it, or a duration back from now.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    if let Some(ms) = parse_duration(text) {
+        let back = i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        return Ok(Timestamp(clock::now().ts.0.saturating_sub(back)));
+    }
+    const FULL: &str = "0000-01-01T00:00:00.000000000Z";
+    let plain = text.trim_end_matches('Z').replace(' ', "T");
+    let whole = match plain.len() {
+        10 | 13 | 16 | 19..=29 if plain.len() != 20 => format!("{plain}{}", &FULL[plain.len()..]),
+        _ => text.to_owned(),
+    };
+    let whole = if plain.len() == 19 { format!("{plain}.000000000Z") } else { whole };
+    whole
+        .parse()
+        .map_err(|_| "expected a time such as 2026-11-20T06:30:00Z, a date, or a duration such as 2h".to_owned())
+}
+
+impl Args {
+    fn filter(self) -> Result<Filter, Failure> {
+        let path = match self.path {
+            Some(path) => {
+                let bytes = path.into_vec();
+                let trimmed = bytes.strip_suffix(b"/").unwrap_or(&bytes);
+                Some(RepoPath::parse(trimmed).map_err(|error| Failure::usage(format!("--path: {error}")))?)
+            }
+            None => None,
+        };
+        Ok(Filter {
+            agent: self.agent,
+            session: self.session,
+            path,
+            ops: self.op,
+            denied: self.denied,
+            since: self.since,
+            until: self.until,
+            newest: self.newest,
+            reverse: self.reverse,
+        })
+    }
+}
+
+pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
+    let filter = args.filter()?;
+    let mut site = context.site()?;
+    let out = &mut context.out;
+    log::read(&mut site, &filter, &mut |row| {
+        print(out, row);
+        Ok(!out.is_closed())
+    })
+}
+
+fn print(out: &mut Output, row: &Row) {
+    if out.json {
+        out.bytes(&row.line);
+        out.bytes(b"\n");
+        return;
+    }
+    let Ok(line) = Line::parse(&row.line) else { return };
+    let told = text::entry(&line);
+    let refused = matches!(line.op, "denied" | "deny") || line.get("decision") == Some(br#""deny""#);
+    let told = if refused { out.paint(Ink::Red, told) } else { told };
+    let when = out.paint(Ink::Dim, text::time(row.ts));
+    out.line(format!("{:>6}  {when}  {told}", row.name()));
+}

@@ -1,0 +1,37 @@
+//! `govfs show`
+
+use super::{Context, text};
+use crate::app::failure::Failure;
+use crate::app::log::{self, Name};
+use crate::domain::entry::{Line, leaf};
+
+/// Show everything about one entry
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  govfs show 12\n  govfs show alice-1:40 --json")]
+pub(super) struct Args {
+    /// N (the ledger) or SESSION:N (a session's write log)
+    #[arg(value_name = "ENTRY")]
+    entry: Name,
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "every verb has this shape")]
+pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
+    let row = log::find(&mut context.site()?, &args.entry)?;
+    let out = &mut context.out;
+    if out.json {
+        out.bytes(&row.line);
+        out.bytes(b"\n");
+        return Ok(());
+    }
+    let line = Line::parse(&row.line).map_err(Failure::integrity)?;
+    out.line(format!("entry    {}", row.name()));
+    out.line(format!("time     {}", line.ts));
+    out.line(format!("op       {}", line.op));
+    out.line(format!("agent    {}", line.agent.unwrap_or("-")));
+    out.line(format!("session  {}", line.session.unwrap_or("-")));
+    out.line(format!("leaf     {}", leaf(&row.line)));
+    out.line(format!("previous {}", line.prev));
+    let body = line.body().map_err(Failure::integrity)?;
+    out.line(text::tree(&body));
+    Ok(())
+}
