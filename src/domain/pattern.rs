@@ -17,6 +17,7 @@
 //! is a path that can exist; no decision samples. Never asks whether a path is
 //! reserved: `**` covers a `.git` too, the zones come first.
 
+mod error;
 mod glob;
 mod index;
 mod inside;
@@ -39,8 +40,8 @@ use crate::domain::path::percent_decode;
 use crate::domain::path::percent_encode;
 use glob::Part;
 
+pub use error::PatternError;
 pub use index::PatternIndex;
-pub use parse::PatternError;
 
 /// The longest pattern, in bytes.
 pub const PATTERN_MAX: usize = 4096;
@@ -52,6 +53,8 @@ pub struct Pattern(Arc<Compiled>);
 struct Compiled {
     source: Box<[u8]>,
     literal: Option<RepoPath>,
+    /// A covered path, as short as can be.
+    example: RepoPath,
     /// Every covered path is this directory or lies beneath it.
     prefix: RepoPath,
     /// Braces expanded: a path is covered when one of these matches it. A literal ends in `Deep`.
@@ -75,6 +78,7 @@ impl Pattern {
         Ok(Self(Arc::new(Compiled {
             source: parsed.source.into(),
             literal: parsed.literal,
+            example: parsed.example,
             prefix,
             alternatives: parsed.alternatives,
             explicit,
@@ -146,11 +150,9 @@ impl Pattern {
         parse::odd(&self.0.source)
     }
 
-    /// Returns a shortest path that the pattern covers.
-    pub fn example(&self) -> RepoPath {
-        // A pattern without any path does not exist, so the prefix is never needed.
-        overlap::overlap(&self.0.alternatives, &[vec![Part::Deep]])
-            .unwrap_or_else(|| self.0.prefix.clone())
+    /// Returns a path that the pattern covers, a shortest of its first alternative.
+    pub fn example(&self) -> &RepoPath {
+        &self.0.example
     }
 
     /// Returns a short readable path that both cover, if there is one. Exact.
@@ -171,6 +173,8 @@ impl Pattern {
     pub fn overlaps(&self, other: &Self) -> bool {
         self.may_overlap(other)
             && ((self.is_literal() && other.is_literal())
+                || self.covers(other.example())
+                || other.covers(self.example())
                 || overlap::overlap(&self.0.alternatives, &other.0.alternatives).is_some())
     }
 
@@ -183,11 +187,13 @@ impl Pattern {
     /// the error is a path that is not.
     ///
     /// Exact. Only where the decision would take more than a fixed number of steps
-    /// (dozens of interleaved wildcards) a path of `self` is returned unproved:
+    /// (a dozen interleaved wildcards and more) a path of `self` is returned unproved:
     /// what cannot be shown to be inside is refused.
     pub fn inside(&self, others: &[Self]) -> Result<(), RepoPath> {
         let swallowed = |other: &Self| {
-            (other.literal()).is_some_and(|literal| self.literal_prefix().starts_with(literal))
+            other == self
+                || (other.literal())
+                    .is_some_and(|literal| self.literal_prefix().starts_with(literal))
         };
         if others.iter().any(swallowed) {
             return Ok(());
@@ -200,7 +206,7 @@ impl Pattern {
         let outside = match inside::outside(&self.0.alternatives, &union) {
             Ok(None) => return Ok(()),
             Ok(Some(path)) => path,
-            Err(inside::TooHard) => return Err(self.example()),
+            Err(inside::TooHard) => return Err(self.example().clone()),
         };
         Err(overlap::readable(outside, |path| {
             self.covers(path) && !others.iter().any(|other| other.covers(path))

@@ -22,6 +22,21 @@ impl ByteSet {
         set
     }
 
+    /// Returns the bytes from `from` to `to` that may stand in a name.
+    pub(super) const fn span(from: u8, to: u8) -> Self {
+        let mut set = Self::EMPTY;
+        let mut byte = from;
+        loop {
+            if byte != 0 && byte != b'/' {
+                set.0[(byte >> 6) as usize] |= 1 << (byte & 63);
+            }
+            if byte == to {
+                return set;
+            }
+            byte += 1;
+        }
+    }
+
     pub(super) const fn contains(&self, byte: u8) -> bool {
         self.0[(byte >> 6) as usize] >> (byte & 63) & 1 == 1
     }
@@ -38,6 +53,22 @@ impl ByteSet {
     /// Returns every byte that is not in the set but may stand in a name.
     pub(super) fn negate(&self) -> Self {
         Self(self.0.map(|word| !word)).and(&Self::any())
+    }
+
+    /// Returns the most readable byte of the set.
+    pub(super) fn readable(&self) -> Option<u8> {
+        const RANKS: [ByteSet; 6] = [
+            ByteSet::span(b'a', b'z'),
+            ByteSet::span(b'0', b'9'),
+            ByteSet::span(b'A', b'Z'),
+            ByteSet::span(b'!', b'~'),
+            ByteSet::span(b' ', b' '),
+            ByteSet::any(),
+        ];
+        let mut ranked = RANKS.iter().map(|rank| self.and(rank));
+        let best = ranked.find(|set| !set.is_empty())?;
+        let at = best.0.iter().position(|word| *word != 0)?;
+        u8::try_from(at * 64 + best.0[at].trailing_zeros() as usize).ok()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -72,11 +103,19 @@ impl Token {
     }
 }
 
+/// A component with wildcards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Glob {
+    pub(super) tokens: Box<[Token]>,
+    /// A shortest name that matches.
+    pub(super) example: Box<[u8]>,
+}
+
 /// One component of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Name(Box<[u8]>),
-    Glob(Box<[Token]>),
+    Glob(Glob),
     /// `**`: any number of components.
     Deep,
 }
@@ -86,7 +125,7 @@ impl Part {
     pub(super) fn takes(&self, name: &[u8]) -> bool {
         match self {
             Self::Name(own) => **own == *name,
-            Self::Glob(tokens) => name_matches(tokens, name),
+            Self::Glob(glob) => name_matches(&glob.tokens, name),
             Self::Deep => true,
         }
     }

@@ -6,25 +6,31 @@
 //! edge is a *kind* of name: which of the others' components match it. The kinds
 //! that exist, and a shortest name of each, are found by the same construction
 //! over bytes. A path that leads the pattern to its end and none of the others to
-//! theirs is a witness. Steps are counted: beyond `STEPS_MAX` there is no answer.
+//! theirs is a witness.
+//!
+//! Of two ways to the same place of the pattern only the one is followed that
+//! leads fewer of the others along, if it is no longer: whatever escapes by the
+//! other escapes by it. Steps are counted: beyond `STEPS_MAX` there is no answer.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::BinaryHeap;
 use std::collections::HashMap;
-use std::collections::HashSet;
 
 use crate::domain::path::NAME_MAX;
 use crate::domain::path::PATH_MAX;
 use crate::domain::path::RepoPath;
+use crate::domain::pattern::glob::ByteSet;
 use crate::domain::pattern::glob::Part;
 use crate::domain::pattern::glob::Token;
+use crate::domain::pattern::names;
 use crate::domain::pattern::names::Spelling;
 use crate::domain::pattern::overlap;
 
-/// How many states both levels may visit in one decision.
-const STEPS_MAX: usize = 20_000;
+/// How many steps one decision may take: comparisons of places, and states, which weigh more.
+const STEPS_MAX: usize = 1 << 24;
+const STATE_STEPS: usize = 64;
 
 /// The decision would take too long.
 #[derive(Debug)]
@@ -83,11 +89,15 @@ impl PathSearch<'_> {
         };
         let mut came: Trail = BTreeMap::from([(start.clone(), (0, None))]);
         let mut heap = BinaryHeap::from([Reverse((0, start))]);
+        let mut fewest = Fewest::new();
         while let Some(Reverse((cost, state))) = heap.pop() {
             if came.get(&state).is_some_and(|(best, _)| cost > *best) {
                 continue;
             }
-            count(steps)?;
+            let key = (state.part, state.begun);
+            if self.all_beneath(&state.places) || !fewest.admit(key, &state.places, steps)? {
+                continue;
+            }
             if state.begun && self.is_end(state.part) && !self.ends(&state.places) {
                 return Ok(walk_back(&came, state));
             }
@@ -110,6 +120,14 @@ impl PathSearch<'_> {
     /// Says whether one of the others matches what led here.
     fn ends(&self, places: &[Place]) -> bool {
         (places.iter()).any(|&(other, at)| self.others[other as usize].len() == at as usize)
+    }
+
+    /// Says whether one of the others matches whatever follows.
+    fn all_beneath(&self, places: &[Place]) -> bool {
+        places.iter().any(|&(other, at)| {
+            let rest = self.others[other as usize].get(at as usize..);
+            matches!(rest, Some([Part::Deep]))
+        })
     }
 
     /// Adds the places that a `**` matching nothing leads to.
@@ -152,6 +170,7 @@ impl PathSearch<'_> {
         Ok(out)
     }
 
+    /// Returns where the names that `part` of the pattern matches lead the others.
     fn kinds(
         &mut self,
         part: usize,
@@ -192,12 +211,38 @@ impl PathSearch<'_> {
     }
 }
 
-fn count(steps: &mut usize) -> Result<(), TooHard> {
-    *steps += 1;
+fn count(steps: &mut usize, more: usize) -> Result<(), TooHard> {
+    *steps += more;
     if *steps > STEPS_MAX {
         return Err(TooHard);
     }
     Ok(())
+}
+
+/// The sets of places that led somewhere, by where; none of a list holds another.
+struct Fewest<K>(HashMap<K, Vec<Vec<Place>>>);
+
+impl<K: Eq + std::hash::Hash> Fewest<K> {
+    fn new() -> Self {
+        Self(HashMap::new())
+    }
+
+    /// Notes a set that was reached at `key`, unless one that lies within it was reached before.
+    fn admit(&mut self, key: K, places: &[Place], steps: &mut usize) -> Result<bool, TooHard> {
+        let known = self.0.entry(key).or_default();
+        count(steps, STATE_STEPS + known.len())?;
+        if known.iter().any(|fewer| is_within(fewer, places)) {
+            return Ok(false);
+        }
+        known.push(places.to_vec());
+        Ok(true)
+    }
+}
+
+/// Says whether every place of the sorted `fewer` is in the sorted `more`.
+fn is_within(fewer: &[Place], more: &[Place]) -> bool {
+    let mut rest = more.iter();
+    fewer.len() <= more.len() && fewer.iter().all(|place| rest.any(|other| other == place))
 }
 
 type Trail = BTreeMap<PathState, (usize, Option<(PathState, Vec<u8>)>)>;
@@ -212,7 +257,7 @@ fn walk_back(came: &Trail, mut state: PathState) -> Option<RepoPath> {
     RepoPath::parse(&names.join(&b'/')).ok()
 }
 
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone)]
 struct NameState {
     at: usize,
     spelling: Spelling,
@@ -240,7 +285,7 @@ fn names_by_kind(own: &Part, others: &[&Part], steps: &mut usize) -> Result<Foun
     let tokens = |part: &Part| -> Vec<Token> {
         match part {
             Part::Name(name) => name.iter().map(|&byte| Token::Byte(byte)).collect(),
-            Part::Glob(tokens) => tokens.to_vec(),
+            Part::Glob(glob) => glob.tokens.to_vec(),
             Part::Deep => vec![Token::Star],
         }
     };
@@ -253,8 +298,8 @@ fn names_by_kind(own: &Part, others: &[&Part], steps: &mut usize) -> Result<Foun
 struct NameSearch<'a> {
     own: &'a [Token],
     others: &'a [Vec<Token>],
-    bytes: Vec<u8>,
-    seen: HashSet<NameState>,
+    kinds: Vec<ByteSet>,
+    fewest: Fewest<(usize, Spelling)>,
     trail: Vec<(NameState, usize, u8)>,
 }
 
@@ -264,8 +309,8 @@ impl<'a> NameSearch<'a> {
         Self {
             own,
             others,
-            bytes: overlap::representatives(tokens.map(Token::set)),
-            seen: HashSet::new(),
+            kinds: names::kinds(tokens.map(Token::set)),
+            fewest: Fewest::new(),
             trail: Vec::new(),
         }
     }
@@ -275,17 +320,21 @@ impl<'a> NameSearch<'a> {
         for other in 0..self.others.len() {
             self.enter(&mut places, (u32::try_from(other).map_err(|_| TooHard)?, 0));
         }
-        self.reach(0, Spelling::START, places.into_iter().collect(), 0, 0);
+        let start = NameState {
+            at: 0,
+            spelling: Spelling::START,
+            places: places.into_iter().collect(),
+        };
+        self.reach(start, (0, 0), steps)?;
         let mut found = BTreeMap::new();
         let (mut at, mut level, mut end) = (0, 0, self.trail.len());
         while at < self.trail.len() && level <= NAME_MAX {
-            count(steps)?;
             let state = self.trail[at].0.clone();
             if state.at == self.own.len() && state.spelling.is_name() {
                 let name = || self.spell(at, level);
                 found.entry(self.matched(&state)).or_insert_with(name);
             }
-            self.advance(at, &state);
+            self.advance(at, &state, steps)?;
             at += 1;
             if at == end {
                 level += 1;
@@ -311,32 +360,39 @@ impl<'a> NameSearch<'a> {
         }
     }
 
-    fn reach(&mut self, at: usize, spelling: Spelling, places: Vec<Place>, from: usize, byte: u8) {
-        let skip = self.own.get(at) == Some(&Token::Star);
-        let state = NameState {
-            at,
-            spelling,
-            places,
-        };
-        if !self.seen.insert(state.clone()) {
-            return;
+    fn reach(
+        &mut self,
+        state: NameState,
+        (from, byte): (usize, u8),
+        steps: &mut usize,
+    ) -> Result<(), TooHard> {
+        let key = (state.at, state.spelling);
+        if !self.fewest.admit(key, &state.places, steps)? {
+            return Ok(());
         }
         self.trail.push((state.clone(), from, byte));
-        if skip {
-            self.reach(at + 1, spelling, state.places, from, byte);
+        if self.own.get(state.at) == Some(&Token::Star) {
+            let at = state.at + 1;
+            return self.reach(NameState { at, ..state }, (from, byte), steps);
         }
+        Ok(())
     }
 
-    fn advance(&mut self, here: usize, state: &NameState) {
+    fn advance(
+        &mut self,
+        here: usize,
+        state: &NameState,
+        steps: &mut usize,
+    ) -> Result<(), TooHard> {
         let Some(token) = self.own.get(state.at) else {
-            return;
+            return Ok(());
         };
         let set = token.set();
         let at = state.at + usize::from(*token != Token::Star);
-        for byte in self.bytes.clone() {
-            if !set.contains(byte) {
+        for kind in 0..self.kinds.len() {
+            let Some(byte) = self.kinds[kind].and(&set).readable() else {
                 continue;
-            }
+            };
             let mut places = BTreeSet::new();
             for &(other, at) in &state.places {
                 let token = self.others[other as usize].get(at as usize);
@@ -345,9 +401,14 @@ impl<'a> NameSearch<'a> {
                     self.enter(&mut places, (other, at));
                 }
             }
-            let spelling = state.spelling.step(byte);
-            self.reach(at, spelling, places.into_iter().collect(), here, byte);
+            let next = NameState {
+                at,
+                spelling: state.spelling.step(byte),
+                places: places.into_iter().collect(),
+            };
+            self.reach(next, (here, byte), steps)?;
         }
+        Ok(())
     }
 
     fn spell(&self, mut at: usize, len: usize) -> Vec<u8> {

@@ -60,6 +60,13 @@ impl Spelling {
         dots: Dots::Empty,
     };
 
+    /// A name already, whatever follows.
+    pub(super) const FREE: Self = Self {
+        git: Git::Other,
+        ignorable: Ignorable::No,
+        dots: Dots::Other,
+    };
+
     pub(super) fn step(self, byte: u8) -> Self {
         let dots = match (self.dots, byte) {
             (Dots::Empty, b'.') => Dots::One,
@@ -90,7 +97,7 @@ impl Spelling {
 
     /// Says whether whatever follows will be a name too.
     pub(super) fn is_free(self) -> bool {
-        self.git == Git::Other && self.dots == Dots::Other
+        self == Self::FREE
     }
 }
 
@@ -126,55 +133,56 @@ fn ignorable(so_far: Ignorable, byte: u8) -> Option<Ignorable> {
     }
 }
 
-/// Every byte a name may have, the most readable first.
-pub(super) const READABLE: [u8; 254] = readable();
+/// The bytes that [`Spelling::step`] tells apart: it treats all of one set alike,
+/// and all that are in none.
+pub(super) const TOLD_APART: [ByteSet; 21] = [
+    ByteSet::span(b'.', b'.'),
+    ByteSet::span(b' ', b' '),
+    ByteSet::span(b'~', b'~'),
+    ByteSet::span(b'1', b'1'),
+    ByteSet::span(b':', b':'),
+    ByteSet::span(b'\\', b'\\'),
+    ByteSet::span(b'g', b'g'),
+    ByteSet::span(b'G', b'G'),
+    ByteSet::span(b'i', b'i'),
+    ByteSet::span(b'I', b'I'),
+    ByteSet::span(b't', b't'),
+    ByteSet::span(b'T', b'T'),
+    ByteSet::span(0xE2, 0xE2),
+    ByteSet::span(0x80, 0x80),
+    ByteSet::span(0x81, 0x81),
+    ByteSet::span(0xEF, 0xEF),
+    ByteSet::span(0xBB, 0xBB),
+    ByteSet::span(0x8C, 0x8F),
+    ByteSet::span(0xAA, 0xAE),
+    ByteSet::span(0xAF, 0xAF),
+    ByteSet::span(0xBF, 0xBF),
+];
 
-const fn readable() -> [u8; 254] {
-    let mut out = [0; 254];
-    let mut count = 0;
-    let mut rank = 0;
-    while rank < 7 {
-        let mut byte = 1_u16;
-        while byte < 256 {
-            #[expect(clippy::cast_possible_truncation, reason = "below 256")]
-            let b = byte as u8;
-            if b != b'/' && rank_of(b) == rank {
-                out[count] = b;
-                count += 1;
-            }
-            byte += 1;
-        }
-        rank += 1;
+/// Cuts the bytes into kinds that neither a spelling nor any of `sets` tells apart.
+pub(super) fn kinds(sets: impl Iterator<Item = ByteSet>) -> Vec<ByteSet> {
+    let mut kinds = vec![ByteSet::any()];
+    for set in TOLD_APART.into_iter().chain(sets) {
+        let halves = kinds
+            .iter()
+            .flat_map(|kind| [kind.and(&set), kind.and(&set.negate())]);
+        kinds = halves.filter(|half| !half.is_empty()).collect();
     }
-    out
+    kinds.sort_by_key(|kind| kind.readable().map(rank));
+    kinds
 }
 
-const fn rank_of(byte: u8) -> u8 {
-    match byte {
+/// Orders bytes by how readable they are.
+fn rank(byte: u8) -> (u8, u8) {
+    let group = match byte {
         b'a'..=b'z' => 0,
         b'0'..=b'9' => 1,
         b'A'..=b'Z' => 2,
-        b'_' | b'-' => 3,
-        b'!'..=b'~' => 4,
-        b' ' => 5,
-        _ => 6,
-    }
-}
-
-/// Returns the sets that tell bytes apart for [`Spelling::step`]: two bytes that
-/// are in the same of them lead to the same state.
-pub(super) fn told_apart() -> impl Iterator<Item = ByteSet> {
-    const SINGLE: [u8; 17] = [
-        b'.', b' ', b'~', b'1', b':', b'\\', b'g', b'G', b'i', b'I', b't', b'T', 0xE2, 0x80, 0x81,
-        0xEF, 0xBB,
-    ];
-    const RANGES: [(u8, u8); 4] = [(0x8C, 0x8F), (0xAA, 0xAE), (0xAF, 0xAF), (0xBF, 0xBF)];
-    let singles = SINGLE.into_iter().map(|byte| (byte, byte));
-    singles.chain(RANGES).map(|(from, to)| {
-        let mut set = ByteSet::EMPTY;
-        (from..=to).for_each(|byte| set.insert(byte));
-        set
-    })
+        b'!'..=b'~' => 3,
+        b' ' => 4,
+        _ => 5,
+    };
+    (group, byte)
 }
 
 #[cfg(test)]
@@ -259,18 +267,25 @@ mod tests {
             picks in proptest::collection::vec(0..PIECES.len(), 0..4), one: u8, two: u8,
         ) {
             let name: Vec<u8> = picks.iter().flat_map(|&at| PIECES[at]).copied().collect();
-            if told_apart().all(|set| set.contains(one) == set.contains(two)) {
+            if TOLD_APART.iter().all(|set| set.contains(one) == set.contains(two)) {
                 prop_assert_eq!(follow(&name).step(one), follow(&name).step(two));
             }
         }
     }
 
     #[test]
-    fn every_byte_a_name_may_have_is_there_once() {
-        let mut all = READABLE.to_vec();
-        all.sort_unstable();
-        all.dedup();
-        assert_eq!(all.len(), 254);
-        assert!(!all.contains(&0) && !all.contains(&b'/'));
+    fn the_kinds_hold_every_byte_once_and_the_most_readable_first() {
+        let digits = ByteSet::span(b'0', b'9');
+        let kinds = kinds(std::iter::once(digits));
+        for byte in 0..=255_u8 {
+            let times = kinds.iter().filter(|kind| kind.contains(byte)).count();
+            assert_eq!(times, usize::from(byte != 0 && byte != b'/'), "{byte}");
+        }
+        assert_eq!(kinds[0].readable(), Some(b'a'));
+        assert!(
+            kinds
+                .iter()
+                .all(|kind| kind.and(&digits).is_empty() || kind.and(&digits) == *kind)
+        );
     }
 }

@@ -18,11 +18,8 @@ use crate::domain::path::is_git_alias;
 use crate::domain::pattern::glob::ByteSet;
 use crate::domain::pattern::glob::Part;
 use crate::domain::pattern::glob::Token;
-use crate::domain::pattern::names::READABLE;
 use crate::domain::pattern::names::Spelling;
-use crate::domain::pattern::names::told_apart;
-
-const ANYTHING: [Token; 1] = [Token::Star];
+use crate::domain::pattern::names::TOLD_APART;
 
 /// Returns a shortest path that some alternative of each side matches.
 pub(super) fn overlap(one: &[Vec<Part>], two: &[Vec<Part>]) -> Option<RepoPath> {
@@ -71,7 +68,8 @@ fn names_apart(one: &Part, two: &Part) -> bool {
         (Part::Glob(one), Part::Glob(two)) => {
             let clash = |(a, b): (&Token, &Token)| a.set().and(&b.set()).is_empty();
             let both = |(a, b): &(&Token, &Token)| **a != Token::Star && **b != Token::Star;
-            one.iter().zip(two).take_while(both).any(clash)
+            let (one, two) = (&one.tokens, &two.tokens);
+            one.iter().zip(two.iter()).take_while(both).any(clash)
                 || (one.iter().rev().zip(two.iter().rev()))
                     .take_while(both)
                     .any(clash)
@@ -86,39 +84,22 @@ pub(super) fn shared_name(one: &Part, two: &Part) -> Option<Vec<u8>> {
             (other.takes(name) && !is_git_alias(name)).then(|| name.to_vec())
         }
         (Part::Deep, Part::Deep) => Some(b"a".to_vec()),
-        _ if names_apart(one, two) => None,
-        (one, two) => NameSearch::new(tokens(one), tokens(two)).run(),
-    }
-}
-
-fn tokens(part: &Part) -> &[Token] {
-    match part {
-        Part::Glob(tokens) => tokens,
-        _ => &ANYTHING,
-    }
-}
-
-/// Bytes that stand for all others, the most readable of each kind.
-pub(super) fn representatives(extra: impl Iterator<Item = ByteSet>) -> Vec<u8> {
-    let mut kind = [0_u16; 256];
-    let fresh = |kind: &[u16; 256]| kind.iter().max().map_or(1, |max| max + 1);
-    for set in told_apart().chain(extra) {
-        let mut split: Vec<(u16, u16)> = Vec::new();
-        for byte in READABLE {
-            if !set.contains(byte) {
-                continue;
-            }
-            let old = kind[usize::from(byte)];
-            let known = split.iter().find(|(from, _)| *from == old);
-            let new = known.map_or_else(|| fresh(&kind), |(_, new)| *new);
-            split.push((old, new));
-            kind[usize::from(byte)] = new;
+        (Part::Glob(glob), Part::Deep) | (Part::Deep, Part::Glob(glob)) => {
+            Some(glob.example.to_vec())
         }
+        _ if names_apart(one, two) => None,
+        (Part::Glob(one), Part::Glob(two)) => NameSearch::new(&one.tokens, &two.tokens).run(),
     }
-    let mut seen = HashSet::new();
-    let mut out = READABLE.to_vec();
-    out.retain(|byte| seen.insert(kind[usize::from(*byte)]));
-    out
+}
+
+/// Returns a shortest name that a glob matches.
+pub(super) fn example(tokens: &[Token]) -> Option<Vec<u8>> {
+    NameSearch::new(tokens, &[Token::Star]).run()
+}
+
+/// Returns a shortest path that one alternative matches.
+pub(super) fn shortest(parts: &[Part]) -> Option<RepoPath> {
+    shared_path(parts, &[Part::Deep])
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -132,7 +113,11 @@ struct NameState {
 struct NameSearch<'a> {
     one: &'a [Token],
     two: &'a [Token],
-    seen: HashSet<NameState>,
+    /// Whether spellings are followed; otherwise every name but the empty one will do.
+    exact: bool,
+    /// Which states were reached: places with a free spelling as a table, the few others apart.
+    seen: Vec<bool>,
+    spelled: HashSet<NameState>,
     /// The states in the order they were reached, each with where it came from and by which byte.
     trail: Vec<(NameState, usize, u8)>,
 }
@@ -142,12 +127,25 @@ impl<'a> NameSearch<'a> {
         Self {
             one,
             two,
-            seen: HashSet::new(),
+            exact: false,
+            seen: vec![false; (one.len() + 1) * (two.len() + 1)],
+            spelled: HashSet::new(),
             trail: Vec::new(),
         }
     }
 
+    /// Looks for any name first, and minds reserved ones only when it hits upon one.
     fn run(mut self) -> Option<Vec<u8>> {
+        let name = self.search()?;
+        if check_name(&name).is_ok() && !is_git_alias(&name) {
+            return Some(name);
+        }
+        let mut exact = Self::new(self.one, self.two);
+        exact.exact = true;
+        exact.search()
+    }
+
+    fn search(&mut self) -> Option<Vec<u8>> {
         let start = NameState {
             one: 0,
             two: 0,
@@ -179,7 +177,7 @@ impl<'a> NameSearch<'a> {
 
     /// Notes a state and those that a star matching nothing makes of it.
     fn reach(&mut self, state: NameState, from: usize, byte: u8) {
-        if !self.seen.insert(state) {
+        if !self.is_new(state) {
             return;
         }
         self.trail.push((state, from, byte));
@@ -206,6 +204,14 @@ impl<'a> NameSearch<'a> {
         }
     }
 
+    fn is_new(&mut self, state: NameState) -> bool {
+        if !state.spelling.is_free() {
+            return self.spelled.insert(state);
+        }
+        let at = usize::from(state.one) * (self.two.len() + 1) + usize::from(state.two);
+        !std::mem::replace(&mut self.seen[at], true)
+    }
+
     fn advance(&mut self, at: usize, state: NameState) {
         let (Some(one), Some(two)) = (
             self.one.get(usize::from(state.one)),
@@ -215,23 +221,28 @@ impl<'a> NameSearch<'a> {
         };
         let set = one.set().and(&two.set());
         let past = |token: &Token| u16::from(*token != Token::Star);
-        let mut tried = HashSet::new();
-        for byte in READABLE {
-            if !set.contains(byte) {
-                continue;
-            }
-            let spelling = state.spelling.step(byte);
-            if tried.insert(spelling) {
-                let next = NameState {
-                    one: state.one + past(one),
-                    two: state.two + past(two),
-                    spelling,
+        let (one, two) = (state.one + past(one), state.two + past(two));
+        let exact = self.exact;
+        let mut go = |set: ByteSet| {
+            if let Some(byte) = set.readable() {
+                let spelling = if exact {
+                    state.spelling.step(byte)
+                } else {
+                    Spelling::FREE
                 };
-                self.reach(next, at, byte);
+                self.reach(NameState { one, two, spelling }, at, byte);
             }
-            if state.spelling.is_free() {
-                return;
-            }
+        };
+        if !exact || state.spelling.is_free() {
+            return go(set);
+        }
+        let mut rest = set;
+        for apart in &TOLD_APART {
+            rest = rest.and(&apart.negate());
+        }
+        go(rest);
+        for apart in &TOLD_APART {
+            go(set.and(apart));
         }
     }
 

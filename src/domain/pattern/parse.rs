@@ -1,17 +1,17 @@
 //! From a pattern's text to its alternatives.
 //!
-//! Owns: the syntax, the limits that keep every later decision bounded, and the
-//! words of every refusal (why, and what to write instead). Three steps: the text
-//! becomes nodes, braces are multiplied out, and each alternative is cut into
+//! Owns: the syntax, and the limits that keep every later decision bounded. Three
+//! steps: the text becomes nodes, braces are multiplied out, and each alternative is cut into
 //! components and checked for being a path that can exist.
 
-use crate::domain::path::NAME_MAX;
 use crate::domain::path::PathError;
 use crate::domain::path::RepoPath;
 use crate::domain::path::check_name;
 use crate::domain::path::is_git_alias;
 use crate::domain::pattern::PATTERN_MAX;
+use crate::domain::pattern::error::PatternError;
 use crate::domain::pattern::glob::ByteSet;
+use crate::domain::pattern::glob::Glob;
 use crate::domain::pattern::glob::Part;
 use crate::domain::pattern::glob::Token;
 use crate::domain::pattern::overlap;
@@ -26,80 +26,10 @@ const STARS_MAX: usize = 64;
 const DEEP_MAX: usize = 8;
 const PARTS_MAX: usize = 256;
 
-/// Why a text is no pattern, and what to write instead.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PatternError {
-    #[error("the pattern is empty; write a path, or `**` for the whole repository")]
-    Empty,
-    #[error("the pattern contains a NUL byte, which no path can have")]
-    Nul,
-    #[error(
-        "the pattern is {0} bytes long, the longest is {PATTERN_MAX}; write several shorter ones"
-    )]
-    TooLong(usize),
-    #[error("the pattern is absolute; give it relative to the repository's root: `{instead}`")]
-    Absolute { instead: String },
-    #[error("a pattern has no `.` component; write `{instead}`")]
-    Dot { instead: String },
-    #[error("`..` leads out of what can be claimed; give the path from the repository's root")]
-    DotDot,
-    #[error(
-        "the pattern has an empty component (`//`, or a `/` that braces leave over); write `{instead}`"
-    )]
-    EmptyComponent { instead: String },
-    #[error("a glob cannot end in `/`; write `{instead}` for what lies beneath")]
-    TrailingSlash { instead: String },
-    #[error(
-        "`{component}` is git's own directory or taken for it by some system, and can never be claimed; claim files of the working tree"
-    )]
-    GitDirectory { component: String },
-    #[error(
-        "a component is longer than {NAME_MAX} bytes, and no name can be; shorten it or use `*`"
-    )]
-    NameTooLong,
-    #[error(
-        "no name matches `{component}`; every name it would match is `.`, `..`, `.git` or too long"
-    )]
-    NoName { component: String },
-    #[error("no path is short enough to match the pattern; shorten it")]
-    NoPath,
-    #[error("`[` without its `]`; write `\\[` for the character")]
-    UnclosedClass,
-    #[error("a class `[…]` cannot match `/`; write the alternatives in braces, as in `{{a/b,c}}`")]
-    SlashInClass,
-    #[error("the class `[…]` matches nothing; write `\\[` for the character")]
-    EmptyClass,
-    #[error(
-        "the range `{from}-{to}` in a class is empty; write it from the lower to the higher byte"
-    )]
-    EmptyRange { from: String, to: String },
-    #[error(
-        "a class matches one byte and `{letter}` is several; write the alternatives in braces, as in `{{é,è}}`"
-    )]
-    WideLetter { letter: String },
-    #[error(
-        "`[:{name}:]` is no class; known are alnum alpha blank digit graph lower print punct space upper word xdigit"
-    )]
-    UnknownClass { name: String },
-    #[error("`{{` without its `}}`; write `\\{{` for the character")]
-    UnclosedBrace,
-    #[error("`}}` without its `{{`; write `\\}}` for the character")]
-    StrayBrace,
-    #[error("`{{}}` has no alternatives; write `\\{{\\}}` for the characters")]
-    EmptyBraces,
-    #[error(
-        "`**` stands for whole components, so it must be one by itself; write `*` inside a name, or `**/` before it"
-    )]
-    DeepNotAlone,
-    #[error("the pattern ends in a single `\\`; write `\\\\` for the character")]
-    TrailingBackslash,
-    #[error("the pattern has more than {max} {what}; write several simpler ones")]
-    TooComplex { what: &'static str, max: usize },
-}
-
 pub(super) struct Parsed {
     pub(super) source: Vec<u8>,
     pub(super) literal: Option<RepoPath>,
+    pub(super) example: RepoPath,
     pub(super) alternatives: Vec<Vec<Part>>,
 }
 
@@ -117,15 +47,15 @@ pub(super) fn parse(text: &[u8]) -> Result<Parsed, PatternError> {
     for nodes in expand(&nodes, &mut symbols)? {
         alternatives.push(parts(&nodes)?);
     }
-    if !alternatives
-        .iter()
-        .all(|parts| overlap::overlap(std::slice::from_ref(parts), &[vec![Part::Deep]]).is_some())
-    {
+    let mut examples = (alternatives.iter()).map(|parts| overlap::shortest(parts));
+    let example = examples.next().flatten().ok_or(PatternError::NoPath)?;
+    if !examples.all(|path| path.is_some()) {
         return Err(PatternError::NoPath);
     }
     Ok(Parsed {
         source: text.to_vec(),
         literal: None,
+        example,
         alternatives,
     })
 }
@@ -182,6 +112,7 @@ fn literal(text: &[u8], nodes: &[Node]) -> Result<Parsed, PatternError> {
     alternative.push(Part::Deep);
     Ok(Parsed {
         source: source.to_vec(),
+        example: path.clone(),
         literal: Some(path),
         alternatives: vec![alternative],
     })
@@ -529,12 +460,15 @@ fn part<N: AsNode>(all: &[N], name: &[N], stars: &mut usize) -> Result<Part, Pat
         check_plain(all, &bytes)?;
         return Ok(Part::Name(bytes));
     }
-    let part = Part::Glob(tokens.into());
-    if overlap::shared_name(&part, &Part::Deep).is_none() {
-        let component = show(&text_of(name));
-        return Err(PatternError::NoName { component });
+    match overlap::example(&tokens) {
+        Some(example) => Ok(Part::Glob(Glob {
+            tokens: tokens.into(),
+            example: example.into(),
+        })),
+        None => Err(PatternError::NoName {
+            component: show(&text_of(name)),
+        }),
     }
-    Ok(part)
 }
 
 fn check_plain<N: AsNode>(all: &[N], name: &[u8]) -> Result<(), PatternError> {
