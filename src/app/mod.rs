@@ -10,5 +10,6 @@ pub mod init;
 pub mod keys;
 pub mod live;
 pub mod log;
+pub mod session;
 pub mod site;
 pub mod verify;
