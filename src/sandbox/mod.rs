@@ -4,6 +4,7 @@ mod error;
 mod fix;
 mod inside;
 pub mod launch;
+mod owners;
 pub mod probe;
 mod raise;
 pub mod rules;

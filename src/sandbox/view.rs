@@ -30,6 +30,7 @@ use crate::sandbox::error::Context;
 use crate::sandbox::error::Layer;
 use crate::sandbox::error::SealError;
 use crate::sandbox::fix;
+use crate::sandbox::owners;
 use crate::sandbox::rules;
 use crate::sandbox::spec::Identity;
 use crate::sandbox::spec::MountSource;
@@ -86,6 +87,9 @@ impl Plan {
         plan.add_name_service();
         plan.add_places(spec)?;
         plan.places.sort_by_key(|place| place.place.components().count());
+        if let Identity::Mapped { outside, .. } = spec.identity {
+            owners::show_to(outside, &mut plan.places, spec.copy_room.as_deref())?;
+        }
         Ok(plan)
     }
 

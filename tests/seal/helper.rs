@@ -95,19 +95,16 @@ fn launch(job: &Job) -> Result<i32, SealError> {
         return repeat(job, &spec, &MountSource::Dir(directory.clone()));
     }
     let raised = sandbox::raise(&job.repo, spec.identity, "max_read=131072")?;
-    let server = Command::new(own_path())
+    let mut server = Command::new(own_path())
         .args(["--serve", &raised.uid.to_string()])
         .stdin(Stdio::from(raised.fuse))
         .spawn()
         .expect("a server");
     let result = repeat(job, &spec, &MountSource::Join(&raised.anchor));
     drop(raised.anchor);
-    wait(server);
+    let served = server.wait().expect("the server's end").success();
+    assert!(served || result.is_err(), "the server ends in order with its mount");
     result
-}
-
-fn wait(mut server: std::process::Child) {
-    assert!(server.wait().expect("the server's end").success(), "the server ends in order with its mount");
 }
 
 fn repeat(job: &Job, spec: &Spec, source: &MountSource<'_>) -> Result<i32, SealError> {
