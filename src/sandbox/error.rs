@@ -84,7 +84,12 @@ pub struct SealError {
 impl SealError {
     /// Makes an error of a layer without a known fix.
     pub fn new(layer: Layer, what: impl Into<String>) -> Self {
-        Self { layer, what: what.into(), fix: None, errno: None }
+        Self {
+            layer,
+            what: what.into(),
+            fix: None,
+            errno: None,
+        }
     }
 
     /// Adds what the operator can do about it.
@@ -96,7 +101,12 @@ impl SealError {
 
     /// Keeps an errno as part of the text and of the data.
     pub(super) fn errno(layer: Layer, what: &str, errno: nix::errno::Errno) -> Self {
-        Self { layer, what: format!("{what}: {}", errno.desc()), fix: None, errno: Some(errno as i32) }
+        Self {
+            layer,
+            what: format!("{what}: {}", errno.desc()),
+            fix: None,
+            errno: Some(errno as i32),
+        }
     }
 
     pub(super) fn io(layer: Layer, what: &str, error: &std::io::Error) -> Self {

@@ -31,7 +31,12 @@ pub(super) fn user_namespace(errno: Errno) -> SealError {
 }
 
 pub(super) fn maps(error: &std::io::Error) -> SealError {
-    SealError::io(Layer::UserNamespace, "cannot map the agent's uid and gid", error).fix(USER_NAMESPACE)
+    SealError::io(
+        Layer::UserNamespace,
+        "cannot map the agent's uid and gid",
+        error,
+    )
+    .fix(USER_NAMESPACE)
 }
 
 pub(super) fn mounting(what: &str, errno: Errno) -> SealError {
@@ -43,5 +48,10 @@ pub(super) fn fuse_device(errno: Errno) -> SealError {
 }
 
 pub(super) fn fuse_mount(repo: &Path, errno: Errno) -> SealError {
-    SealError::errno(Layer::FuseMount, &format!("cannot mount at {}", repo.display()), errno).fix(MOUNTING)
+    SealError::errno(
+        Layer::FuseMount,
+        &format!("cannot mount at {}", repo.display()),
+        errno,
+    )
+    .fix(MOUNTING)
 }

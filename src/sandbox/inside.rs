@@ -85,10 +85,15 @@ pub(super) fn enter(setup: Setup<'_>, anchor: &Anchor) -> ! {
 }
 
 fn try_enter(setup: &Setup<'_>, anchor: &Anchor) -> Result<Fork, SealError> {
-    setns(&anchor.user, CloneFlags::CLONE_NEWUSER).context(Layer::UserNamespace, "cannot join the session's")?;
-    setns(&anchor.mount, CloneFlags::CLONE_NEWNS).context(Layer::MountNamespace, "cannot join the session's")?;
+    setns(&anchor.user, CloneFlags::CLONE_NEWUSER)
+        .context(Layer::UserNamespace, "cannot join the session's")?;
+    setns(&anchor.mount, CloneFlags::CLONE_NEWNS)
+        .context(Layer::MountNamespace, "cannot join the session's")?;
     let mut flags = libc::CLONE_NEWNS | libc::CLONE_PARENT;
-    for (layer, flag) in [(Layer::PidNamespace, libc::CLONE_NEWPID), (Layer::IpcNamespace, libc::CLONE_NEWIPC)] {
+    for (layer, flag) in [
+        (Layer::PidNamespace, libc::CLONE_NEWPID),
+        (Layer::IpcNamespace, libc::CLONE_NEWIPC),
+    ] {
         if setup.spec.has(layer) {
             flags |= flag;
         }
@@ -96,15 +101,31 @@ fn try_enter(setup: &Setup<'_>, anchor: &Anchor) -> Result<Fork, SealError> {
     if !setup.spec.network {
         flags |= libc::CLONE_NEWNET;
     }
-    sys::fork_into(flags).map_err(|errno| fix::mounting("cannot make namespaces for the program", errno))
+    sys::fork_into(flags)
+        .map_err(|errno| fix::mounting("cannot make namespaces for the program", errno))
 }
 
 fn first(setup: Setup<'_>) -> ! {
-    let Setup { spec, mut plan, filter, channel, terminal, mask, umask } = setup;
+    let Setup {
+        spec,
+        mut plan,
+        filter,
+        channel,
+        terminal,
+        mask,
+        umask,
+    } = setup;
     match prepare(spec, &mut plan, &channel, terminal) {
         Err(error) => drop(channel.send(&Report::Failed(error), &[])),
         Ok(inner) => {
-            let program = Program { spec, plan: &plan, filter: &filter, channel: &channel, mask, umask };
+            let program = Program {
+                spec,
+                plan: &plan,
+                filter: &filter,
+                channel: &channel,
+                mask,
+                umask,
+            };
             if let Err(error) = start_and_serve(&program, inner) {
                 drop(channel.send(&Report::Failed(error), &[]));
             }
@@ -135,8 +156,10 @@ fn prepare(
         sys::drop_capabilities().context(Layer::Privileges, "cannot drop capabilities")?;
         prctl::set_no_new_privs().context(Layer::Privileges, "cannot set no_new_privs")?;
     }
-    prctl::set_dumpable(false).context(Layer::Privileges, "cannot close this process to tracing")?;
-    prctl::set_pdeathsig(Signal::SIGKILL).context(Layer::Launcher, "cannot tie the session to its launcher")?;
+    prctl::set_dumpable(false)
+        .context(Layer::Privileges, "cannot close this process to tracing")?;
+    prctl::set_pdeathsig(Signal::SIGKILL)
+        .context(Layer::Launcher, "cannot tie the session to its launcher")?;
     Ok(inner)
 }
 
@@ -148,7 +171,8 @@ fn raise_loopback() -> Result<(), SealError> {
         None,
     )
     .context(Layer::NetNamespace, "cannot open a socket")?;
-    sys::raise_loopback(socket.as_fd()).context(Layer::NetNamespace, "cannot raise the loopback interface")
+    sys::raise_loopback(socket.as_fd())
+        .context(Layer::NetNamespace, "cannot raise the loopback interface")
 }
 
 /// The program to be.
@@ -166,7 +190,8 @@ fn start_and_serve(program: &Program<'_>, inner: Option<Inner>) -> Result<(), Se
     // The leader of the session, so that the program's group is an ordinary job that can be stopped.
     nix::unistd::setsid().context(Layer::Terminal, "cannot lead a session")?;
     if let Some(inner) = &inner {
-        sys::take_terminal(inner.slave.as_fd()).context(Layer::Terminal, "cannot take the terminal")?;
+        sys::take_terminal(inner.slave.as_fd())
+            .context(Layer::Terminal, "cannot take the terminal")?;
     }
     let child = match sys::fork_into(0).context(Layer::Program, "cannot fork")? {
         Fork::Child => {
@@ -184,7 +209,8 @@ fn start_and_serve(program: &Program<'_>, inner: Option<Inner>) -> Result<(), Se
 fn watch_children() -> Result<SignalFd, SealError> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None).context(Layer::Launcher, "cannot block signals")?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)
+        .context(Layer::Launcher, "cannot block signals")?;
     SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .context(Layer::Launcher, "cannot watch children")
 }
@@ -192,11 +218,11 @@ fn watch_children() -> Result<SignalFd, SealError> {
 /// Puts the program into its own group, and in front of the terminal if it is an interactive one.
 /// Both sides do it, so that neither runs before it is done; the second attempt fails harmlessly.
 fn settle_group(child: Pid, inner: Option<&Inner>) {
-    drop(nix::unistd::setpgid(child, child));
+    let _ = nix::unistd::setpgid(child, child);
     if let Some(inner) = inner
         && inner.foreground
     {
-        drop(nix::unistd::tcsetpgrp(&inner.slave, child));
+        let _ = nix::unistd::tcsetpgrp(&inner.slave, child);
     }
 }
 
@@ -207,8 +233,10 @@ fn serve(
     terminal: Option<&OwnedFd>,
 ) -> Result<(), SealError> {
     loop {
-        let mut watched =
-            [PollFd::new(channel.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let mut watched = [
+            PollFd::new(channel.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
         match poll(&mut watched, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(SealError::errno(Layer::Launcher, "cannot wait", errno)),
@@ -216,7 +244,7 @@ fn serve(
         let ready = |index: usize| watched[index].any().unwrap_or(false);
         let (orders, children) = (ready(0), ready(1));
         if children {
-            drop(signals.read_signal());
+            let _ = signals.read_signal();
             if reap(channel, program)? {
                 return Ok(());
             }
@@ -236,16 +264,22 @@ fn obey(order: &Order, program: Pid, terminal: Option<&OwnedFd>) {
         Order::Proceed => {}
         Order::Signal { number, group } => {
             if let Ok(signal) = Signal::try_from(*number) {
-                drop(if *group { killpg(program, signal) } else { kill(program, signal) });
+                let _ = if *group {
+                    killpg(program, signal)
+                } else {
+                    kill(program, signal)
+                };
             }
         }
         Order::Foreground => {
             if let Some(terminal) = terminal {
-                drop(nix::unistd::tcsetpgrp(terminal, program));
+                let _ = nix::unistd::tcsetpgrp(terminal, program);
             }
-            drop(killpg(program, Signal::SIGCONT));
+            let _ = killpg(program, Signal::SIGCONT);
         }
-        Order::Continue => drop(killpg(program, Signal::SIGCONT)),
+        Order::Continue => {
+            let _ = killpg(program, Signal::SIGCONT);
+        }
     }
 }
 
@@ -265,7 +299,9 @@ fn reap(channel: &Channel, program: Pid) -> Result<bool, SealError> {
             Ok(WaitStatus::Stopped(pid, Signal::SIGTTIN | Signal::SIGTTOU)) if pid == program => {
                 channel.send(&Report::WantsTerminal, &[])?;
             }
-            Ok(WaitStatus::Stopped(pid, _)) if pid == program => channel.send(&Report::Stopped, &[])?,
+            Ok(WaitStatus::Stopped(pid, _)) if pid == program => {
+                channel.send(&Report::Stopped, &[])?
+            }
             Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(false),
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(SealError::errno(Layer::Launcher, "cannot reap", errno)),
@@ -288,17 +324,21 @@ fn restrict(program: &Program<'_>, inner: Option<&Inner>) -> Result<Invocation, 
     if let Some(inner) = inner {
         inner.give_to_program()?;
     }
-    drop(nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0)));
+    let _ = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
     if let Some(inner) = inner
         && inner.foreground
     {
-        drop(nix::unistd::tcsetpgrp(&inner.slave, nix::unistd::getpid()));
+        let _ = nix::unistd::tcsetpgrp(&inner.slave, nix::unistd::getpid());
     }
     umask(program.umask);
     let cwd = change_directory(&spec.cwd, &program.plan.repo)?;
     let env = environment(spec, &cwd);
     let candidates = candidates(&spec.argv, &env)?;
-    let invocation = (c_strings(&spec.argv)?, c_strings(&joined(&env))?, candidates);
+    let invocation = (
+        c_strings(&spec.argv)?,
+        c_strings(&joined(&env))?,
+        candidates,
+    );
     if spec.has(Layer::Descriptors) {
         sys::close_on_exec_from(3).context(Layer::Descriptors, "cannot close descriptors")?;
     }
@@ -307,10 +347,14 @@ fn restrict(program: &Program<'_>, inner: Option<&Inner>) -> Result<Invocation, 
             .iter()
             .all(|layer| spec.has(*layer))
             && !spec.unix_sockets;
-        rules::restrict_writes(&WriteRules { allowed: program.plan.write_allowed(), scopes_redundant })?;
+        rules::restrict_writes(&WriteRules {
+            allowed: program.plan.write_allowed(),
+            scopes_redundant,
+        })?;
     }
     sys::default_action(libc::SIGPIPE);
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&program.mask), None).context(Layer::Program, "cannot set signals")?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&program.mask), None)
+        .context(Layer::Program, "cannot set signals")?;
     if spec.has(Layer::Seccomp) {
         rules::restrict_calls(program.filter)?;
     }
@@ -319,21 +363,37 @@ fn restrict(program: &Program<'_>, inner: Option<&Inner>) -> Result<Invocation, 
 
 /// Changes to the directory asked for, or to its nearest ancestor that the view has, or to the repository.
 fn change_directory(wanted: &Path, repo: &Path) -> Result<PathBuf, SealError> {
-    let above = wanted.ancestors().skip(1).filter(|directory| directory.starts_with(repo));
+    let above = wanted
+        .ancestors()
+        .skip(1)
+        .filter(|directory| directory.starts_with(repo));
     for directory in [wanted].into_iter().chain(above).chain([repo]) {
         if nix::unistd::chdir(directory).is_ok() {
             return Ok(directory.to_owned());
         }
     }
-    Err(SealError::new(Layer::View, format!("cannot enter {}", repo.display())))
+    Err(SealError::new(
+        Layer::View,
+        format!("cannot enter {}", repo.display()),
+    ))
 }
 
 type Environment = Vec<(OsString, OsString)>;
 
 fn environment(spec: &Spec, cwd: &Path) -> Environment {
     let own = ["PWD", "OLDPWD", "GOVFS", "PATH"];
-    let mut env: Environment = spec.env.iter().filter(|(key, _)| !own.iter().any(|name| key == name)).cloned().collect();
-    let rest = spec.env.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.clone());
+    let mut env: Environment = spec
+        .env
+        .iter()
+        .filter(|(key, _)| !own.iter().any(|name| key == name))
+        .cloned()
+        .collect();
+    let rest = spec
+        .env
+        .iter()
+        .rev()
+        .find(|(key, _)| key == "PATH")
+        .map(|(_, value)| value.clone());
     let mut path = OsString::from(view::PROGRAM_DIRECTORY);
     path.push(":");
     path.push(rest.unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin")));
@@ -366,11 +426,17 @@ fn c_string(text: &OsStr) -> Result<CString, SealError> {
 
 /// Returns the files to try, as `execvp` would look for them in the view's own `PATH`.
 fn candidates(argv: &[OsString], env: &Environment) -> Result<Vec<CString>, SealError> {
-    let Some(name) = argv.first() else { return Err(SealError::new(Layer::Program, "no program was named")) };
+    let Some(name) = argv.first() else {
+        return Err(SealError::new(Layer::Program, "no program was named"));
+    };
     if name.as_bytes().contains(&b'/') {
         return Ok(vec![c_string(name)?]);
     }
-    let path = env.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value.clone()).unwrap_or_default();
+    let path = env
+        .iter()
+        .find(|(key, _)| key == "PATH")
+        .map(|(_, value)| value.clone())
+        .unwrap_or_default();
     std::env::split_paths(&path)
         .filter(|directory| directory.is_absolute())
         .map(|directory| c_string(directory.join(name).as_os_str()))
@@ -396,7 +462,10 @@ fn exec_first(argv: &[CString], env: &[CString], candidates: &[CString]) -> Seal
             break;
         }
     }
-    let name = argv.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = argv
+        .first()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
     SealError::errno(Layer::Program, &format!("cannot run {name}"), last)
 }
 

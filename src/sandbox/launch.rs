@@ -78,8 +78,10 @@ pub fn launch(spec: &Spec, source: &MountSource<'_>) -> Result<i32, SealError> {
         }
     };
     let plan = Plan::new(spec, source)?;
-    let call_rules =
-        CallRules { unix_sockets: spec.unix_sockets, pid_namespace: spec.has(Layer::PidNamespace) };
+    let call_rules = CallRules {
+        unix_sockets: spec.unix_sockets,
+        pid_namespace: spec.has(Layer::PidNamespace),
+    };
     let filter = rules::call_filter(call_rules)?;
     let signals = Signals::take()?;
     let result = start(spec, plan, filter, anchor, &signals);
@@ -90,7 +92,10 @@ pub fn launch(spec: &Spec, source: &MountSource<'_>) -> Result<i32, SealError> {
 
 fn check(spec: &Spec) -> Result<(), SealError> {
     if !cfg!(debug_assertions) && !spec.without.is_empty() {
-        return Err(SealError::new(Layer::Launcher, "layers can be left out in tests only"));
+        return Err(SealError::new(
+            Layer::Launcher,
+            "layers can be left out in tests only",
+        ));
     }
     if spec.tier != Tier::A {
         return Err(SealError::new(Layer::Launcher, "this launch is for tier A"));
@@ -120,7 +125,10 @@ impl Signals {
     fn take() -> Result<Self, SealError> {
         let mut mask = SigSet::empty();
         // What the caller ignores (nohup) stays ignored, here and by the program.
-        for signal in FORWARDED.into_iter().filter(|signal| !sys::is_ignored(*signal as i32)) {
+        for signal in FORWARDED
+            .into_iter()
+            .filter(|signal| !sys::is_ignored(*signal as i32))
+        {
             mask.add(signal);
         }
         let mut before = SigSet::empty();
@@ -132,7 +140,7 @@ impl Signals {
     }
 
     fn give_back(&self) {
-        drop(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None));
+        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None);
     }
 }
 
@@ -149,14 +157,22 @@ fn start(
     let child = match sys::fork_into(0).context(Layer::Launcher, "cannot fork")? {
         Fork::Child => {
             drop(near);
-            let setup = Setup { spec, plan, filter, channel: far, terminal: mode, mask: signals.before, umask };
+            let setup = Setup {
+                spec,
+                plan,
+                filter,
+                channel: far,
+                terminal: mode,
+                mask: signals.before,
+                umask,
+            };
             inside::enter(setup, anchor)
         }
         Fork::Parent(child) => child,
     };
     drop(far);
     let first = first_process(&near);
-    drop(waitpid(child, None));
+    let _ = waitpid(child, None);
     Ok((near, first?, mode))
 }
 
@@ -171,7 +187,10 @@ fn first_process(channel: &Channel) -> Result<Pid, SealError> {
     match channel.receive()? {
         Some((Report::Init(first), _)) => Ok(Pid::from_raw(first)),
         Some((Report::Failed(error), _)) => Err(error),
-        other => Err(SealError::new(Layer::Launcher, format!("the setup process said {other:?}"))),
+        other => Err(SealError::new(
+            Layer::Launcher,
+            format!("the setup process said {other:?}"),
+        )),
     }
 }
 
@@ -180,7 +199,7 @@ fn stay(channel: &Channel, first: Pid, mode: Mode, signals: &Signals) -> Result<
     let mut outer = Outer::new(mode);
     let outcome = attend(channel, &mut outer, signals);
     if outcome.is_err() {
-        drop(nix::sys::signal::kill(first, Signal::SIGKILL));
+        let _ = nix::sys::signal::kill(first, Signal::SIGKILL);
     }
     // With the first process every other one of the session is gone, and with them the last output.
     while waitpid(first, None) == Err(Errno::EINTR) {}
@@ -229,7 +248,11 @@ fn wait(channel: &Channel, outer: &Outer, signals: &Signals) -> Result<Ready, Se
     let master = outer.master();
     let keys = outer.keys();
     if let Some(master) = master {
-        let wanted = if outer.has_pending() { PollFlags::POLLIN | PollFlags::POLLOUT } else { PollFlags::POLLIN };
+        let wanted = if outer.has_pending() {
+            PollFlags::POLLIN | PollFlags::POLLOUT
+        } else {
+            PollFlags::POLLIN
+        };
         watched.push(PollFd::new(master, wanted));
     }
     if let Some(keys) = keys {
@@ -239,13 +262,23 @@ fn wait(channel: &Channel, outer: &Outer, signals: &Signals) -> Result<Ready, Se
         Ok(_) | Err(Errno::EINTR) => {}
         Err(errno) => return Err(SealError::errno(Layer::Launcher, "cannot wait", errno)),
     }
-    let found = |index: usize| watched.get(index).and_then(PollFd::revents).unwrap_or(PollFlags::empty());
-    let master_found = if master.is_some() { found(2) } else { PollFlags::empty() };
+    let found = |index: usize| {
+        watched
+            .get(index)
+            .and_then(PollFd::revents)
+            .unwrap_or(PollFlags::empty())
+    };
+    let master_found = if master.is_some() {
+        found(2)
+    } else {
+        PollFlags::empty()
+    };
     let keys_index = if master.is_some() { 3 } else { 2 };
     Ok(Ready {
         signals: !found(0).is_empty(),
         channel: !found(1).is_empty(),
-        output: master_found.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR),
+        output: master_found
+            .intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR),
         input: master_found.contains(PollFlags::POLLOUT),
         keys: keys.is_some() && !found(keys_index).is_empty(),
     })
@@ -281,10 +314,10 @@ fn stop_with_program(channel: &Channel, outer: &mut Outer) {
     outer.restore();
     let mut stop = SigSet::empty();
     stop.add(Signal::SIGTSTP);
-    drop(killpg(nix::unistd::getpgrp(), Signal::SIGTSTP));
+    let _ = killpg(nix::unistd::getpgrp(), Signal::SIGTSTP);
     // Here the process stops, unless nobody could ever continue it (an orphaned group): then it just goes on.
-    drop(sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&stop), None));
-    drop(sigprocmask(SigmaskHow::SIG_BLOCK, Some(&stop), None));
+    let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&stop), None);
+    let _ = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&stop), None);
     outer.resize();
     outer.refresh();
     drop(channel.send(&Order::Continue, &[]));
@@ -292,7 +325,10 @@ fn stop_with_program(channel: &Channel, outer: &mut Outer) {
 
 fn forward(channel: &Channel, outer: &mut Outer, signals: &Signals) {
     while let Ok(Some(info)) = signals.reader.read_signal() {
-        let Some(signal) = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok()) else {
+        let Some(signal) = i32::try_from(info.ssi_signo)
+            .ok()
+            .and_then(|number| Signal::try_from(number).ok())
+        else {
             continue;
         };
         match signal {
@@ -304,8 +340,17 @@ fn forward(channel: &Channel, outer: &mut Outer, signals: &Signals) {
             }
             signal => {
                 // What a terminal sends, it sends to the whole group in front.
-                let group = matches!(signal, Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTSTP | Signal::SIGHUP);
-                drop(channel.send(&Order::Signal { number: signal as i32, group }, &[]));
+                let group = matches!(
+                    signal,
+                    Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTSTP | Signal::SIGHUP
+                );
+                drop(channel.send(
+                    &Order::Signal {
+                        number: signal as i32,
+                        group,
+                    },
+                    &[],
+                ));
             }
         }
     }

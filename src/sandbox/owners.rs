@@ -40,7 +40,11 @@ use crate::sandbox::wire::Report;
 const COPY_BYTES_MAX: u64 = 4 << 30;
 
 /// Makes every place usable by the agent with the kernel id `outside`.
-pub(super) fn show_to(outside: u32, places: &mut [Place], copy_room: Option<&Path>) -> Result<(), SealError> {
+pub(super) fn show_to(
+    outside: u32,
+    places: &mut [Place],
+    copy_room: Option<&Path>,
+) -> Result<(), SealError> {
     let namespace = operator_as(outside)?;
     for place in places {
         match mapped_tree(&place.source, &namespace) {
@@ -66,13 +70,20 @@ fn operator_as(outside: u32) -> Result<OwnedFd, SealError> {
     };
     drop(far);
     let operator = nix::unistd::geteuid().as_raw();
-    let result = raise::write_maps(child, Identity::Mapped { inside: operator, outside }).and_then(|()| {
+    let result = raise::write_maps(
+        child,
+        Identity::Mapped {
+            inside: operator,
+            outside,
+        },
+    )
+    .and_then(|()| {
         File::open(format!("/proc/{child}/ns/user"))
             .map(OwnedFd::from)
             .context(Layer::Idmap, "cannot open the mapping's namespace")
     });
     drop(near);
-    drop(waitpid(child, None));
+    let _ = waitpid(child, None);
     result
 }
 
@@ -95,7 +106,10 @@ fn without_mapping(
         return Ok(());
     }
     let Some(room) = copy_room else {
-        let what = format!("{} cannot be shown under the agent's own uid", place.source.display());
+        let what = format!(
+            "{} cannot be shown under the agent's own uid",
+            place.source.display()
+        );
         return Err(SealError::errno(Layer::Idmap, &what, errno)
             .fix("run as an ordinary user, or with CAP_SYS_ADMIN on a file system that knows idmapped mounts"));
     };
@@ -108,7 +122,9 @@ fn without_mapping(
 
 /// Whether everybody may read (and enter) a path.
 fn open_to_all(path: &Path) -> bool {
-    let Ok(metadata) = fs::metadata(path) else { return false };
+    let Ok(metadata) = fs::metadata(path) else {
+        return false;
+    };
     let wanted = if metadata.is_dir() { 0o005 } else { 0o004 };
     metadata.mode() & wanted == wanted
 }
@@ -124,7 +140,9 @@ fn session_copy(source: &Path, room: &Path, owner: u32) -> Result<PathBuf, SealE
     let unfinished = copy.with_extension("unfinished");
     let failed = format!("cannot copy {} for the session", source.display());
     if fs::symlink_metadata(&unfinished).is_ok() {
-        fs::remove_dir_all(&unfinished).or_else(|_| fs::remove_file(&unfinished)).context(Layer::Idmap, &failed)?;
+        fs::remove_dir_all(&unfinished)
+            .or_else(|_| fs::remove_file(&unfinished))
+            .context(Layer::Idmap, &failed)?;
     }
     fs::create_dir_all(room).context(Layer::Idmap, &failed)?;
     let mut left = COPY_BYTES_MAX;
@@ -150,7 +168,9 @@ fn copy_tree(source: &Path, target: &Path, owner: u32, left: &mut u64) -> std::i
         return lchown(target, Some(owner), Some(owner));
     }
     if metadata.is_file() {
-        *left = left.checked_sub(metadata.len()).ok_or_else(|| std::io::Error::other("too large to copy"))?;
+        *left = left
+            .checked_sub(metadata.len())
+            .ok_or_else(|| std::io::Error::other("too large to copy"))?;
         let mut file = File::create_new(target)?;
         std::io::copy(&mut File::open(source)?, &mut file)?;
         file.set_permissions(fs::Permissions::from_mode(metadata.mode() & 0o777))?;

@@ -40,8 +40,15 @@ use crate::sandbox::wire::Report;
 pub fn raise(repo: &Path, identity: Identity, options: &str) -> Result<Raised, SealError> {
     let (uid, gid) = shown_ids(identity);
     let (mut descriptors, anchor) = ground(identity, Some((repo, options)))?;
-    let fuse = descriptors.pop().ok_or_else(|| SealError::new(Layer::FuseMount, "no device was handed back"))?;
-    Ok(Raised { fuse, anchor, uid, gid })
+    let fuse = descriptors
+        .pop()
+        .ok_or_else(|| SealError::new(Layer::FuseMount, "no device was handed back"))?;
+    Ok(Raised {
+        fuse,
+        anchor,
+        uid,
+        gid,
+    })
 }
 
 /// Makes the namespaces alone, for a launch over a directory of the host.
@@ -52,12 +59,18 @@ pub(super) fn ground_only(identity: Identity) -> Result<Anchor, SealError> {
 /// Returns the ids that the program sees as its own.
 pub(super) fn shown_ids(identity: Identity) -> (u32, u32) {
     match identity {
-        Identity::Own => (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()),
+        Identity::Own => (
+            nix::unistd::geteuid().as_raw(),
+            nix::unistd::getegid().as_raw(),
+        ),
         Identity::Mapped { inside, .. } => (inside, inside),
     }
 }
 
-fn ground(identity: Identity, fuse: Option<(&Path, &str)>) -> Result<(Vec<OwnedFd>, Anchor), SealError> {
+fn ground(
+    identity: Identity,
+    fuse: Option<(&Path, &str)>,
+) -> Result<(Vec<OwnedFd>, Anchor), SealError> {
     single_thread()?;
     let (near, far) = Channel::pair()?;
     let ids = shown_ids(identity);
@@ -75,37 +88,58 @@ fn ground(identity: Identity, fuse: Option<(&Path, &str)>) -> Result<(Vec<OwnedF
     drop(far);
     let result = outside(&near, child, identity);
     drop(near);
-    drop(waitpid(child, None));
+    let _ = waitpid(child, None);
     result
 }
 
 /// The launcher and its forks allocate between fork and exec, which is sound in a process of one thread only.
 pub(super) fn single_thread() -> Result<(), SealError> {
-    let threads = fs::read_dir("/proc/self/task").context(Layer::Launcher, "cannot count threads")?.count();
+    let threads = fs::read_dir("/proc/self/task")
+        .context(Layer::Launcher, "cannot count threads")?
+        .count();
     if threads == 1 {
         return Ok(());
     }
-    Err(SealError::new(Layer::Launcher, format!("a launch needs a process of one thread, this one has {threads}")))
+    Err(SealError::new(
+        Layer::Launcher,
+        format!("a launch needs a process of one thread, this one has {threads}"),
+    ))
 }
 
-fn outside(channel: &Channel, child: Pid, identity: Identity) -> Result<(Vec<OwnedFd>, Anchor), SealError> {
+fn outside(
+    channel: &Channel,
+    child: Pid,
+    identity: Identity,
+) -> Result<(Vec<OwnedFd>, Anchor), SealError> {
     expect(channel, |report| matches!(report, Report::Made))?;
     write_maps(child, identity)?;
     channel.send(&Order::Proceed, &[])?;
     let mut descriptors = expect(channel, |report| matches!(report, Report::Raised))?;
     let (Some(mount), Some(user)) = (descriptors.pop(), descriptors.pop()) else {
-        return Err(SealError::new(Layer::UserNamespace, "the namespaces were not handed back"));
+        return Err(SealError::new(
+            Layer::UserNamespace,
+            "the namespaces were not handed back",
+        ));
     };
     Ok((descriptors, Anchor { user, mount }))
 }
 
 /// Receives one report, of the kind wanted, and its descriptors.
-pub(super) fn expect(channel: &Channel, wanted: fn(&Report) -> bool) -> Result<Vec<OwnedFd>, SealError> {
+pub(super) fn expect(
+    channel: &Channel,
+    wanted: fn(&Report) -> bool,
+) -> Result<Vec<OwnedFd>, SealError> {
     match channel.receive()? {
         Some((Report::Failed(error), _)) => Err(error),
         Some((report, descriptors)) if wanted(&report) => Ok(descriptors),
-        Some((report, _)) => Err(SealError::new(Layer::Launcher, format!("unexpected report {report:?}"))),
-        None => Err(SealError::new(Layer::Launcher, "the setup process ended without a word")),
+        Some((report, _)) => Err(SealError::new(
+            Layer::Launcher,
+            format!("unexpected report {report:?}"),
+        )),
+        None => Err(SealError::new(
+            Layer::Launcher,
+            "the setup process ended without a word",
+        )),
     }
 }
 
@@ -125,13 +159,19 @@ pub(super) fn write_maps(child: Pid, identity: Identity) -> Result<(), SealError
     write("gid_map", format!("{} {} 1", gid.0, gid.1)).map_err(|error| fix::maps(&error))
 }
 
-fn inside(channel: &Channel, fuse: Option<(&Path, &str)>, ids: (u32, u32)) -> Result<(), SealError> {
+fn inside(
+    channel: &Channel,
+    fuse: Option<(&Path, &str)>,
+    ids: (u32, u32),
+) -> Result<(), SealError> {
     channel.send(&Report::Made, &[])?;
     if channel.receive::<Order>()?.is_none() {
         return Err(SealError::new(Layer::Launcher, "the launcher is gone"));
     }
     make_private()?;
-    let device = fuse.map(|(repo, options)| mount_fuse(repo, options, ids)).transpose()?;
+    let device = fuse
+        .map(|(repo, options)| mount_fuse(repo, options, ids))
+        .transpose()?;
     let user = open_namespace("user")?;
     let mounts = open_namespace("mnt")?;
     let mut descriptors = Vec::new();
@@ -143,17 +183,23 @@ fn inside(channel: &Channel, fuse: Option<(&Path, &str)>, ids: (u32, u32)) -> Re
 /// Cuts every mount off from the host's, so that nothing done here is seen there, or the other way round.
 pub(super) fn make_private() -> Result<(), SealError> {
     let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).map_err(|errno| fix::mounting("cannot make / private", errno))
+    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
+        .map_err(|errno| fix::mounting("cannot make / private", errno))
 }
 
 fn open_namespace(kind: &str) -> Result<OwnedFd, SealError> {
     let path = format!("/proc/self/ns/{kind}");
-    open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .context(Layer::UserNamespace, &format!("cannot open {path}"))
+    open(
+        path.as_str(),
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .context(Layer::UserNamespace, &format!("cannot open {path}"))
 }
 
 fn mount_fuse(repo: &Path, options: &str, (uid, gid): (u32, u32)) -> Result<OwnedFd, SealError> {
-    let device = open("/dev/fuse", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(fix::fuse_device)?;
+    let device = open("/dev/fuse", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(fix::fuse_device)?;
     let mut data = format!(
         "fd={},rootmode=40000,user_id={uid},group_id={gid},allow_other,default_permissions",
         device.as_raw_fd()
@@ -163,7 +209,13 @@ fn mount_fuse(repo: &Path, options: &str, (uid, gid): (u32, u32)) -> Result<Owne
         data.push_str(options);
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    match mount(Some("govfs"), repo, Some("fuse.govfs"), flags, Some(data.as_str())) {
+    match mount(
+        Some("govfs"),
+        repo,
+        Some("fuse.govfs"),
+        flags,
+        Some(data.as_str()),
+    ) {
         Ok(()) => Ok(device),
         Err(Errno::ENODEV) => Err(fix::fuse_device(Errno::ENODEV)),
         Err(errno) => Err(fix::fuse_mount(repo, errno)),

@@ -55,7 +55,11 @@ pub(super) struct WriteRules {
 /// Restricts this process, and whatever it becomes, to writing under the allowed paths.
 pub(super) fn restrict_writes(rules: &WriteRules) -> Result<(), SealError> {
     let version = landlock_version();
-    let least = if rules.scopes_redundant { LANDLOCK_MIN } else { LANDLOCK_SCOPES };
+    let least = if rules.scopes_redundant {
+        LANDLOCK_MIN
+    } else {
+        LANDLOCK_SCOPES
+    };
     if version < least {
         return Err(SealError::new(
             Layer::Landlock,
@@ -63,7 +67,8 @@ pub(super) fn restrict_writes(rules: &WriteRules) -> Result<(), SealError> {
         )
         .fix("a newer kernel (6.12 has version 6), started with `landlock` among its security modules"));
     }
-    apply(version, &rules.allowed).map_err(|error| SealError::new(Layer::Landlock, error.to_string()))
+    apply(version, &rules.allowed)
+        .map_err(|error| SealError::new(Layer::Landlock, error.to_string()))
 }
 
 /// Returns the ABI whose write rights are asked for: the kernel's own, capped where later ones change reads.
@@ -77,14 +82,19 @@ fn write_abi(version: i32) -> ABI {
 
 fn apply(version: i32, allowed: &[PathBuf]) -> Result<(), Box<dyn std::error::Error>> {
     let rights = AccessFs::from_write(write_abi(version));
-    let mut ruleset =
-        Ruleset::default().set_compatibility(CompatLevel::HardRequirement).handle_access(rights)?;
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(rights)?;
     if version >= LANDLOCK_SCOPES {
         ruleset = ruleset.scope(Scope::from_all(ABI::V6))?;
     }
     let mut ruleset = ruleset.create()?;
     for path in allowed {
-        let rights = if path.is_dir() { rights } else { rights & AccessFs::from_file(write_abi(version)) };
+        let rights = if path.is_dir() {
+            rights
+        } else {
+            rights & AccessFs::from_file(write_abi(version))
+        };
         ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(path)?, rights))?;
     }
     let status = ruleset.restrict_self()?;
@@ -100,7 +110,10 @@ pub(super) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urando
 /// Returns the paths of the private view that are always writable.
 pub(super) fn common_writable() -> Vec<PathBuf> {
     let devices = DEVICES.iter().map(|name| Path::new("/dev").join(name));
-    devices.chain(["/dev/shm", "/dev/pts"].map(PathBuf::from)).filter(|path| path.exists()).collect()
+    devices
+        .chain(["/dev/shm", "/dev/pts"].map(PathBuf::from))
+        .filter(|path| path.exists())
+        .collect()
 }
 
 /// What of the deny list depends on the launch.
@@ -129,8 +142,9 @@ pub(super) fn call_filter(rules: CallRules) -> Result<CallFilter, SealError> {
 pub(super) fn restrict_calls(filter: &CallFilter) -> Result<(), SealError> {
     for program in [&filter.absent, &filter.refuse] {
         seccompiler::apply_filter(program).map_err(|error| {
-            SealError::new(Layer::Seccomp, error.to_string())
-                .fix("a kernel with CONFIG_SECCOMP_FILTER; in a container allow the seccomp system call")
+            SealError::new(Layer::Seccomp, error.to_string()).fix(
+                "a kernel with CONFIG_SECCOMP_FILTER; in a container allow the seccomp system call",
+            )
         })?;
     }
     Ok(())
@@ -143,10 +157,12 @@ fn error(error: &impl std::fmt::Display) -> SealError {
 }
 
 fn compile(rules: Rules, errno: i32) -> Result<BpfProgram, SealError> {
-    let arch = std::env::consts::ARCH.try_into().map_err(|problem| error(&problem))?;
+    let arch = std::env::consts::ARCH
+        .try_into()
+        .map_err(|problem| error(&problem))?;
     let action = SeccompAction::Errno(errno.cast_unsigned());
-    let filter =
-        SeccompFilter::new(rules, SeccompAction::Allow, action, arch).map_err(|problem| error(&problem))?;
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, arch)
+        .map_err(|problem| error(&problem))?;
     let program: BpfProgram = filter.try_into().map_err(|problem| error(&problem))?;
     Ok(with_foreign_calls_refused(program))
 }
@@ -168,16 +184,32 @@ fn with_foreign_calls_refused(mut program: BpfProgram) -> BpfProgram {
         }
     }
     let mut whole = vec![
-        sock_filter { code: LOAD, jt: 0, jf: 0, k: 0 },
-        sock_filter { code: JUMP_IF_SET, jt: 0, jf: 1, k: X32_BIT },
-        sock_filter { code: RETURN, jt: 0, jf: 0, k: refuse },
+        sock_filter {
+            code: LOAD,
+            jt: 0,
+            jf: 0,
+            k: 0,
+        },
+        sock_filter {
+            code: JUMP_IF_SET,
+            jt: 0,
+            jf: 1,
+            k: X32_BIT,
+        },
+        sock_filter {
+            code: RETURN,
+            jt: 0,
+            jf: 0,
+            k: refuse,
+        },
     ];
     whole.append(&mut program);
     whole
 }
 
 fn when(index: u8, compare: SeccompCmpOp, value: u64) -> Result<SeccompCondition, SealError> {
-    SeccompCondition::new(index, SeccompCmpArgLen::Dword, compare, value).map_err(|problem| error(&problem))
+    SeccompCondition::new(index, SeccompCmpArgLen::Dword, compare, value)
+        .map_err(|problem| error(&problem))
 }
 
 fn rule(conditions: Vec<SeccompCondition>) -> Result<SeccompRule, SealError> {
@@ -288,12 +320,25 @@ const CLONE_NAMESPACES: [libc::c_int; 8] = [
 const CLONE_NEWTIME: libc::c_int = 0x80;
 
 fn refused_calls(rules: CallRules) -> Result<Rules, SealError> {
-    let mut calls: Rules = REFUSED.iter().chain(REFUSED_LEGACY).map(|number| (*number, Vec::new())).collect();
+    let mut calls: Rules = REFUSED
+        .iter()
+        .chain(REFUSED_LEGACY)
+        .map(|number| (*number, Vec::new()))
+        .collect();
     let same = |index, value| when(index, SeccompCmpOp::Eq, value);
-    calls.insert(libc::SYS_ioctl, vec![rule(vec![same(1, TIOCSTI)?])?, rule(vec![same(1, TIOCLINUX)?])?]);
+    calls.insert(
+        libc::SYS_ioctl,
+        vec![
+            rule(vec![same(1, TIOCSTI)?])?,
+            rule(vec![same(1, TIOCLINUX)?])?,
+        ],
+    );
     // CLONE_NEWTIME shares its bit with the exit signal of clone(2), which therefore cannot ask for it.
-    let namespaces = CLONE_NAMESPACES.iter().filter(|flag| **flag != CLONE_NEWTIME);
-    let clone: Result<Vec<_>, SealError> = namespaces.map(|flag| rule(vec![bit(0, *flag)?])).collect();
+    let namespaces = CLONE_NAMESPACES
+        .iter()
+        .filter(|flag| **flag != CLONE_NEWTIME);
+    let clone: Result<Vec<_>, SealError> =
+        namespaces.map(|flag| rule(vec![bit(0, *flag)?])).collect();
     calls.insert(libc::SYS_clone, clone?);
     for number in other_process_calls() {
         calls.insert(number, vec![rule(vec![when(0, SeccompCmpOp::Ne, 0)?])?]);
@@ -330,7 +375,10 @@ fn other_process_calls() -> [i64; 5] {
 
 /// Refuses a call whose second argument names somebody else, or whose first names more than a process.
 fn other_by_kind(process: u64) -> Result<Vec<SeccompRule>, SealError> {
-    Ok(vec![rule(vec![when(1, SeccompCmpOp::Ne, 0)?])?, rule(vec![when(0, SeccompCmpOp::Ne, process)?])?])
+    Ok(vec![
+        rule(vec![when(1, SeccompCmpOp::Ne, 0)?])?,
+        rule(vec![when(0, SeccompCmpOp::Ne, process)?])?,
+    ])
 }
 
 fn socket_rules(rules: CallRules) -> Result<Vec<SeccompRule>, SealError> {
@@ -340,16 +388,31 @@ fn socket_rules(rules: CallRules) -> Result<Vec<SeccompRule>, SealError> {
     }
     families
         .into_iter()
-        .map(|family| rule(vec![when(0, SeccompCmpOp::Eq, u64::from(family.cast_unsigned()))?]))
+        .map(|family| {
+            rule(vec![when(
+                0,
+                SeccompCmpOp::Eq,
+                u64::from(family.cast_unsigned()),
+            )?])
+        })
         .collect()
 }
 
 /// Calls that set a mode, with the index of that argument. A set-id bit on a writable directory of the host
 /// would be the operator's right, lent to everybody outside.
 fn mode_calls() -> Vec<(i64, u8)> {
-    let mut calls = vec![(libc::SYS_fchmod, 1), (libc::SYS_fchmodat, 2), (SYS_FCHMODAT2, 2), (libc::SYS_mknodat, 2)];
+    let mut calls = vec![
+        (libc::SYS_fchmod, 1),
+        (libc::SYS_fchmodat, 2),
+        (SYS_FCHMODAT2, 2),
+        (libc::SYS_mknodat, 2),
+    ];
     #[cfg(target_arch = "x86_64")]
-    calls.extend([(libc::SYS_chmod, 1), (libc::SYS_mknod, 1), (libc::SYS_creat, 1)]);
+    calls.extend([
+        (libc::SYS_chmod, 1),
+        (libc::SYS_mknod, 1),
+        (libc::SYS_creat, 1),
+    ]);
     calls
 }
 
@@ -382,5 +445,7 @@ fn privileged_modes(mode: u8, flags: Option<u8>) -> Result<Vec<SeccompRule>, Sea
 
 /// Calls whose arguments lie in memory, where no filter sees them; libraries fall back to the older ones.
 fn absent_calls() -> Rules {
-    [libc::SYS_clone3, libc::SYS_openat2].map(|number| (number, Vec::new())).into()
+    [libc::SYS_clone3, libc::SYS_openat2]
+        .map(|number| (number, Vec::new()))
+        .into()
 }

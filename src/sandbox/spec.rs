@@ -27,7 +27,10 @@ pub enum Identity {
 }
 
 /// The numbers by which a mapped agent is known, unless the caller chooses others.
-pub const MAPPED: Identity = Identity::Mapped { inside: 1000, outside: 100_000 };
+pub const MAPPED: Identity = Identity::Mapped {
+    inside: 1000,
+    outside: 100_000,
+};
 
 /// A directory or file of the host that the program may write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +97,11 @@ impl Spec {
             copies: Vec::new(),
             readonly: Vec::new(),
             program,
-            identity: if nix::unistd::geteuid().is_root() { MAPPED } else { Identity::Own },
+            identity: if nix::unistd::geteuid().is_root() {
+                MAPPED
+            } else {
+                Identity::Own
+            },
             copy_room: None,
             without: Vec::new(),
         }

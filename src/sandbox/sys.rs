@@ -2,7 +2,10 @@
 //!
 //! All `unsafe` of the house is in this file. Each function is a thin, total wrapper: it passes
 //! owned memory to the kernel, checks the result, and decides nothing.
-#![expect(unsafe_code, reason = "system calls without a safe wrapper; each block says why it is sound")]
+#![expect(
+    unsafe_code,
+    reason = "system calls without a safe wrapper; each block says why it is sound"
+)]
 
 use std::ffi::CStr;
 use std::ffi::CString;
@@ -49,10 +52,21 @@ pub(super) enum Fork {
 pub(super) fn fork_into(flags: libc::c_int) -> nix::Result<Fork> {
     // SAFETY: no CLONE_VM, no new stack: this is fork(2) with namespaces; null pointers are what it takes
     // for "no thread-local storage, no tid to store".
-    let pid = unsafe { libc::syscall(libc::SYS_clone, libc::c_long::from(flags | libc::SIGCHLD), 0, 0, 0, 0) };
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone,
+            libc::c_long::from(flags | libc::SIGCHLD),
+            0,
+            0,
+            0,
+            0,
+        )
+    };
     match Errno::result(pid)? {
         0 => Ok(Fork::Child),
-        pid => Ok(Fork::Parent(Pid::from_raw(i32::try_from(pid).map_err(|_| Errno::EOVERFLOW)?))),
+        pid => Ok(Fork::Parent(Pid::from_raw(
+            i32::try_from(pid).map_err(|_| Errno::EOVERFLOW)?,
+        ))),
     }
 }
 
@@ -80,7 +94,14 @@ pub(super) fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> nix::Resul
     let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
     // SAFETY: both descriptors are borrowed for the call; the paths are empty constant strings.
     let result = unsafe {
-        libc::syscall(libc::SYS_move_mount, tree.as_raw_fd(), c"".as_ptr(), target.as_raw_fd(), c"".as_ptr(), flags)
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            target.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+        )
     };
     Errno::result(result).map(drop)
 }
@@ -111,21 +132,32 @@ fn set_attributes(mount: BorrowedFd<'_>, recursive: bool, attr: &MountAttr) -> n
 
 /// Sets and clears mount attributes.
 pub(super) fn change_mount(mount: BorrowedFd<'_>, change: Change) -> nix::Result<()> {
-    let attr = MountAttr { set: change.set, clear: change.clear, propagation: 0, userns: 0 };
+    let attr = MountAttr {
+        set: change.set,
+        clear: change.clear,
+        propagation: 0,
+        userns: 0,
+    };
     set_attributes(mount, change.recursive, &attr)
 }
 
 /// Maps the owners shown by a detached tree through a user namespace.
 pub(super) fn map_owners(tree: BorrowedFd<'_>, userns: BorrowedFd<'_>) -> nix::Result<()> {
     let descriptor = u64::try_from(userns.as_raw_fd()).map_err(|_| Errno::EBADF)?;
-    let attr = MountAttr { set: ATTR_IDMAP, clear: 0, propagation: 0, userns: descriptor };
+    let attr = MountAttr {
+        set: ATTR_IDMAP,
+        clear: 0,
+        propagation: 0,
+        userns: descriptor,
+    };
     set_attributes(tree, true, &attr)
 }
 
 /// Marks every descriptor from `first` on to be closed by exec.
 pub(super) fn close_on_exec_from(first: u32) -> nix::Result<()> {
     // SAFETY: takes integers only.
-    Errno::result(unsafe { libc::close_range(first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) }).map(drop)
+    Errno::result(unsafe { libc::close_range(first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) })
+        .map(drop)
 }
 
 /// The kernel's `struct __user_cap_header_struct`.
@@ -157,15 +189,27 @@ pub(super) fn drop_capabilities() -> nix::Result<()> {
         }
     }
     // SAFETY: prctl with integers only.
-    let result = unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
+    let result = unsafe {
+        libc::prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_CLEAR_ALL,
+            0,
+            0,
+            0,
+        )
+    };
     Errno::result(result)?;
     set_capabilities([CapabilityData::default(); 2])
 }
 
 fn set_capabilities(data: [CapabilityData; 2]) -> nix::Result<()> {
-    let header = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
+    let header = CapabilityHeader {
+        version: CAPABILITY_VERSION_3,
+        pid: 0,
+    };
     // SAFETY: version 3 takes one header and two data structs; both outlive the call.
-    let result = unsafe { libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), data.as_ptr()) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_capset, std::ptr::from_ref(&header), data.as_ptr()) };
     Errno::result(result).map(drop)
 }
 
@@ -177,7 +221,12 @@ pub(super) fn take_terminal(terminal: BorrowedFd<'_>) -> nix::Result<()> {
 
 /// Returns the window size of a terminal.
 pub(super) fn window_size(terminal: BorrowedFd<'_>) -> nix::Result<libc::winsize> {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: the request fills one `winsize`, which outlives the call.
     Errno::result(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) })?;
     Ok(size)
@@ -186,7 +235,13 @@ pub(super) fn window_size(terminal: BorrowedFd<'_>) -> nix::Result<libc::winsize
 /// Sets the window size of a terminal; its foreground group gets SIGWINCH if it changed.
 pub(super) fn set_window_size(terminal: BorrowedFd<'_>, size: &libc::winsize) -> nix::Result<()> {
     // SAFETY: the request reads one `winsize`, which outlives the call.
-    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, std::ptr::from_ref(size)) };
+    let result = unsafe {
+        libc::ioctl(
+            terminal.as_raw_fd(),
+            libc::TIOCSWINSZ,
+            std::ptr::from_ref(size),
+        )
+    };
     Errno::result(result).map(drop)
 }
 
@@ -212,7 +267,10 @@ pub(super) fn default_action(signal: libc::c_int) {
 /// Replaces this process, and returns only the reason why it could not.
 pub(super) fn exec(path: &CStr, argv: &[CString], env: &[CString]) -> Errno {
     let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
-        list.iter().map(|item| item.as_ptr()).chain([std::ptr::null()]).collect()
+        list.iter()
+            .map(|item| item.as_ptr())
+            .chain([std::ptr::null()])
+            .collect()
     };
     let (argv, env) = (pointers(argv), pointers(env));
     // SAFETY: both arrays end in a null pointer, and every string outlives the call.
@@ -238,7 +296,8 @@ pub(super) fn is_ignored(signal: libc::c_int) -> bool {
     // SAFETY: a zeroed `sigaction` is a valid place for the answer; a null new action changes nothing.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
+        libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0
+            && action.sa_sigaction == libc::SIG_IGN
     }
 }
 
@@ -252,6 +311,13 @@ pub(super) fn is_open(raw: i32) -> bool {
 pub(super) fn landlock_version() -> i32 {
     const VERSION: libc::c_uint = 1;
     // SAFETY: with the version flag the call takes no attributes and makes no descriptor.
-    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0, VERSION) };
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0,
+            VERSION,
+        )
+    };
     i32::try_from(version).unwrap_or(0).max(0)
 }

@@ -46,7 +46,9 @@ fn stream(index: usize) -> BorrowedFd<'static> {
 
 impl Mode {
     pub(super) fn of_streams() -> Self {
-        Self { streams: [0, 1, 2].map(|index| isatty(stream(index)).unwrap_or(false)) }
+        Self {
+            streams: [0, 1, 2].map(|index| isatty(stream(index)).unwrap_or(false)),
+        }
     }
 
     /// Whether the program has the keyboard from the start.
@@ -55,7 +57,10 @@ impl Mode {
     }
 
     fn outer(self, preference: [usize; 3]) -> Option<BorrowedFd<'static>> {
-        preference.into_iter().find(|index| self.streams[*index]).map(stream)
+        preference
+            .into_iter()
+            .find(|index| self.streams[*index])
+            .map(stream)
     }
 }
 
@@ -69,20 +74,31 @@ pub(super) struct Inner {
 
 /// Opens a pseudo-terminal of the private `/dev/pts` where one is needed; its master side is for the launcher.
 pub(super) fn open_inner(mode: Mode) -> Result<Option<(PtyMaster, Inner)>, SealError> {
-    let Some(outer) = mode.outer([0, 1, 2]) else { return Ok(None) };
+    let Some(outer) = mode.outer([0, 1, 2]) else {
+        return Ok(None);
+    };
     let failed = "cannot open a pseudo-terminal";
-    let master = nix::pty::posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).context(Layer::Terminal, failed)?;
+    let master = nix::pty::posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
+        .context(Layer::Terminal, failed)?;
     nix::pty::unlockpt(&master).context(Layer::Terminal, failed)?;
     let name = nix::pty::ptsname_r(&master).context(Layer::Terminal, failed)?;
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let slave = nix::fcntl::open(name.as_str(), flags, FileMode::empty()).context(Layer::Terminal, failed)?;
+    let slave = nix::fcntl::open(name.as_str(), flags, FileMode::empty())
+        .context(Layer::Terminal, failed)?;
     if let Ok(settings) = termios::tcgetattr(outer) {
         termios::tcsetattr(&slave, SetArg::TCSANOW, &settings).context(Layer::Terminal, failed)?;
     }
     if let Ok(size) = sys::window_size(outer) {
         sys::set_window_size(slave.as_fd(), &size).context(Layer::Terminal, failed)?;
     }
-    Ok(Some((master, Inner { slave, foreground: mode.interactive(), streams: mode.streams })))
+    Ok(Some((
+        master,
+        Inner {
+            slave,
+            foreground: mode.interactive(),
+            streams: mode.streams,
+        },
+    )))
 }
 
 impl Inner {
@@ -120,14 +136,22 @@ pub(super) struct Outer {
 
 impl Outer {
     pub(super) fn new(mode: Mode) -> Self {
-        Self { mode, master: None, saved: None, keyboard: mode.interactive(), pending: Vec::new() }
+        Self {
+            mode,
+            master: None,
+            saved: None,
+            keyboard: mode.interactive(),
+            pending: Vec::new(),
+        }
     }
 
     /// Takes the master side and, for an interactive program, the keyboard.
     pub(super) fn connect(&mut self, master: OwnedFd) -> Result<(), SealError> {
-        let flags = fcntl(&master, FcntlArg::F_GETFL).context(Layer::Terminal, "cannot read terminal flags")?;
+        let flags = fcntl(&master, FcntlArg::F_GETFL)
+            .context(Layer::Terminal, "cannot read terminal flags")?;
         let flags = OFlag::from_bits_truncate(flags) | OFlag::O_NONBLOCK;
-        fcntl(&master, FcntlArg::F_SETFL(flags)).context(Layer::Terminal, "cannot set terminal flags")?;
+        fcntl(&master, FcntlArg::F_SETFL(flags))
+            .context(Layer::Terminal, "cannot set terminal flags")?;
         self.master = Some(master);
         self.resize();
         self.refresh();
@@ -142,11 +166,15 @@ impl Outer {
 
     /// Takes the operator's terminal over if this job has the right to it and is in front.
     pub(super) fn refresh(&mut self) {
-        let Some(outer) = self.mode.outer([0, 2, 1]) else { return };
+        let Some(outer) = self.mode.outer([0, 2, 1]) else {
+            return;
+        };
         if !self.keyboard || self.saved.is_some() || !in_front(outer) {
             return;
         }
-        let Ok(saved) = termios::tcgetattr(outer) else { return };
+        let Ok(saved) = termios::tcgetattr(outer) else {
+            return;
+        };
         let mut raw = saved.clone();
         termios::cfmakeraw(&mut raw);
         if !self.mode.interactive() {
@@ -164,7 +192,7 @@ impl Outer {
         if let (Some(saved), Some(outer)) = (self.saved.take(), self.mode.outer([0, 2, 1]))
             && in_front(outer)
         {
-            drop(termios::tcsetattr(outer, SetArg::TCSADRAIN, &saved));
+            let _ = termios::tcsetattr(outer, SetArg::TCSADRAIN, &saved);
         }
     }
 
@@ -173,14 +201,19 @@ impl Outer {
         if let (Some(outer), Some(master)) = (self.mode.outer([1, 2, 0]), &self.master)
             && let Ok(size) = sys::window_size(outer)
         {
-            drop(sys::set_window_size(master.as_fd(), &size));
+            let _ = sys::set_window_size(master.as_fd(), &size);
         }
     }
 
     /// Returns what to wait for: the operator's keys, if they are wanted now.
     pub(super) fn keys(&self) -> Option<BorrowedFd<'static>> {
-        let wanted = self.saved.is_some() && self.master.is_some() && self.pending.len() < PENDING_MAX;
-        if wanted { self.mode.outer([0, 2, 1]) } else { None }
+        let wanted =
+            self.saved.is_some() && self.master.is_some() && self.pending.len() < PENDING_MAX;
+        if wanted {
+            self.mode.outer([0, 2, 1])
+        } else {
+            None
+        }
     }
 
     pub(super) fn master(&self) -> Option<BorrowedFd<'_>> {
@@ -221,7 +254,9 @@ impl Outer {
 
     /// Copies what the program has written. Returns whether more may come.
     pub(super) fn copy_output(&mut self) -> bool {
-        let Some(master) = &self.master else { return false };
+        let Some(master) = &self.master else {
+            return false;
+        };
         let mut chunk = [0; CHUNK];
         match nix::unistd::read(master, &mut chunk) {
             Ok(0) => {}
@@ -253,7 +288,7 @@ fn write_all(outer: BorrowedFd<'_>, mut bytes: &[u8]) {
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => {
                 let mut watched = [nix::poll::PollFd::new(outer, nix::poll::PollFlags::POLLOUT)];
-                drop(nix::poll::poll(&mut watched, nix::poll::PollTimeout::NONE));
+                let _ = nix::poll::poll(&mut watched, nix::poll::PollTimeout::NONE);
             }
             Err(_) => return,
         }

@@ -77,16 +77,27 @@ impl Plan {
             MountSource::Dir(directory) => resolved(directory)?,
         };
         let private = private_directories();
-        let hidden: Vec<PathBuf> =
-            spec.hidden.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
-        let mut plan = Self { repo, repo_source, private, places: Vec::new(), hidden, ids: None };
+        let hidden: Vec<PathBuf> = spec
+            .hidden
+            .iter()
+            .filter_map(|path| fs::canonicalize(path).ok())
+            .collect();
+        let mut plan = Self {
+            repo,
+            repo_source,
+            private,
+            places: Vec::new(),
+            hidden,
+            ids: None,
+        };
         if let Identity::Mapped { inside, .. } = spec.identity {
             plan.ids = Some((inside, inside));
         }
         plan.add_home(spec)?;
         plan.add_name_service();
         plan.add_places(spec)?;
-        plan.places.sort_by_key(|place| place.place.components().count());
+        plan.places
+            .sort_by_key(|place| place.place.components().count());
         if let Identity::Mapped { outside, .. } = spec.identity {
             owners::show_to(outside, &mut plan.places, spec.copy_room.as_deref())?;
         }
@@ -94,8 +105,12 @@ impl Plan {
     }
 
     fn add_home(&mut self, spec: &Spec) -> Result<(), SealError> {
-        let Some(home) = &spec.home else { return Ok(()) };
-        let Ok(home) = fs::canonicalize(home) else { return Ok(()) };
+        let Some(home) = &spec.home else {
+            return Ok(());
+        };
+        let Ok(home) = fs::canonicalize(home) else {
+            return Ok(());
+        };
         if home == Path::new("/") || self.private.contains(&home) {
             return Ok(());
         }
@@ -107,7 +122,9 @@ impl Plan {
 
     /// Name servers are often configured in a file under `/run`.
     fn add_name_service(&mut self) {
-        let Ok(file) = fs::canonicalize("/etc/resolv.conf") else { return };
+        let Ok(file) = fs::canonicalize("/etc/resolv.conf") else {
+            return;
+        };
         if self.is_private(&file)
             && let Ok(place) = Place::new(file.clone(), file, false)
         {
@@ -119,10 +136,17 @@ impl Plan {
         for writable in &spec.writable {
             if writable.create && fs::symlink_metadata(&writable.path).is_err() {
                 let mut builder = fs::DirBuilder::new();
-                builder.recursive(true).mode(0o700).create(&writable.path).context(
-                    Layer::View,
-                    &format!("cannot make the writable directory {}", writable.path.display()),
-                )?;
+                builder
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(&writable.path)
+                    .context(
+                        Layer::View,
+                        &format!(
+                            "cannot make the writable directory {}",
+                            writable.path.display()
+                        ),
+                    )?;
             }
             let path = resolved(&writable.path)?;
             self.refuse_governed(&path)?;
@@ -131,13 +155,22 @@ impl Plan {
         for copy in &spec.copies {
             let place = settled(&copy.place);
             self.refuse_governed(&place)?;
-            self.places.push(Place::new(place, resolved(&copy.source)?, true)?);
+            self.places
+                .push(Place::new(place, resolved(&copy.source)?, true)?);
         }
         for bind in &spec.readonly {
-            self.places.push(Place::new(settled(&bind.place), resolved(&bind.source)?, false)?);
+            self.places.push(Place::new(
+                settled(&bind.place),
+                resolved(&bind.source)?,
+                false,
+            )?);
         }
         let program = resolved(&spec.program)?;
-        self.places.push(Place::new(Path::new(PROGRAM_DIRECTORY).join("govfs"), program, false)?);
+        self.places.push(Place::new(
+            Path::new(PROGRAM_DIRECTORY).join("govfs"),
+            program,
+            false,
+        )?);
         Ok(())
     }
 
@@ -167,7 +200,12 @@ impl Plan {
     pub(super) fn write_allowed(&self) -> Vec<PathBuf> {
         let mut allowed = rules::common_writable();
         allowed.extend(self.private.iter().cloned());
-        allowed.extend(self.places.iter().filter(|place| place.writable).map(|place| place.place.clone()));
+        allowed.extend(
+            self.places
+                .iter()
+                .filter(|place| place.writable)
+                .map(|place| place.place.clone()),
+        );
         allowed.push(self.repo.clone());
         allowed
     }
@@ -175,9 +213,17 @@ impl Plan {
 
 impl Place {
     fn new(place: PathBuf, source: PathBuf, writable: bool) -> Result<Self, SealError> {
-        let metadata = fs::metadata(&source).context(Layer::View, &format!("cannot show {}", source.display()))?;
+        let metadata = fs::metadata(&source)
+            .context(Layer::View, &format!("cannot show {}", source.display()))?;
         let identity = (metadata.dev(), metadata.ino());
-        Ok(Self { place, source, directory: metadata.is_dir(), writable, identity, tree: None })
+        Ok(Self {
+            place,
+            source,
+            directory: metadata.is_dir(),
+            writable,
+            identity,
+            tree: None,
+        })
     }
 }
 
@@ -242,7 +288,11 @@ pub(super) fn build(plan: &mut Plan, spec: &Spec) -> Result<(), SealError> {
 
 fn collect(plan: &mut Plan) -> Result<Sources, SealError> {
     let repo = clone(&plan.repo_source)?;
-    let writable = Change { set: sys::ATTR_NO_SUID | sys::ATTR_NO_DEV, clear: 0, recursive: true };
+    let writable = Change {
+        set: sys::ATTR_NO_SUID | sys::ATTR_NO_DEV,
+        clear: 0,
+        recursive: true,
+    };
     change(&repo, writable, &plan.repo_source)?;
     let mut places = Vec::new();
     for place in &mut plan.places {
@@ -264,21 +314,40 @@ fn collect(plan: &mut Plan) -> Result<Sources, SealError> {
         if path.exists() {
             let tree = clone(&path)?;
             let set = sys::ATTR_NO_SUID | sys::ATTR_NO_EXEC | sys::ATTR_READ_ONLY;
-            change(&tree, Change { set, clear: 0, recursive: false }, &path)?;
+            change(
+                &tree,
+                Change {
+                    set,
+                    clear: 0,
+                    recursive: false,
+                },
+                &path,
+            )?;
             devices.push((name, tree));
         }
     }
-    Ok(Sources { repo, places, devices })
+    Ok(Sources {
+        repo,
+        places,
+        devices,
+    })
 }
 
 /// Refuses a source that is another file here than it was outside (mounted over since the session began).
 fn same_file(tree: &OwnedFd, place: &Place) -> Result<(), SealError> {
-    let shown = nix::sys::stat::fstat(tree).context(Layer::View, &format!("cannot see {}", place.source.display()))?;
+    let shown = nix::sys::stat::fstat(tree).context(
+        Layer::View,
+        &format!("cannot see {}", place.source.display()),
+    )?;
     if (shown.st_dev, shown.st_ino) == place.identity {
         return Ok(());
     }
-    let what = format!("{} was mounted after the session's mount was made", place.source.display());
-    Err(SealError::new(Layer::View, what).fix("unmount the session (`govfs unmount AGENT`) and run again"))
+    let what = format!(
+        "{} was mounted after the session's mount was made",
+        place.source.display()
+    );
+    Err(SealError::new(Layer::View, what)
+        .fix("unmount the session (`govfs unmount AGENT`) and run again"))
 }
 
 fn c_path(path: &Path) -> Result<CString, SealError> {
@@ -287,7 +356,8 @@ fn c_path(path: &Path) -> Result<CString, SealError> {
 }
 
 fn clone(path: &Path) -> Result<OwnedFd, SealError> {
-    sys::clone_tree(&c_path(path)?).map_err(|errno| fix::mounting(&format!("cannot clone {}", path.display()), errno))
+    sys::clone_tree(&c_path(path)?)
+        .map_err(|errno| fix::mounting(&format!("cannot clone {}", path.display()), errno))
 }
 
 fn change(tree: &OwnedFd, change: Change, path: &Path) -> Result<(), SealError> {
@@ -297,7 +367,10 @@ fn change(tree: &OwnedFd, change: Change, path: &Path) -> Result<(), SealError> 
 
 /// Takes the agent's ids. Capabilities over the program's own namespaces stay until they are dropped.
 fn become_agent(uid: u32, gid: u32) -> Result<(), SealError> {
-    let (uid, gid) = (nix::unistd::Uid::from_raw(uid), nix::unistd::Gid::from_raw(gid));
+    let (uid, gid) = (
+        nix::unistd::Uid::from_raw(uid),
+        nix::unistd::Gid::from_raw(gid),
+    );
     nix::unistd::setgroups(&[]).context(Layer::OwnUid, "cannot drop groups")?;
     nix::unistd::setresgid(gid, gid, gid).context(Layer::OwnUid, "cannot take the agent's gid")?;
     nix::unistd::setresuid(uid, uid, uid).context(Layer::OwnUid, "cannot take the agent's uid")
@@ -306,35 +379,72 @@ fn become_agent(uid: u32, gid: u32) -> Result<(), SealError> {
 fn close_host() -> Result<(), SealError> {
     let root = open_place(Path::new("/")).context(Layer::ReadOnly, "cannot open /")?;
     let set = sys::ATTR_READ_ONLY | sys::ATTR_NO_SUID | sys::ATTR_NO_DEV;
-    sys::change_mount(root.as_fd(), Change { set, clear: 0, recursive: true })
-        .context(Layer::ReadOnly, "cannot make the host read-only")
+    sys::change_mount(
+        root.as_fd(),
+        Change {
+            set,
+            clear: 0,
+            recursive: true,
+        },
+    )
+    .context(Layer::ReadOnly, "cannot make the host read-only")
 }
 
 fn private_mounts(plan: &Plan, spec: &Spec, sources: &Sources) -> Result<(), SealError> {
-    let owner = plan.ids.map_or_else(String::new, |(uid, gid)| format!(",uid={uid},gid={gid}"));
+    let owner = plan
+        .ids
+        .map_or_else(String::new, |(uid, gid)| format!(",uid={uid},gid={gid}"));
     for directory in &plan.private {
-        let mode = if directory == Path::new("/run") { "mode=0755" } else { "mode=1777" };
+        let mode = if directory == Path::new("/run") {
+            "mode=0755"
+        } else {
+            "mode=1777"
+        };
         tmpfs(directory, &format!("{mode}{owner}"), MsFlags::empty())?;
     }
-    tmpfs(Path::new("/dev"), &format!("mode=0755{owner}"), MsFlags::MS_NOEXEC)?;
+    tmpfs(
+        Path::new("/dev"),
+        &format!("mode=0755{owner}"),
+        MsFlags::MS_NOEXEC,
+    )?;
     for (name, tree) in &sources.devices {
         let path = Path::new("/dev").join(name);
         fs::write(&path, "").context(Layer::View, "cannot make a device's place")?;
-        attach(tree, &open_place(&path).context(Layer::View, "cannot open a device's place")?, &path)?;
+        attach(
+            tree,
+            &open_place(&path).context(Layer::View, "cannot open a device's place")?,
+            &path,
+        )?;
     }
     make_directory(Path::new("/dev/shm"))?;
-    tmpfs(Path::new("/dev/shm"), &format!("mode=1777{owner}"), MsFlags::MS_NOEXEC)?;
+    tmpfs(
+        Path::new("/dev/shm"),
+        &format!("mode=1777{owner}"),
+        MsFlags::MS_NOEXEC,
+    )?;
     device_links()?;
     mount_terminals()?;
     make_directory(Path::new("/run/govfs"))?;
-    tmpfs(Path::new("/run/govfs"), &format!("mode=0755{owner}"), MsFlags::empty())?;
-    if spec.has(Layer::PidNamespace) { mount_processes() } else { Ok(()) }
+    tmpfs(
+        Path::new("/run/govfs"),
+        &format!("mode=0755{owner}"),
+        MsFlags::empty(),
+    )?;
+    if spec.has(Layer::PidNamespace) {
+        mount_processes()
+    } else {
+        Ok(())
+    }
 }
 
 fn tmpfs(place: &Path, options: &str, flags: MsFlags) -> Result<(), SealError> {
     let flags = flags | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some("tmpfs"), place, Some("tmpfs"), flags, Some(options))
-        .map_err(|errno| fix::mounting(&format!("cannot mount a private {}", place.display()), errno))
+    mount(Some("tmpfs"), place, Some("tmpfs"), flags, Some(options)).map_err(|errno| {
+        fix::mounting(
+            &format!("cannot mount a private {}", place.display()),
+            errno,
+        )
+    })
 }
 
 fn device_links() -> Result<(), SealError> {
@@ -356,8 +466,14 @@ fn mount_terminals() -> Result<(), SealError> {
     make_directory(Path::new("/dev/pts"))?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     let options = "newinstance,ptmxmode=0666,mode=0620";
-    mount(Some("devpts"), "/dev/pts", Some("devpts"), flags, Some(options))
-        .map_err(|errno| fix::mounting("cannot mount a private /dev/pts", errno))
+    mount(
+        Some("devpts"),
+        "/dev/pts",
+        Some("devpts"),
+        flags,
+        Some(options),
+    )
+    .map_err(|errno| fix::mounting("cannot mount a private /dev/pts", errno))
 }
 
 fn mount_processes() -> Result<(), SealError> {
@@ -376,7 +492,9 @@ fn make_directory(path: &Path) -> Result<(), SealError> {
 
 /// Opens a path of the view, refusing symbolic links all the way.
 fn open_place(path: &Path) -> nix::Result<OwnedFd> {
-    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
     openat2(AT_FDCWD, path, how)
 }
 
@@ -389,7 +507,13 @@ fn target(plan: &Plan, path: &Path, directory: bool) -> Result<OwnedFd, SealErro
         Err(Errno::EACCES) if plan.ids.is_some() => {
             open_way(plan, path)?;
         }
-        Err(errno) => return Err(SealError::errno(Layer::View, &format!("cannot reach {name}"), errno)),
+        Err(errno) => {
+            return Err(SealError::errno(
+                Layer::View,
+                &format!("cannot reach {name}"),
+                errno,
+            ));
+        }
     }
     if directory {
         make_directory(path)?;
@@ -402,16 +526,25 @@ fn target(plan: &Plan, path: &Path, directory: bool) -> Result<OwnedFd, SealErro
 
 /// Under a mapped uid an ancestor may be closed: it is replaced by an empty one, so that the path stands alone in it.
 fn open_way(plan: &Plan, path: &Path) -> Result<(), SealError> {
-    let Some((uid, gid)) = plan.ids else { return Ok(()) };
+    let Some((uid, gid)) = plan.ids else {
+        return Ok(());
+    };
     let mut ancestors: Vec<&Path> = path.ancestors().skip(1).collect();
     ancestors.reverse();
     for ancestor in ancestors {
         let inside = ancestor.join("x");
         if nix::sys::stat::lstat(&inside) == Err(Errno::EACCES) {
-            return tmpfs(ancestor, &format!("mode=0755,uid={uid},gid={gid}"), MsFlags::empty());
+            return tmpfs(
+                ancestor,
+                &format!("mode=0755,uid={uid},gid={gid}"),
+                MsFlags::empty(),
+            );
         }
     }
-    Err(SealError::new(Layer::View, format!("{} is closed to the agent", path.display())))
+    Err(SealError::new(
+        Layer::View,
+        format!("{} is closed to the agent", path.display()),
+    ))
 }
 
 fn attach_place(plan: &Plan, place: &Place, tree: &OwnedFd) -> Result<(), SealError> {
@@ -426,17 +559,27 @@ fn attach(tree: &OwnedFd, target: &OwnedFd, path: &Path) -> Result<(), SealError
 
 /// Covers a hidden path with nothing. What no longer exists in the view needs no cover.
 fn cover(path: &Path) -> Result<(), SealError> {
-    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
     if metadata.is_dir() {
         return tmpfs(path, "mode=0000", MsFlags::MS_RDONLY);
     }
-    let target = open_place(path).context(Layer::Hidden, &format!("cannot reach {}", path.display()))?;
+    let target =
+        open_place(path).context(Layer::Hidden, &format!("cannot reach {}", path.display()))?;
     let empty = clone(Path::new("/dev/null"))?;
     attach(&empty, &target, path)
 }
 
 fn protect(path: &str) -> Result<(), SealError> {
     let place = open_place(Path::new(path)).context(Layer::View, &format!("cannot open {path}"))?;
-    sys::change_mount(place.as_fd(), Change { set: sys::ATTR_READ_ONLY, clear: 0, recursive: false })
-        .context(Layer::ReadOnly, &format!("cannot make {path} read-only"))
+    sys::change_mount(
+        place.as_fd(),
+        Change {
+            set: sys::ATTR_READ_ONLY,
+            clear: 0,
+            recursive: false,
+        },
+    )
+    .context(Layer::ReadOnly, &format!("cannot make {path} read-only"))
 }

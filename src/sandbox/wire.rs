@@ -55,7 +55,10 @@ pub(super) enum Report {
 pub(super) enum Order {
     Proceed,
     /// Signal the program, or its whole process group as a terminal would.
-    Signal { number: i32, group: bool },
+    Signal {
+        number: i32,
+        group: bool,
+    },
     /// Give the program the terminal and let it go on.
     Foreground,
     Continue,
@@ -67,46 +70,75 @@ pub(super) struct Channel(OwnedFd);
 
 impl Channel {
     pub(super) fn pair() -> Result<(Self, Self), SealError> {
-        let (near, far) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-            .map_err(|errno| SealError::errno(Layer::Launcher, "cannot make a socket pair", errno))?;
+        let (near, far) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .map_err(|errno| SealError::errno(Layer::Launcher, "cannot make a socket pair", errno))?;
         Ok((Self(near), Self(far)))
     }
 
-    pub(super) fn send<T: Serialize>(&self, message: &T, descriptors: &[BorrowedFd<'_>]) -> Result<(), SealError> {
-        let bytes = serde_json::to_vec(message)
-            .map_err(|error| SealError::new(Layer::Launcher, format!("cannot write a message: {error}")))?;
+    pub(super) fn send<T: Serialize>(
+        &self,
+        message: &T,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), SealError> {
+        let bytes = serde_json::to_vec(message).map_err(|error| {
+            SealError::new(Layer::Launcher, format!("cannot write a message: {error}"))
+        })?;
         let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&raw)];
         let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
-        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&bytes)], control, MsgFlags::MSG_NOSIGNAL, None)
-            .map(drop)
-            .map_err(|errno| SealError::errno(Layer::Launcher, "the other side is gone", errno))
+        sendmsg::<()>(
+            self.0.as_raw_fd(),
+            &[IoSlice::new(&bytes)],
+            control,
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        )
+        .map(drop)
+        .map_err(|errno| SealError::errno(Layer::Launcher, "the other side is gone", errno))
     }
 
     /// Returns the next message, or nothing when the other side is gone.
-    pub(super) fn receive<T: DeserializeOwned>(&self) -> Result<Option<(T, Vec<OwnedFd>)>, SealError> {
+    pub(super) fn receive<T: DeserializeOwned>(
+        &self,
+    ) -> Result<Option<(T, Vec<OwnedFd>)>, SealError> {
         let mut bytes = vec![0; MESSAGE_BYTES_MAX];
         let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS_MAX]);
         let (length, descriptors) = loop {
             match self.receive_raw(&mut bytes, &mut space) {
                 Err(Errno::EINTR) => {}
                 Err(Errno::ECONNRESET) => return Ok(None),
-                Err(errno) => return Err(SealError::errno(Layer::Launcher, "cannot receive", errno)),
+                Err(errno) => {
+                    return Err(SealError::errno(Layer::Launcher, "cannot receive", errno));
+                }
                 Ok(received) => break received,
             }
         };
         if length == 0 {
             return Ok(None);
         }
-        let message = serde_json::from_slice(&bytes[..length])
-            .map_err(|error| SealError::new(Layer::Launcher, format!("cannot read a message: {error}")))?;
+        let message = serde_json::from_slice(&bytes[..length]).map_err(|error| {
+            SealError::new(Layer::Launcher, format!("cannot read a message: {error}"))
+        })?;
         Ok(Some((message, descriptors)))
     }
 
-    fn receive_raw(&self, bytes: &mut [u8], space: &mut Vec<u8>) -> nix::Result<(usize, Vec<OwnedFd>)> {
+    fn receive_raw(
+        &self,
+        bytes: &mut [u8],
+        space: &mut Vec<u8>,
+    ) -> nix::Result<(usize, Vec<OwnedFd>)> {
         let mut slices = [IoSliceMut::new(bytes)];
-        let received =
-            recvmsg::<()>(self.0.as_raw_fd(), &mut slices, Some(space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+        let received = recvmsg::<()>(
+            self.0.as_raw_fd(),
+            &mut slices,
+            Some(space),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        )?;
         let mut descriptors = Vec::new();
         for control in received.cmsgs()? {
             if let ControlMessageOwned::ScmRights(raw) = control {

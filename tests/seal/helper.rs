@@ -25,24 +25,24 @@ use serde::Serialize;
 
 /// One launch as the tests write it down.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Job {
-    pub repo: PathBuf,
+pub(crate) struct Job {
+    pub(crate) repo: PathBuf,
     /// A directory to show as the mount; a FUSE mount of two files if there is none.
-    pub directory: Option<PathBuf>,
-    pub cwd: Option<PathBuf>,
-    pub home: Option<PathBuf>,
-    pub argv: Vec<String>,
-    pub env: BTreeMap<String, String>,
-    pub network: bool,
-    pub unix_sockets: bool,
-    pub writable: Vec<PathBuf>,
-    pub hidden: Vec<PathBuf>,
-    pub copies: Vec<(PathBuf, PathBuf)>,
-    pub readonly: Vec<(PathBuf, PathBuf)>,
-    pub copy_room: Option<PathBuf>,
-    pub without: Vec<Layer>,
+    pub(crate) directory: Option<PathBuf>,
+    pub(crate) cwd: Option<PathBuf>,
+    pub(crate) home: Option<PathBuf>,
+    pub(crate) argv: Vec<String>,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) network: bool,
+    pub(crate) unix_sockets: bool,
+    pub(crate) writable: Vec<PathBuf>,
+    pub(crate) hidden: Vec<PathBuf>,
+    pub(crate) copies: Vec<(PathBuf, PathBuf)>,
+    pub(crate) readonly: Vec<(PathBuf, PathBuf)>,
+    pub(crate) copy_room: Option<PathBuf>,
+    pub(crate) without: Vec<Layer>,
     /// Launch this often over one mount.
-    pub repeat: usize,
+    pub(crate) repeat: usize,
 }
 
 impl Job {
@@ -53,12 +53,26 @@ impl Job {
             spec.cwd.clone_from(cwd);
         }
         spec.home.clone_from(&self.home);
-        spec.env = self.env.iter().map(|(key, value)| (key.into(), value.into())).collect();
+        spec.env = self
+            .env
+            .iter()
+            .map(|(key, value)| (key.into(), value.into()))
+            .collect();
         spec.network = self.network;
         spec.unix_sockets = self.unix_sockets;
-        spec.writable = self.writable.iter().map(|path| Writable { path: path.clone(), create: false }).collect();
+        spec.writable = self
+            .writable
+            .iter()
+            .map(|path| Writable {
+                path: path.clone(),
+                create: false,
+            })
+            .collect();
         spec.hidden.clone_from(&self.hidden);
-        let bind = |(source, place): &(PathBuf, PathBuf)| Bind { source: source.clone(), place: place.clone() };
+        let bind = |(source, place): &(PathBuf, PathBuf)| Bind {
+            source: source.clone(),
+            place: place.clone(),
+        };
         spec.copies = self.copies.iter().map(bind).collect();
         spec.readonly = self.readonly.iter().map(bind).collect();
         spec.copy_room.clone_from(&self.copy_room);
@@ -67,12 +81,12 @@ impl Job {
     }
 }
 
-pub fn own_path() -> PathBuf {
+pub(crate) fn own_path() -> PathBuf {
     std::env::current_exe().expect("own path")
 }
 
 /// `--helper JOB`: launches and passes the status on; 125 and the error's words on stderr when it cannot.
-pub fn main(args: &[String]) -> ExitCode {
+pub(crate) fn main(args: &[String]) -> ExitCode {
     let job: Job = serde_json::from_str(&args[0]).expect("a job");
     match launch(&job) {
         Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(255)),
@@ -83,7 +97,10 @@ pub fn main(args: &[String]) -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the helper's error is what the tests read")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the helper's error is what the tests read"
+)]
 fn report(error: &SealError) {
     eprintln!("seal error: {error}");
     eprintln!("hint: {}", error.fix.as_deref().unwrap_or("-"));
@@ -103,7 +120,10 @@ fn launch(job: &Job) -> Result<i32, SealError> {
     let result = repeat(job, &spec, &MountSource::Join(&raised.anchor));
     drop(raised.anchor);
     let served = server.wait().expect("the server's end").success();
-    assert!(served || result.is_err(), "the server ends in order with its mount");
+    assert!(
+        served || result.is_err(),
+        "the server ends in order with its mount"
+    );
     result
 }
 
@@ -116,12 +136,26 @@ fn repeat(job: &Job, spec: &Spec, source: &MountSource<'_>) -> Result<i32, SealE
 }
 
 /// `--serve UID`: serves a file system in memory on the FUSE device that is stdin.
-pub fn serve() -> ExitCode {
-    let uid = std::env::args().nth(2).and_then(|text| text.parse().ok()).expect("a uid");
-    let device: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned().expect("a device");
-    let files = Files { uid, files: Mutex::new(BTreeMap::from([("claimed.txt".into(), b"claimed\n".to_vec())])) };
+pub(crate) fn serve() -> ExitCode {
+    let uid = std::env::args()
+        .nth(2)
+        .and_then(|text| text.parse().ok())
+        .expect("a uid");
+    let device: OwnedFd = std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .expect("a device");
+    let files = Files {
+        uid,
+        files: Mutex::new(BTreeMap::from([(
+            "claimed.txt".into(),
+            b"claimed\n".to_vec(),
+        )])),
+    };
     let config = fuser::Config::default();
-    match fuser::Session::from_fd(files, device, fuser::SessionACL::All, config).map(fuser::Session::spawn) {
+    match fuser::Session::from_fd(files, device, fuser::SessionACL::All, config)
+        .map(fuser::Session::spawn)
+    {
         Ok(Ok(session)) => match session.join() {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
@@ -170,7 +204,11 @@ impl Files {
 
     fn content(&self, ino: u64) -> Vec<u8> {
         let files = self.files.lock().expect("a lock");
-        if ino == CLAIMED { files["claimed.txt"].clone() } else { b"other\n".to_vec() }
+        if ino == CLAIMED {
+            files["claimed.txt"].clone()
+        } else {
+            b"other\n".to_vec()
+        }
     }
 
     fn number(name: &OsStr) -> Option<u64> {
@@ -183,7 +221,13 @@ impl Files {
 }
 
 impl fuser::Filesystem for Files {
-    fn lookup(&self, _req: &fuser::Request, _parent: fuser::INodeNo, name: &OsStr, reply: fuser::ReplyEntry) {
+    fn lookup(
+        &self,
+        _req: &fuser::Request,
+        _parent: fuser::INodeNo,
+        name: &OsStr,
+        reply: fuser::ReplyEntry,
+    ) {
         match Self::number(name).and_then(|number| self.attr(number)) {
             Some(attr) => reply.entry(&TTL, &attr, fuser::Generation(0)),
             None => reply.error(fuser::Errno::ENOENT),
@@ -226,7 +270,10 @@ impl fuser::Filesystem for Files {
         }
         if let Some(size) = size {
             let mut files = self.files.lock().expect("a lock");
-            files.entry("claimed.txt".into()).or_default().resize(usize::try_from(size).expect("a size"), 0);
+            files
+                .entry("claimed.txt".into())
+                .or_default()
+                .resize(usize::try_from(size).expect("a size"), 0);
         }
         match self.attr(ino.0) {
             Some(attr) => reply.attr(&TTL, &attr),
@@ -246,7 +293,9 @@ impl fuser::Filesystem for Files {
         reply: fuser::ReplyData,
     ) {
         let content = self.content(ino.0);
-        let start = content.len().min(usize::try_from(offset).expect("an offset"));
+        let start = content
+            .len()
+            .min(usize::try_from(offset).expect("an offset"));
         let end = content.len().min(start + size as usize);
         reply.data(&content[start..end]);
     }
@@ -282,9 +331,22 @@ impl fuser::Filesystem for Files {
         offset: u64,
         mut reply: fuser::ReplyDirectory,
     ) {
-        let names = [(1, ".", true), (1, "..", true), (OTHER, "other.txt", false), (CLAIMED, "claimed.txt", false)];
-        for (index, (ino, name, directory)) in names.into_iter().enumerate().skip(usize::try_from(offset).expect("an offset")) {
-            let kind = if directory { fuser::FileType::Directory } else { fuser::FileType::RegularFile };
+        let names = [
+            (1, ".", true),
+            (1, "..", true),
+            (OTHER, "other.txt", false),
+            (CLAIMED, "claimed.txt", false),
+        ];
+        for (index, (ino, name, directory)) in names
+            .into_iter()
+            .enumerate()
+            .skip(usize::try_from(offset).expect("an offset"))
+        {
+            let kind = if directory {
+                fuser::FileType::Directory
+            } else {
+                fuser::FileType::RegularFile
+            };
             if reply.add(fuser::INodeNo(ino), index as u64 + 1, kind, name) {
                 break;
             }
