@@ -11,6 +11,8 @@ mod bench;
 mod cases;
 #[path = "seal/helper.rs"]
 mod helper;
+#[path = "seal/rows.rs"]
+mod rows;
 
 use std::process::ExitCode;
 

@@ -263,9 +263,7 @@ struct Sources {
 /// Builds the view in the current mount namespace, which must be the program's own.
 pub(super) fn build(plan: &mut Plan, spec: &Spec) -> Result<(), SealError> {
     let sources = collect(plan)?;
-    if let Some((uid, gid)) = plan.ids
-        && spec.has(Layer::OwnUid)
-    {
+    if let Some((uid, gid)) = plan.ids {
         become_agent(uid, gid)?;
     }
     if spec.has(Layer::ReadOnly) {

@@ -78,6 +78,7 @@ fn attempt(name: &str, args: &[&str]) -> Attempt {
         "abstract" => abstract_connect(args[0]),
         "tcp" => file(std::net::TcpStream::connect(args[0])),
         "type-into-terminal" => type_into_terminal(),
+        "shm-open" => shared_memory(args[0]),
         "descriptors" => descriptors(),
         "capabilities" => capabilities(),
         "int80" => int80(),
@@ -175,6 +176,30 @@ fn type_into_terminal() -> Attempt {
         return Ok(());
     }
     typed
+}
+
+fn shared_memory(key: &str) -> Attempt {
+    // SAFETY: takes integers only.
+    raw(unsafe { libc::shmget(i32::try_from(number(key)).unwrap_or(0), 0, 0) }.into())
+}
+
+/// A System V segment of the host, gone when dropped.
+pub(crate) struct Segment(i32);
+
+impl Segment {
+    pub(crate) fn new(key: i32) -> Self {
+        // SAFETY: takes integers only.
+        let id = unsafe { libc::shmget(key, 4096, libc::IPC_CREAT | 0o666) };
+        assert!(id >= 0, "a segment");
+        Self(id)
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        // SAFETY: removing takes no buffer.
+        unsafe { libc::shmctl(self.0, libc::IPC_RMID, std::ptr::null_mut()) };
+    }
 }
 
 fn descriptors() -> Attempt {

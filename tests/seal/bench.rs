@@ -20,7 +20,7 @@ use crate::helper::Job;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Caller {
     Root,
-    /// Root whose bounding set lacks CAP_SYS_ADMIN.
+    /// Root whose bounding set lacks `CAP_SYS_ADMIN`.
     LesserRoot,
     User,
 }
@@ -79,6 +79,7 @@ impl Bench {
             "store",
             "copies",
             "bin",
+            "elsewhere",
         ] {
             fs::create_dir_all(bench.path(directory)).expect("a directory");
         }
@@ -89,17 +90,18 @@ impl Bench {
             "home/.ssh/id",
             "home/.config/govfs/key",
             "store/ledger.db",
+            "elsewhere/file",
         ] {
             fs::write(bench.path(file), "secret\n").expect("a file");
         }
         fs::set_permissions(bench.path("home"), fs::Permissions::from_mode(0o700))
             .expect("a closed home");
         fs::copy(crate::helper::own_path(), bench.path("bin/helper")).expect("a program");
-        bench.own(&bench.room.path().to_owned());
+        bench.own(bench.room.path());
         bench
     }
 
-    fn own(&self, path: &Path) {
+    pub(crate) fn own(&self, path: &Path) {
         chown(path, Some(self.caller.owner()), Some(self.caller.owner())).expect("an owner");
         if path.is_dir() {
             for entry in fs::read_dir(path).expect("a directory") {

@@ -15,6 +15,7 @@ use std::time::SystemTime;
 
 use govfs::sandbox;
 use govfs::sandbox::Bind;
+use govfs::sandbox::Identity;
 use govfs::sandbox::Layer;
 use govfs::sandbox::MountSource;
 use govfs::sandbox::SealError;
@@ -43,6 +44,8 @@ pub(crate) struct Job {
     pub(crate) without: Vec<Layer>,
     /// Launch this often over one mount.
     pub(crate) repeat: usize,
+    /// The kernel id of a root operator's agent, if not the usual one.
+    pub(crate) outside: Option<u32>,
 }
 
 impl Job {
@@ -58,6 +61,12 @@ impl Job {
             .iter()
             .map(|(key, value)| (key.into(), value.into()))
             .collect();
+        if let Some(outside) = self.outside {
+            spec.identity = Identity::Mapped {
+                inside: 1000,
+                outside,
+            };
+        }
         spec.network = self.network;
         spec.unix_sockets = self.unix_sockets;
         spec.writable = self
