@@ -1,1 +1,357 @@
+//! Launches a program under the seal and stays with it until it ends.
+//!
+//! The phases, in order; any step that fails ends the launch with the layer's name, before the program runs:
+//! 1. *Plan* (outside): one thread only; resolve every path; compile the call filter; make what needs the host's
+//!    privileges (idmapped trees, for a root operator).
+//! 2. *Join*: fork; enter the session's user and mount namespace; fork the first process of new mount, pid, ipc
+//!    (and network) namespaces, as a child of the launcher.
+//! 3. *View* ([`super::view`]): the mount over the repository's path, all else read-only, private or absent.
+//! 4. *Give up*: capabilities, `no_new_privs`, no tracing; die with the launcher.
+//! 5. *Program*: own session and terminal, Landlock, seccomp, no descriptor but 0, 1, 2; exec.
+//! 6. *Stay*: the launcher passes signals, keys and the window size in, output and the exit status out.
+//!
+//! The launcher never lowers a tier, and leaves neither process nor mount behind: the namespaces die with their
+//! first process, which dies with the launcher.
 
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::poll::PollFd;
+use nix::poll::PollFlags;
+use nix::poll::PollTimeout;
+use nix::poll::poll;
+use nix::sys::signal::SigSet;
+use nix::sys::signal::SigmaskHow;
+use nix::sys::signal::Signal;
+use nix::sys::signal::killpg;
+use nix::sys::signal::sigprocmask;
+use nix::sys::signalfd::SfdFlags;
+use nix::sys::signalfd::SignalFd;
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+
+use crate::sandbox::error::Context;
+use crate::sandbox::error::Layer;
+use crate::sandbox::error::SealError;
+use crate::sandbox::inside;
+use crate::sandbox::inside::Setup;
+use crate::sandbox::raise;
+use crate::sandbox::rules;
+use crate::sandbox::rules::CallRules;
+use crate::sandbox::spec::Anchor;
+use crate::sandbox::spec::MountSource;
+use crate::sandbox::spec::Spec;
+use crate::sandbox::spec::Tier;
+use crate::sandbox::sys;
+use crate::sandbox::sys::Fork;
+use crate::sandbox::terminal::Mode;
+use crate::sandbox::terminal::Outer;
+use crate::sandbox::view::Plan;
+use crate::sandbox::wire::Channel;
+use crate::sandbox::wire::Order;
+use crate::sandbox::wire::Report;
+
+/// Signals that are the program's, not the launcher's.
+const FORWARDED: [Signal; 9] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGWINCH,
+    Signal::SIGTSTP,
+    Signal::SIGCONT,
+];
+
+/// Runs the program of `spec` under the seal, and returns its exit status (128 + n after signal n).
+pub fn launch(spec: &Spec, source: &MountSource<'_>) -> Result<i32, SealError> {
+    raise::single_thread()?;
+    check(spec)?;
+    whole_streams()?;
+    let own;
+    let anchor = match source {
+        MountSource::Join(anchor) => *anchor,
+        MountSource::Dir(_) => {
+            own = raise::ground_only(spec.identity)?;
+            &own
+        }
+    };
+    let plan = Plan::new(spec, source)?;
+    let call_rules = CallRules {
+        unix_sockets: spec.unix_sockets,
+        pid_namespace: spec.has(Layer::PidNamespace),
+    };
+    let filter = rules::call_filter(call_rules)?;
+    let signals = Signals::take()?;
+    let result = start(spec, plan, filter, anchor, &signals);
+    let result = result.and_then(|(channel, first, mode)| stay(&channel, first, mode, &signals));
+    signals.give_back();
+    result
+}
+
+fn check(spec: &Spec) -> Result<(), SealError> {
+    if !cfg!(debug_assertions) && !spec.without.is_empty() {
+        return Err(SealError::new(
+            Layer::Launcher,
+            "layers can be left out in tests only",
+        ));
+    }
+    if spec.tier != Tier::A {
+        return Err(SealError::new(Layer::Launcher, "this launch is for tier A"));
+    }
+    Ok(())
+}
+
+/// Opens `/dev/null` over a standard stream that the caller left closed.
+fn whole_streams() -> Result<(), SealError> {
+    loop {
+        let closed = [0, 1, 2].into_iter().any(|raw| !sys::is_open(raw));
+        if !closed {
+            return Ok(());
+        }
+        // The lowest free number is the closed stream's.
+        std::mem::forget(inside::open_null()?);
+    }
+}
+
+/// The launcher's signals while it stays: blocked, and read from a descriptor.
+struct Signals {
+    before: SigSet,
+    reader: SignalFd,
+}
+
+impl Signals {
+    fn take() -> Result<Self, SealError> {
+        let mut mask = SigSet::empty();
+        // What the caller ignores (nohup) stays ignored, here and by the program.
+        for signal in FORWARDED
+            .into_iter()
+            .filter(|signal| !sys::is_ignored(*signal as i32))
+        {
+            mask.add(signal);
+        }
+        let mut before = SigSet::empty();
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), Some(&mut before))
+            .context(Layer::Launcher, "cannot block signals")?;
+        let reader = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .context(Layer::Launcher, "cannot watch signals")?;
+        Ok(Self { before, reader })
+    }
+
+    fn give_back(&self) {
+        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None);
+    }
+}
+
+fn start(
+    spec: &Spec,
+    plan: Plan,
+    filter: rules::CallFilter,
+    anchor: &Anchor,
+    signals: &Signals,
+) -> Result<(Channel, Pid, Mode), SealError> {
+    let (near, far) = Channel::pair()?;
+    let mode = Mode::of_streams();
+    let umask = file_mode_mask();
+    let child = match sys::fork_into(0).context(Layer::Launcher, "cannot fork")? {
+        Fork::Child => {
+            drop(near);
+            let setup = Setup {
+                spec,
+                plan,
+                filter,
+                channel: far,
+                terminal: mode,
+                mask: signals.before,
+                umask,
+            };
+            inside::enter(setup, anchor)
+        }
+        Fork::Parent(child) => child,
+    };
+    drop(far);
+    let first = first_process(&near);
+    let _ = waitpid(child, None);
+    Ok((near, first?, mode))
+}
+
+/// Reads the file mode mask, which can only be read by setting it.
+fn file_mode_mask() -> nix::sys::stat::Mode {
+    let mask = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    nix::sys::stat::umask(mask);
+    mask
+}
+
+fn first_process(channel: &Channel) -> Result<Pid, SealError> {
+    match channel.receive()? {
+        Some((Report::Init(first), _)) => Ok(Pid::from_raw(first)),
+        Some((Report::Failed(error), _)) => Err(error),
+        other => Err(SealError::new(
+            Layer::Launcher,
+            format!("the setup process said {other:?}"),
+        )),
+    }
+}
+
+/// Stays with the session until it is over, and clears up after it.
+fn stay(channel: &Channel, first: Pid, mode: Mode, signals: &Signals) -> Result<i32, SealError> {
+    let mut outer = Outer::new(mode);
+    let outcome = attend(channel, &mut outer, signals);
+    if outcome.is_err() {
+        let _ = nix::sys::signal::kill(first, Signal::SIGKILL);
+    }
+    // With the first process every other one of the session is gone, and with them the last output.
+    while waitpid(first, None) == Err(Errno::EINTR) {}
+    while outer.copy_output() {}
+    outer.restore();
+    outcome
+}
+
+/// What a poll found ready.
+struct Ready {
+    signals: bool,
+    channel: bool,
+    output: bool,
+    input: bool,
+    keys: bool,
+}
+
+fn attend(channel: &Channel, outer: &mut Outer, signals: &Signals) -> Result<i32, SealError> {
+    loop {
+        let ready = wait(channel, outer, signals)?;
+        if ready.output {
+            outer.copy_output();
+        }
+        if ready.input {
+            outer.write_pending();
+        }
+        if ready.keys {
+            outer.read_keys();
+        }
+        if ready.signals {
+            forward(channel, outer, signals);
+        }
+        if ready.channel
+            && let Some(status) = hear(channel, outer)?
+        {
+            return Ok(status);
+        }
+    }
+}
+
+fn wait(channel: &Channel, outer: &Outer, signals: &Signals) -> Result<Ready, SealError> {
+    let mut watched = vec![
+        PollFd::new(signals.reader.as_fd(), PollFlags::POLLIN),
+        PollFd::new(channel.as_fd(), PollFlags::POLLIN),
+    ];
+    let master = outer.master();
+    let keys = outer.keys();
+    if let Some(master) = master {
+        let wanted = if outer.has_pending() {
+            PollFlags::POLLIN | PollFlags::POLLOUT
+        } else {
+            PollFlags::POLLIN
+        };
+        watched.push(PollFd::new(master, wanted));
+    }
+    if let Some(keys) = keys {
+        watched.push(PollFd::new(keys, PollFlags::POLLIN));
+    }
+    match poll(&mut watched, PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(errno) => return Err(SealError::errno(Layer::Launcher, "cannot wait", errno)),
+    }
+    let found = |index: usize| {
+        watched
+            .get(index)
+            .and_then(PollFd::revents)
+            .unwrap_or(PollFlags::empty())
+    };
+    let master_found = if master.is_some() {
+        found(2)
+    } else {
+        PollFlags::empty()
+    };
+    let keys_index = if master.is_some() { 3 } else { 2 };
+    Ok(Ready {
+        signals: !found(0).is_empty(),
+        channel: !found(1).is_empty(),
+        output: master_found
+            .intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR),
+        input: master_found.contains(PollFlags::POLLOUT),
+        keys: keys.is_some() && !found(keys_index).is_empty(),
+    })
+}
+
+/// Takes one report. Returns the status when the program has ended.
+fn hear(channel: &Channel, outer: &mut Outer) -> Result<Option<i32>, SealError> {
+    let Some((report, mut descriptors)) = channel.receive()? else {
+        // The first process was killed from outside before it could say anything.
+        return Ok(Some(128 + Signal::SIGKILL as i32));
+    };
+    match report {
+        Report::Exited(status) => return Ok(Some(status)),
+        Report::Failed(error) => return Err(error),
+        Report::Terminal => {
+            if let Some(master) = descriptors.pop() {
+                outer.connect(master)?;
+            }
+        }
+        Report::WantsTerminal => {
+            outer.give_keyboard();
+            drop(channel.send(&Order::Foreground, &[]));
+        }
+        Report::Stopped => stop_with_program(channel, outer),
+        Report::Made | Report::Raised | Report::Init(_) => {}
+    }
+    Ok(None)
+}
+
+/// Stops this job as the program has stopped, and goes on with it when the caller's shell says so.
+fn stop_with_program(channel: &Channel, outer: &mut Outer) {
+    while outer.copy_output() {}
+    outer.restore();
+    let mut stop = SigSet::empty();
+    stop.add(Signal::SIGTSTP);
+    let _ = killpg(nix::unistd::getpgrp(), Signal::SIGTSTP);
+    // Here the process stops, unless nobody could ever continue it (an orphaned group): then it just goes on.
+    let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&stop), None);
+    let _ = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&stop), None);
+    outer.resize();
+    outer.refresh();
+    drop(channel.send(&Order::Continue, &[]));
+}
+
+fn forward(channel: &Channel, outer: &mut Outer, signals: &Signals) {
+    while let Ok(Some(info)) = signals.reader.read_signal() {
+        let Some(signal) = i32::try_from(info.ssi_signo)
+            .ok()
+            .and_then(|number| Signal::try_from(number).ok())
+        else {
+            continue;
+        };
+        match signal {
+            Signal::SIGWINCH => outer.resize(),
+            Signal::SIGCONT => {
+                outer.resize();
+                outer.refresh();
+                drop(channel.send(&Order::Continue, &[]));
+            }
+            signal => {
+                // What a terminal sends, it sends to the whole group in front.
+                let group = matches!(
+                    signal,
+                    Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTSTP | Signal::SIGHUP
+                );
+                drop(channel.send(
+                    &Order::Signal {
+                        number: signal as i32,
+                        group,
+                    },
+                    &[],
+                ));
+            }
+        }
+    }
+}

@@ -1,5 +1,29 @@
 //! The seal around an agent: namespaces, Landlock, seccomp, terminals, exec. Alone holds `unsafe`.
 
+mod error;
+mod fix;
+mod inside;
 pub mod launch;
+mod owners;
 pub mod probe;
+mod raise;
 pub mod rules;
+mod spec;
+mod sys;
+mod terminal;
+mod view;
+mod wire;
+
+pub use error::Layer;
+pub use error::SealError;
+pub use launch::launch;
+pub use raise::raise;
+pub use spec::Anchor;
+pub use spec::Bind;
+pub use spec::Identity;
+pub use spec::MAPPED;
+pub use spec::MountSource;
+pub use spec::Raised;
+pub use spec::Spec;
+pub use spec::Tier;
+pub use spec::Writable;

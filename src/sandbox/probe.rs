@@ -1,1 +1,1 @@
-
+//! Tries each layer for real.

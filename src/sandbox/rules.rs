@@ -1,1 +1,451 @@
+//! The two rule sets that a program takes along for ever: Landlock's write allow-list and seccomp's deny list.
+//!
+//! Landlock handles write rights only (reading is decided by what the view shows) and both scopes, each a hard
+//! requirement: a right that the kernel does not know is an error, never a silent gap. Claims are not in here,
+//! they change while the program runs. Seccomp refuses with EPERM what would go around the mount or the
+//! namespaces, and with ENOSYS what programs have a fall-back for and whose arguments no filter can see.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
+
+use landlock::ABI;
+use landlock::Access;
+use landlock::AccessFs;
+use landlock::CompatLevel;
+use landlock::Compatible;
+use landlock::PathBeneath;
+use landlock::PathFd;
+use landlock::Ruleset;
+use landlock::RulesetAttr;
+use landlock::RulesetCreatedAttr;
+use landlock::RulesetStatus;
+use landlock::Scope;
+use seccompiler::BpfProgram;
+use seccompiler::SeccompAction;
+use seccompiler::SeccompCmpArgLen;
+use seccompiler::SeccompCmpOp;
+use seccompiler::SeccompCondition;
+use seccompiler::SeccompFilter;
+use seccompiler::SeccompRule;
+use seccompiler::sock_filter;
+
+use crate::sandbox::error::Layer;
+use crate::sandbox::error::SealError;
+use crate::sandbox::sys;
+
+/// Below this nothing is called enforcement: truncation would be open.
+pub const LANDLOCK_MIN: i32 = 3;
+/// From here on signals and abstract sockets are scoped.
+pub const LANDLOCK_SCOPES: i32 = 6;
+
+/// Returns the Landlock version of the running kernel, 0 where there is none.
+pub fn landlock_version() -> i32 {
+    sys::landlock_version()
+}
+
+/// What the Landlock rules have to hold.
+#[derive(Debug, Clone)]
+pub(super) struct WriteRules {
+    pub(super) allowed: Vec<PathBuf>,
+    /// Whether the pid and ipc namespaces and the socket filter stand, so that scopes may be missing.
+    pub(super) scopes_redundant: bool,
+}
+
+/// Restricts this process, and whatever it becomes, to writing under the allowed paths.
+pub(super) fn restrict_writes(rules: &WriteRules) -> Result<(), SealError> {
+    let version = landlock_version();
+    let least = if rules.scopes_redundant {
+        LANDLOCK_MIN
+    } else {
+        LANDLOCK_SCOPES
+    };
+    if version < least {
+        return Err(SealError::new(
+            Layer::Landlock,
+            format!("this kernel has version {version}, {least} is needed"),
+        )
+        .fix("a newer kernel (6.12 has version 6), started with `landlock` among its security modules"));
+    }
+    apply(version, &rules.allowed)
+        .map_err(|error| SealError::new(Layer::Landlock, error.to_string()))
+}
+
+/// Returns the ABI whose write rights are asked for: the kernel's own, capped where later ones change reads.
+fn write_abi(version: i32) -> ABI {
+    match version {
+        ..=2 => ABI::V2,
+        3..=4 => ABI::V3,
+        _ => ABI::V5,
+    }
+}
+
+fn apply(version: i32, allowed: &[PathBuf]) -> Result<(), Box<dyn std::error::Error>> {
+    let rights = AccessFs::from_write(write_abi(version));
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(rights)?;
+    if version >= LANDLOCK_SCOPES {
+        ruleset = ruleset.scope(Scope::from_all(ABI::V6))?;
+    }
+    let mut ruleset = ruleset.create()?;
+    for path in allowed {
+        let rights = if path.is_dir() {
+            rights
+        } else {
+            rights & AccessFs::from_file(write_abi(version))
+        };
+        ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(path)?, rights))?;
+    }
+    let status = ruleset.restrict_self()?;
+    if status.ruleset == RulesetStatus::FullyEnforced {
+        return Ok(());
+    }
+    Err(format!("only {:?}", status.ruleset).into())
+}
+
+/// The devices that programs write to without touching anything outside.
+pub(super) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// Returns the paths of the private view that are always writable.
+pub(super) fn common_writable() -> Vec<PathBuf> {
+    let devices = DEVICES.iter().map(|name| Path::new("/dev").join(name));
+    devices
+        .chain(["/dev/shm", "/dev/pts"].map(PathBuf::from))
+        .filter(|path| path.exists())
+        .collect()
+}
+
+/// What of the deny list depends on the launch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CallRules {
+    pub(super) unix_sockets: bool,
+    /// Without a pid namespace other processes are visible, and their priorities must be out of reach too.
+    pub(super) pid_namespace: bool,
+}
+
+/// A compiled pair of filters.
+#[derive(Debug)]
+pub(super) struct CallFilter {
+    refuse: BpfProgram,
+    absent: BpfProgram,
+}
+
+/// Compiles the deny list.
+pub(super) fn call_filter(rules: CallRules) -> Result<CallFilter, SealError> {
+    let refuse = compile(refused_calls(rules)?, libc::EPERM)?;
+    let absent = compile(absent_calls(), libc::ENOSYS)?;
+    Ok(CallFilter { refuse, absent })
+}
+
+/// Puts the filters on this process for ever. Sets `no_new_privs` on the way.
+pub(super) fn restrict_calls(filter: &CallFilter) -> Result<(), SealError> {
+    for program in [&filter.absent, &filter.refuse] {
+        seccompiler::apply_filter(program).map_err(|error| {
+            SealError::new(Layer::Seccomp, error.to_string()).fix(
+                "a kernel with CONFIG_SECCOMP_FILTER; in a container allow the seccomp system call",
+            )
+        })?;
+    }
+    Ok(())
+}
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+fn error(error: &impl std::fmt::Display) -> SealError {
+    SealError::new(Layer::Seccomp, format!("cannot build the filter: {error}"))
+}
+
+fn compile(rules: Rules, errno: i32) -> Result<BpfProgram, SealError> {
+    let arch = std::env::consts::ARCH
+        .try_into()
+        .map_err(|problem| error(&problem))?;
+    let action = SeccompAction::Errno(errno.cast_unsigned());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, arch)
+        .map_err(|problem| error(&problem))?;
+    let program: BpfProgram = filter.try_into().map_err(|problem| error(&problem))?;
+    Ok(with_foreign_calls_refused(program))
+}
+
+/// The bit of a call number that says "x32" on x86-64.
+const X32_BIT: u32 = 0x4000_0000;
+
+/// Refuses calls of another architecture (i386 programs, `int 0x80`) with EPERM instead of killing, and x32 calls,
+/// whose numbers no rule would match.
+fn with_foreign_calls_refused(mut program: BpfProgram) -> BpfProgram {
+    const LOAD: u16 = 0x20;
+    const RETURN: u16 = 0x06;
+    const JUMP_IF_SET: u16 = 0x45;
+    let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
+    // The compiled program begins: load arch; skip one if it is ours; kill.
+    for instruction in program.iter_mut().take(3) {
+        if instruction.code == RETURN {
+            instruction.k = refuse;
+        }
+    }
+    let mut whole = vec![
+        sock_filter {
+            code: LOAD,
+            jt: 0,
+            jf: 0,
+            k: 0,
+        },
+        sock_filter {
+            code: JUMP_IF_SET,
+            jt: 0,
+            jf: 1,
+            k: X32_BIT,
+        },
+        sock_filter {
+            code: RETURN,
+            jt: 0,
+            jf: 0,
+            k: refuse,
+        },
+    ];
+    whole.append(&mut program);
+    whole
+}
+
+fn when(index: u8, compare: SeccompCmpOp, value: u64) -> Result<SeccompCondition, SealError> {
+    SeccompCondition::new(index, SeccompCmpArgLen::Dword, compare, value)
+        .map_err(|problem| error(&problem))
+}
+
+fn rule(conditions: Vec<SeccompCondition>) -> Result<SeccompRule, SealError> {
+    SeccompRule::new(conditions).map_err(|problem| error(&problem))
+}
+
+/// Refused whatever their arguments are.
+const REFUSED: &[i64] = &[
+    // Rings make calls that no filter sees.
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    // Another view of the file system.
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_open_tree,
+    libc::SYS_move_mount,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    SYS_OPEN_TREE_ATTR,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    // Other processes' memory and descriptors.
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_process_madvise,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_kcmp,
+    // Kernel surface that no agent needs.
+    libc::SYS_bpf,
+    libc::SYS_userfaultfd,
+    libc::SYS_perf_event_open,
+    libc::SYS_fanotify_init,
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_reboot,
+    libc::SYS_acct,
+    libc::SYS_syslog,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_vhangup,
+    libc::SYS_lookup_dcookie,
+    // System V and POSIX message queues: names that are not paths.
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    libc::SYS_shmdt,
+    libc::SYS_semget,
+    libc::SYS_semop,
+    libc::SYS_semctl,
+    libc::SYS_semtimedop,
+    libc::SYS_msgget,
+    libc::SYS_msgsnd,
+    libc::SYS_msgrcv,
+    libc::SYS_msgctl,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
+    libc::SYS_mq_timedsend,
+    libc::SYS_mq_timedreceive,
+    libc::SYS_mq_notify,
+    libc::SYS_mq_getsetattr,
+];
+
+/// Since Linux 6.15; the number is the same on every architecture.
+const SYS_OPEN_TREE_ATTR: i64 = 467;
+/// Since Linux 6.6; the number is the same on every architecture.
+const SYS_FCHMODAT2: i64 = 452;
+
+#[cfg(target_arch = "x86_64")]
+const REFUSED_LEGACY: &[i64] = &[libc::SYS_kexec_file_load, libc::SYS_iopl, libc::SYS_ioperm];
+#[cfg(not(target_arch = "x86_64"))]
+const REFUSED_LEGACY: &[i64] = &[];
+
+/// Terminal requests that type into, or drive, somebody's terminal.
+const TIOCSTI: u64 = 0x5412;
+const TIOCLINUX: u64 = 0x541C;
+
+/// Every flag of clone that makes a namespace.
+const CLONE_NAMESPACES: [libc::c_int; 8] = [
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWNET,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWCGROUP,
+    CLONE_NEWTIME,
+];
+const CLONE_NEWTIME: libc::c_int = 0x80;
+
+fn refused_calls(rules: CallRules) -> Result<Rules, SealError> {
+    let mut calls: Rules = REFUSED
+        .iter()
+        .chain(REFUSED_LEGACY)
+        .map(|number| (*number, Vec::new()))
+        .collect();
+    let same = |index, value| when(index, SeccompCmpOp::Eq, value);
+    calls.insert(
+        libc::SYS_ioctl,
+        vec![
+            rule(vec![same(1, TIOCSTI)?])?,
+            rule(vec![same(1, TIOCLINUX)?])?,
+        ],
+    );
+    // CLONE_NEWTIME shares its bit with the exit signal of clone(2), which therefore cannot ask for it.
+    let namespaces = CLONE_NAMESPACES
+        .iter()
+        .filter(|flag| **flag != CLONE_NEWTIME);
+    let clone: Result<Vec<_>, SealError> =
+        namespaces.map(|flag| rule(vec![bit(0, *flag)?])).collect();
+    calls.insert(libc::SYS_clone, clone?);
+    for number in other_process_calls() {
+        calls.insert(number, vec![rule(vec![when(0, SeccompCmpOp::Ne, 0)?])?]);
+    }
+    if !rules.pid_namespace {
+        calls.insert(libc::SYS_setpriority, other_by_kind(0)?);
+        calls.insert(libc::SYS_ioprio_set, other_by_kind(1)?);
+    }
+    calls.insert(libc::SYS_socket, socket_rules(rules)?);
+    for (number, mode) in mode_calls() {
+        calls.insert(number, privileged_modes(mode, None)?);
+    }
+    for (number, flags, mode) in create_calls() {
+        calls.insert(number, privileged_modes(mode, Some(flags))?);
+    }
+    Ok(calls)
+}
+
+fn bit(index: u8, flag: libc::c_int) -> Result<SeccompCondition, SealError> {
+    let flag = u64::from(flag.cast_unsigned());
+    when(index, SeccompCmpOp::MaskedEq(flag), flag)
+}
+
+/// Limits and scheduling of another process; its own (pid 0) stay.
+fn other_process_calls() -> [i64; 5] {
+    [
+        libc::SYS_prlimit64,
+        libc::SYS_sched_setaffinity,
+        libc::SYS_sched_setattr,
+        libc::SYS_sched_setparam,
+        libc::SYS_sched_setscheduler,
+    ]
+}
+
+/// Refuses a call whose second argument names somebody else, or whose first names more than a process.
+fn other_by_kind(process: u64) -> Result<Vec<SeccompRule>, SealError> {
+    Ok(vec![
+        rule(vec![when(1, SeccompCmpOp::Ne, 0)?])?,
+        rule(vec![when(0, SeccompCmpOp::Ne, process)?])?,
+    ])
+}
+
+fn socket_rules(rules: CallRules) -> Result<Vec<SeccompRule>, SealError> {
+    let mut families = vec![libc::AF_VSOCK];
+    if !rules.unix_sockets {
+        families.push(libc::AF_UNIX);
+    }
+    families
+        .into_iter()
+        .map(|family| {
+            rule(vec![when(
+                0,
+                SeccompCmpOp::Eq,
+                u64::from(family.cast_unsigned()),
+            )?])
+        })
+        .collect()
+}
+
+/// Calls that set a mode, with the index of that argument. A set-id bit on a writable directory of the host
+/// would be the operator's right, lent to everybody outside.
+fn mode_calls() -> Vec<(i64, u8)> {
+    let mut calls = vec![
+        (libc::SYS_fchmod, 1),
+        (libc::SYS_fchmodat, 2),
+        (SYS_FCHMODAT2, 2),
+        (libc::SYS_mknodat, 2),
+    ];
+    #[cfg(target_arch = "x86_64")]
+    calls.extend([
+        (libc::SYS_chmod, 1),
+        (libc::SYS_mknod, 1),
+        (libc::SYS_creat, 1),
+    ]);
+    calls
+}
+
+/// Calls that may create with a mode: number, index of the flags, index of the mode.
+fn create_calls() -> Vec<(i64, u8, u8)> {
+    let mut calls = vec![(libc::SYS_openat, 2, 3)];
+    #[cfg(target_arch = "x86_64")]
+    calls.push((libc::SYS_open, 1, 2));
+    calls
+}
+
+fn privileged_modes(mode: u8, flags: Option<u8>) -> Result<Vec<SeccompRule>, SealError> {
+    // The mode argument counts only beside O_CREAT or O_TMPFILE; without them it may be anything.
+    const TMPFILE_BIT: libc::c_int = libc::O_TMPFILE & !libc::O_DIRECTORY;
+    const SET_IDS: [u32; 2] = [libc::S_ISUID, libc::S_ISGID];
+    let mut all = Vec::new();
+    for set_id in SET_IDS {
+        let set_id = set_id.cast_signed();
+        match flags {
+            None => all.push(rule(vec![bit(mode, set_id)?])?),
+            Some(index) => {
+                for create in [libc::O_CREAT, TMPFILE_BIT] {
+                    all.push(rule(vec![bit(index, create)?, bit(mode, set_id)?])?);
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Calls whose arguments lie in memory, where no filter sees them; libraries fall back to the older ones.
+fn absent_calls() -> Rules {
+    [libc::SYS_clone3, libc::SYS_openat2]
+        .map(|number| (number, Vec::new()))
+        .into()
+}

@@ -1,0 +1,476 @@
+//! What runs inside the namespaces, from the fork to the program's exec.
+//!
+//! Three processes, none of which outlives its job: `enter` joins the session's namespaces and forks the first
+//! process of a new pid namespace; `first` builds the view, gives up every privilege, forks the program, and then
+//! only reaps, passes signals on and tells the launcher; `program` takes its terminal, Landlock and seccomp and
+//! becomes the program. When the first process ends, the kernel kills everything in its pid namespace; it ends
+//! with the program, and when the launcher is gone.
+//! Nothing here trusts the program: it holds no descriptor of the launcher's, and can neither trace nor signal
+//! the first process.
+
+use std::ffi::CString;
+use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::PollFd;
+use nix::poll::PollFlags;
+use nix::poll::PollTimeout;
+use nix::poll::poll;
+use nix::sched::CloneFlags;
+use nix::sched::setns;
+use nix::sys::prctl;
+use nix::sys::signal::SigSet;
+use nix::sys::signal::SigmaskHow;
+use nix::sys::signal::Signal;
+use nix::sys::signal::kill;
+use nix::sys::signal::killpg;
+use nix::sys::signal::sigprocmask;
+use nix::sys::signalfd::SfdFlags;
+use nix::sys::signalfd::SignalFd;
+use nix::sys::stat::Mode;
+use nix::sys::stat::umask;
+use nix::sys::wait::WaitPidFlag;
+use nix::sys::wait::WaitStatus;
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+
+use crate::sandbox::error::Context;
+use crate::sandbox::error::Layer;
+use crate::sandbox::error::SealError;
+use crate::sandbox::fix;
+use crate::sandbox::rules;
+use crate::sandbox::rules::CallFilter;
+use crate::sandbox::rules::WriteRules;
+use crate::sandbox::spec::Anchor;
+use crate::sandbox::spec::Spec;
+use crate::sandbox::sys;
+use crate::sandbox::sys::Fork;
+use crate::sandbox::terminal;
+use crate::sandbox::terminal::Inner;
+use crate::sandbox::terminal::Mode as TerminalMode;
+use crate::sandbox::view;
+use crate::sandbox::view::Plan;
+use crate::sandbox::wire::Channel;
+use crate::sandbox::wire::Order;
+use crate::sandbox::wire::Report;
+
+/// Everything the inside needs, made before the first fork.
+pub(super) struct Setup<'a> {
+    pub(super) spec: &'a Spec,
+    pub(super) plan: Plan,
+    pub(super) filter: CallFilter,
+    pub(super) channel: Channel,
+    pub(super) terminal: TerminalMode,
+    /// The caller's signal mask and file mode mask, which the program gets back.
+    pub(super) mask: SigSet,
+    pub(super) umask: Mode,
+}
+
+/// Joins the session's namespaces and starts the first process as a child of the launcher.
+pub(super) fn enter(setup: Setup<'_>, anchor: &Anchor) -> ! {
+    match try_enter(&setup, anchor) {
+        Ok(Fork::Parent(first)) => drop(setup.channel.send(&Report::Init(first.as_raw()), &[])),
+        Ok(Fork::Child) => first(setup),
+        Err(error) => drop(setup.channel.send(&Report::Failed(error), &[])),
+    }
+    sys::exit_now(0)
+}
+
+fn try_enter(setup: &Setup<'_>, anchor: &Anchor) -> Result<Fork, SealError> {
+    setns(&anchor.user, CloneFlags::CLONE_NEWUSER)
+        .context(Layer::UserNamespace, "cannot join the session's")?;
+    setns(&anchor.mount, CloneFlags::CLONE_NEWNS)
+        .context(Layer::MountNamespace, "cannot join the session's")?;
+    let mut flags = libc::CLONE_NEWNS | libc::CLONE_PARENT;
+    for (layer, flag) in [
+        (Layer::PidNamespace, libc::CLONE_NEWPID),
+        (Layer::IpcNamespace, libc::CLONE_NEWIPC),
+    ] {
+        if setup.spec.has(layer) {
+            flags |= flag;
+        }
+    }
+    if !setup.spec.network {
+        flags |= libc::CLONE_NEWNET;
+    }
+    sys::fork_into(flags)
+        .map_err(|errno| fix::mounting("cannot make namespaces for the program", errno))
+}
+
+fn first(setup: Setup<'_>) -> ! {
+    let Setup {
+        spec,
+        mut plan,
+        filter,
+        channel,
+        terminal,
+        mask,
+        umask,
+    } = setup;
+    match prepare(spec, &mut plan, &channel, terminal) {
+        Err(error) => drop(channel.send(&Report::Failed(error), &[])),
+        Ok(inner) => {
+            let program = Program {
+                spec,
+                plan: &plan,
+                filter: &filter,
+                channel: &channel,
+                mask,
+                umask,
+            };
+            if let Err(error) = start_and_serve(&program, inner) {
+                drop(channel.send(&Report::Failed(error), &[]));
+            }
+        }
+    }
+    sys::exit_now(0)
+}
+
+fn prepare(
+    spec: &Spec,
+    plan: &mut Plan,
+    channel: &Channel,
+    mode: TerminalMode,
+) -> Result<Option<Inner>, SealError> {
+    if !spec.network {
+        raise_loopback()?;
+    }
+    umask(Mode::empty());
+    view::build(plan, spec)?;
+    let inner = match terminal::open_inner(mode)? {
+        Some((master, inner)) => {
+            channel.send(&Report::Terminal, &[master.as_fd()])?;
+            Some(inner)
+        }
+        None => None,
+    };
+    if spec.has(Layer::Privileges) {
+        sys::drop_capabilities().context(Layer::Privileges, "cannot drop capabilities")?;
+        prctl::set_no_new_privs().context(Layer::Privileges, "cannot set no_new_privs")?;
+    }
+    prctl::set_dumpable(false)
+        .context(Layer::Privileges, "cannot close this process to tracing")?;
+    prctl::set_pdeathsig(Signal::SIGKILL)
+        .context(Layer::Launcher, "cannot tie the session to its launcher")?;
+    Ok(inner)
+}
+
+fn raise_loopback() -> Result<(), SealError> {
+    let socket = nix::sys::socket::socket(
+        nix::sys::socket::AddressFamily::Inet,
+        nix::sys::socket::SockType::Datagram,
+        nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .context(Layer::NetNamespace, "cannot open a socket")?;
+    sys::raise_loopback(socket.as_fd())
+        .context(Layer::NetNamespace, "cannot raise the loopback interface")
+}
+
+/// The program to be.
+struct Program<'a> {
+    spec: &'a Spec,
+    plan: &'a Plan,
+    filter: &'a CallFilter,
+    channel: &'a Channel,
+    mask: SigSet,
+    umask: Mode,
+}
+
+fn start_and_serve(program: &Program<'_>, inner: Option<Inner>) -> Result<(), SealError> {
+    let signals = watch_children()?;
+    // The leader of the session, so that the program's group is an ordinary job that can be stopped.
+    nix::unistd::setsid().context(Layer::Terminal, "cannot lead a session")?;
+    if let Some(inner) = &inner {
+        sys::take_terminal(inner.slave.as_fd())
+            .context(Layer::Terminal, "cannot take the terminal")?;
+    }
+    let child = match sys::fork_into(0).context(Layer::Program, "cannot fork")? {
+        Fork::Child => {
+            let error = become_program(program, inner.as_ref());
+            drop(program.channel.send(&Report::Failed(error), &[]));
+            sys::exit_now(0)
+        }
+        Fork::Parent(child) => child,
+    };
+    settle_group(child, inner.as_ref());
+    let slave = inner.map(|inner| inner.slave);
+    serve(program.channel, &signals, child, slave.as_ref())
+}
+
+fn watch_children() -> Result<SignalFd, SealError> {
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGCHLD);
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)
+        .context(Layer::Launcher, "cannot block signals")?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .context(Layer::Launcher, "cannot watch children")
+}
+
+/// Puts the program into its own group, and in front of the terminal if it is an interactive one.
+/// Both sides do it, so that neither runs before it is done; the second attempt fails harmlessly.
+fn settle_group(child: Pid, inner: Option<&Inner>) {
+    let _ = nix::unistd::setpgid(child, child);
+    if let Some(inner) = inner
+        && inner.foreground
+    {
+        let _ = nix::unistd::tcsetpgrp(&inner.slave, child);
+    }
+}
+
+fn serve(
+    channel: &Channel,
+    signals: &SignalFd,
+    program: Pid,
+    terminal: Option<&OwnedFd>,
+) -> Result<(), SealError> {
+    loop {
+        let mut watched = [
+            PollFd::new(channel.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut watched, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(SealError::errno(Layer::Launcher, "cannot wait", errno)),
+        }
+        let ready = |index: usize| watched[index].any().unwrap_or(false);
+        let (orders, children) = (ready(0), ready(1));
+        if children {
+            let _ = signals.read_signal();
+            if reap(channel, program)? {
+                return Ok(());
+            }
+        }
+        if orders {
+            match channel.receive()? {
+                Some((order, _)) => obey(&order, program, terminal),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+fn obey(order: &Order, program: Pid, terminal: Option<&OwnedFd>) {
+    // A program that is already gone gets nothing; its exit is on the way.
+    match order {
+        Order::Proceed => {}
+        Order::Signal { number, group } => {
+            if let Ok(signal) = Signal::try_from(*number) {
+                let _ = if *group {
+                    killpg(program, signal)
+                } else {
+                    kill(program, signal)
+                };
+            }
+        }
+        Order::Foreground => {
+            if let Some(terminal) = terminal {
+                let _ = nix::unistd::tcsetpgrp(terminal, program);
+            }
+            let _ = killpg(program, Signal::SIGCONT);
+        }
+        Order::Continue => {
+            let _ = killpg(program, Signal::SIGCONT);
+        }
+    }
+}
+
+/// Reaps whoever ended. Returns whether the program did.
+fn reap(channel: &Channel, program: Pid) -> Result<bool, SealError> {
+    loop {
+        let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
+        match waitpid(None, Some(flags)) {
+            Ok(WaitStatus::Exited(pid, status)) if pid == program => {
+                channel.send(&Report::Exited(status), &[])?;
+                return Ok(true);
+            }
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == program => {
+                channel.send(&Report::Exited(128 + signal as i32), &[])?;
+                return Ok(true);
+            }
+            Ok(WaitStatus::Stopped(pid, Signal::SIGTTIN | Signal::SIGTTOU)) if pid == program => {
+                channel.send(&Report::WantsTerminal, &[])?;
+            }
+            Ok(WaitStatus::Stopped(pid, _)) if pid == program => {
+                channel.send(&Report::Stopped, &[])?
+            }
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(false),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(SealError::errno(Layer::Launcher, "cannot reap", errno)),
+        }
+    }
+}
+
+/// Takes on every restriction and becomes the program; returns only why it could not.
+fn become_program(program: &Program<'_>, inner: Option<&Inner>) -> SealError {
+    match restrict(program, inner) {
+        Ok((argv, env, candidates)) => exec_first(&argv, &env, &candidates),
+        Err(error) => error,
+    }
+}
+
+type Invocation = (Vec<CString>, Vec<CString>, Vec<CString>);
+
+fn restrict(program: &Program<'_>, inner: Option<&Inner>) -> Result<Invocation, SealError> {
+    let spec = program.spec;
+    if let Some(inner) = inner {
+        inner.give_to_program()?;
+    }
+    let _ = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
+    if let Some(inner) = inner
+        && inner.foreground
+    {
+        let _ = nix::unistd::tcsetpgrp(&inner.slave, nix::unistd::getpid());
+    }
+    umask(program.umask);
+    let cwd = change_directory(&spec.cwd, &program.plan.repo)?;
+    let env = environment(spec, &cwd);
+    let candidates = candidates(&spec.argv, &env)?;
+    let invocation = (
+        c_strings(&spec.argv)?,
+        c_strings(&joined(&env))?,
+        candidates,
+    );
+    if spec.has(Layer::Descriptors) {
+        sys::close_on_exec_from(3).context(Layer::Descriptors, "cannot close descriptors")?;
+    }
+    if spec.has(Layer::Landlock) {
+        let scopes_redundant = [Layer::PidNamespace, Layer::IpcNamespace, Layer::Seccomp]
+            .iter()
+            .all(|layer| spec.has(*layer))
+            && !spec.unix_sockets;
+        rules::restrict_writes(&WriteRules {
+            allowed: program.plan.write_allowed(),
+            scopes_redundant,
+        })?;
+    }
+    sys::default_action(libc::SIGPIPE);
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&program.mask), None)
+        .context(Layer::Program, "cannot set signals")?;
+    if spec.has(Layer::Seccomp) {
+        rules::restrict_calls(program.filter)?;
+    }
+    Ok(invocation)
+}
+
+/// Changes to the directory asked for, or to its nearest ancestor that the view has, or to the repository.
+fn change_directory(wanted: &Path, repo: &Path) -> Result<PathBuf, SealError> {
+    let above = wanted
+        .ancestors()
+        .skip(1)
+        .filter(|directory| directory.starts_with(repo));
+    for directory in [wanted].into_iter().chain(above).chain([repo]) {
+        if nix::unistd::chdir(directory).is_ok() {
+            return Ok(directory.to_owned());
+        }
+    }
+    Err(SealError::new(
+        Layer::View,
+        format!("cannot enter {}", repo.display()),
+    ))
+}
+
+type Environment = Vec<(OsString, OsString)>;
+
+fn environment(spec: &Spec, cwd: &Path) -> Environment {
+    let own = ["PWD", "OLDPWD", "GOVFS", "PATH"];
+    let mut env: Environment = spec
+        .env
+        .iter()
+        .filter(|(key, _)| !own.iter().any(|name| key == name))
+        .cloned()
+        .collect();
+    let rest = spec
+        .env
+        .iter()
+        .rev()
+        .find(|(key, _)| key == "PATH")
+        .map(|(_, value)| value.clone());
+    let mut path = OsString::from(view::PROGRAM_DIRECTORY);
+    path.push(":");
+    path.push(rest.unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin")));
+    env.push(("PATH".into(), path));
+    env.push(("PWD".into(), cwd.into()));
+    env.push(("OLDPWD".into(), cwd.into()));
+    env.push(("GOVFS".into(), "1".into()));
+    env
+}
+
+fn joined(env: &Environment) -> Vec<OsString> {
+    env.iter()
+        .map(|(key, value)| {
+            let mut line = key.clone();
+            line.push("=");
+            line.push(value);
+            line
+        })
+        .collect()
+}
+
+fn c_strings(list: &[OsString]) -> Result<Vec<CString>, SealError> {
+    list.iter().map(|item| c_string(item)).collect()
+}
+
+fn c_string(text: &OsStr) -> Result<CString, SealError> {
+    CString::new(text.to_owned().into_vec())
+        .map_err(|_| SealError::new(Layer::Program, "an argument or variable has a NUL byte"))
+}
+
+/// Returns the files to try, as `execvp` would look for them in the view's own `PATH`.
+fn candidates(argv: &[OsString], env: &Environment) -> Result<Vec<CString>, SealError> {
+    let Some(name) = argv.first() else {
+        return Err(SealError::new(Layer::Program, "no program was named"));
+    };
+    if name.as_bytes().contains(&b'/') {
+        return Ok(vec![c_string(name)?]);
+    }
+    let path = env
+        .iter()
+        .find(|(key, _)| key == "PATH")
+        .map(|(_, value)| value.clone())
+        .unwrap_or_default();
+    std::env::split_paths(&path)
+        .filter(|directory| directory.is_absolute())
+        .map(|directory| c_string(directory.join(name).as_os_str()))
+        .collect()
+}
+
+fn exec_first(argv: &[CString], env: &[CString], candidates: &[CString]) -> SealError {
+    let mut last = Errno::ENOENT;
+    for path in candidates {
+        let errno = match sys::exec(path, argv, env) {
+            // A script without an interpreter line is the shell's, as for every other caller of execvp.
+            Errno::ENOEXEC => {
+                let mut shell = vec![c"/bin/sh".to_owned(), path.clone()];
+                shell.extend(argv.iter().skip(1).cloned());
+                sys::exec(c"/bin/sh", &shell, env)
+            }
+            errno => errno,
+        };
+        if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR) {
+            last = errno;
+        }
+        if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) {
+            break;
+        }
+    }
+    let name = argv
+        .first()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    SealError::errno(Layer::Program, &format!("cannot run {name}"), last)
+}
+
+/// Opens `/dev/null`, for a standard stream that the caller left closed.
+pub(super) fn open_null() -> Result<OwnedFd, SealError> {
+    nix::fcntl::open("/dev/null", OFlag::O_RDWR, Mode::empty())
+        .context(Layer::Descriptors, "cannot open /dev/null")
+}

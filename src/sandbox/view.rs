@@ -1,0 +1,583 @@
+//! The file system as the program sees it: planned outside, built inside the program's mount namespace.
+//!
+//! The order of building: clone every source while it can still be reached; become the agent's uid; make all of
+//! the host read-only, without set-id bits and devices; lay private directories over `/tmp`, `/run`, `/dev` and
+//! `/proc`; attach what is writable or shown elsewhere, parents first; cover what is hidden; last the governed
+//! mount over the repository's own path. Every source is the file that the plan saw (device and inode are
+//! compared), and no place is reached through a symbolic link, so an agent of yesterday cannot bend the view of
+//! today. Nothing of the host is changed but directories that the spec asks to be made.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
+use nix::fcntl::OFlag;
+use nix::fcntl::OpenHow;
+use nix::fcntl::ResolveFlag;
+use nix::fcntl::openat2;
+use nix::mount::MsFlags;
+use nix::mount::mount;
+
+use crate::sandbox::error::Context;
+use crate::sandbox::error::Layer;
+use crate::sandbox::error::SealError;
+use crate::sandbox::fix;
+use crate::sandbox::owners;
+use crate::sandbox::rules;
+use crate::sandbox::spec::Identity;
+use crate::sandbox::spec::MountSource;
+use crate::sandbox::spec::Spec;
+use crate::sandbox::sys;
+use crate::sandbox::sys::Change;
+
+/// Where the govfs program stands inside; its directory is first in `PATH`.
+pub(super) const PROGRAM_DIRECTORY: &str = "/run/govfs/bin";
+
+/// Directories of the host that the program gets empty and for itself.
+const PRIVATE: [&str; 3] = ["/tmp", "/var/tmp", "/run"];
+
+/// One thing to attach.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) place: PathBuf,
+    pub(super) source: PathBuf,
+    pub(super) directory: bool,
+    pub(super) writable: bool,
+    /// Device and inode of the source as the plan saw it.
+    pub(super) identity: (u64, u64),
+    /// The detached tree, where it had to be made outside.
+    pub(super) tree: Option<OwnedFd>,
+}
+
+/// The whole view, decided.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) repo: PathBuf,
+    repo_source: PathBuf,
+    private: Vec<PathBuf>,
+    pub(super) places: Vec<Place>,
+    hidden: Vec<PathBuf>,
+    ids: Option<(u32, u32)>,
+}
+
+impl Plan {
+    /// Resolves and checks every path of the spec against the host.
+    pub(super) fn new(spec: &Spec, source: &MountSource<'_>) -> Result<Self, SealError> {
+        let repo = resolved(&spec.repo)?;
+        let repo_source = match source {
+            MountSource::Join(_) => repo.clone(),
+            MountSource::Dir(directory) => resolved(directory)?,
+        };
+        let private = private_directories();
+        let hidden: Vec<PathBuf> = spec
+            .hidden
+            .iter()
+            .filter_map(|path| fs::canonicalize(path).ok())
+            .collect();
+        let mut plan = Self {
+            repo,
+            repo_source,
+            private,
+            places: Vec::new(),
+            hidden,
+            ids: None,
+        };
+        if let Identity::Mapped { inside, .. } = spec.identity {
+            plan.ids = Some((inside, inside));
+        }
+        plan.add_home(spec)?;
+        plan.add_name_service();
+        plan.add_places(spec)?;
+        plan.places
+            .sort_by_key(|place| place.place.components().count());
+        if let Identity::Mapped { outside, .. } = spec.identity {
+            owners::show_to(outside, &mut plan.places, spec.copy_room.as_deref())?;
+        }
+        Ok(plan)
+    }
+
+    fn add_home(&mut self, spec: &Spec) -> Result<(), SealError> {
+        let Some(home) = &spec.home else {
+            return Ok(());
+        };
+        let Ok(home) = fs::canonicalize(home) else {
+            return Ok(());
+        };
+        if home == Path::new("/") || self.private.contains(&home) {
+            return Ok(());
+        }
+        if self.ids.is_some() || self.is_private(&home) {
+            self.places.push(Place::new(home.clone(), home, false)?);
+        }
+        Ok(())
+    }
+
+    /// Name servers are often configured in a file under `/run`.
+    fn add_name_service(&mut self) {
+        let Ok(file) = fs::canonicalize("/etc/resolv.conf") else {
+            return;
+        };
+        if self.is_private(&file)
+            && let Ok(place) = Place::new(file.clone(), file, false)
+        {
+            self.places.push(place);
+        }
+    }
+
+    fn add_places(&mut self, spec: &Spec) -> Result<(), SealError> {
+        for writable in &spec.writable {
+            if writable.create && fs::symlink_metadata(&writable.path).is_err() {
+                let mut builder = fs::DirBuilder::new();
+                builder
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(&writable.path)
+                    .context(
+                        Layer::View,
+                        &format!(
+                            "cannot make the writable directory {}",
+                            writable.path.display()
+                        ),
+                    )?;
+            }
+            let path = resolved(&writable.path)?;
+            self.refuse_governed(&path)?;
+            self.places.push(Place::new(path.clone(), path, true)?);
+        }
+        for copy in &spec.copies {
+            let place = settled(&copy.place);
+            self.refuse_governed(&place)?;
+            self.places
+                .push(Place::new(place, resolved(&copy.source)?, true)?);
+        }
+        for bind in &spec.readonly {
+            self.places.push(Place::new(
+                settled(&bind.place),
+                resolved(&bind.source)?,
+                false,
+            )?);
+        }
+        let program = resolved(&spec.program)?;
+        self.places.push(Place::new(
+            Path::new(PROGRAM_DIRECTORY).join("govfs"),
+            program,
+            false,
+        )?);
+        Ok(())
+    }
+
+    /// A writable path may not hold, or lie in, what the mount governs, nor lie in what is hidden.
+    fn refuse_governed(&self, path: &Path) -> Result<(), SealError> {
+        let refuse = |why: &str| {
+            let what = format!("{} cannot be writable: it {why}", path.display());
+            Err(SealError::new(Layer::View, what).fix("name a narrower directory"))
+        };
+        if self.repo.starts_with(path) {
+            return refuse("contains the repository");
+        }
+        if path.starts_with(&self.repo) {
+            return refuse("lies in the repository");
+        }
+        if self.hidden.iter().any(|hidden| path.starts_with(hidden)) {
+            return refuse("is hidden from the agent");
+        }
+        Ok(())
+    }
+
+    fn is_private(&self, path: &Path) -> bool {
+        self.private.iter().any(|private| path.starts_with(private))
+    }
+
+    /// Returns where the program may write, for Landlock.
+    pub(super) fn write_allowed(&self) -> Vec<PathBuf> {
+        let mut allowed = rules::common_writable();
+        allowed.extend(self.private.iter().cloned());
+        allowed.extend(
+            self.places
+                .iter()
+                .filter(|place| place.writable)
+                .map(|place| place.place.clone()),
+        );
+        allowed.push(self.repo.clone());
+        allowed
+    }
+}
+
+impl Place {
+    fn new(place: PathBuf, source: PathBuf, writable: bool) -> Result<Self, SealError> {
+        let metadata = fs::metadata(&source)
+            .context(Layer::View, &format!("cannot show {}", source.display()))?;
+        let identity = (metadata.dev(), metadata.ino());
+        Ok(Self {
+            place,
+            source,
+            directory: metadata.is_dir(),
+            writable,
+            identity,
+            tree: None,
+        })
+    }
+}
+
+fn resolved(path: &Path) -> Result<PathBuf, SealError> {
+    fs::canonicalize(path).context(Layer::View, &format!("cannot find {}", path.display()))
+}
+
+/// Resolves what exists of a path and keeps the rest as it is.
+fn settled(path: &Path) -> PathBuf {
+    for ancestor in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (fs::canonicalize(ancestor), path.strip_prefix(ancestor)) {
+            return real.join(rest);
+        }
+    }
+    path.to_owned()
+}
+
+fn private_directories() -> Vec<PathBuf> {
+    let mut directories: Vec<PathBuf> = Vec::new();
+    for path in PRIVATE {
+        if let Ok(real) = fs::canonicalize(path)
+            && !directories.iter().any(|known| real.starts_with(known))
+        {
+            directories.push(real);
+        }
+    }
+    directories
+}
+
+/// The sources, cloned before anything is covered.
+struct Sources {
+    repo: OwnedFd,
+    places: Vec<OwnedFd>,
+    devices: Vec<(&'static str, OwnedFd)>,
+}
+
+/// Builds the view in the current mount namespace, which must be the program's own.
+pub(super) fn build(plan: &mut Plan, spec: &Spec) -> Result<(), SealError> {
+    let sources = collect(plan)?;
+    if let Some((uid, gid)) = plan.ids {
+        become_agent(uid, gid)?;
+    }
+    if spec.has(Layer::ReadOnly) {
+        close_host()?;
+    }
+    private_mounts(plan, spec, &sources)?;
+    for (place, tree) in plan.places.iter().zip(&sources.places) {
+        attach_place(plan, place, tree)?;
+    }
+    if spec.has(Layer::Hidden) {
+        for path in &plan.hidden {
+            cover(path)?;
+        }
+    }
+    let target = target(plan, &plan.repo, true)?;
+    attach(&sources.repo, &target, &plan.repo)?;
+    protect("/run/govfs")?;
+    protect("/dev")
+}
+
+fn collect(plan: &mut Plan) -> Result<Sources, SealError> {
+    let repo = clone(&plan.repo_source)?;
+    let writable = Change {
+        set: sys::ATTR_NO_SUID | sys::ATTR_NO_DEV,
+        clear: 0,
+        recursive: true,
+    };
+    change(&repo, writable, &plan.repo_source)?;
+    let mut places = Vec::new();
+    for place in &mut plan.places {
+        let tree = match place.tree.take() {
+            Some(tree) => tree,
+            None => clone(&place.source)?,
+        };
+        same_file(&tree, place)?;
+        let mut attributes = writable;
+        if !place.writable {
+            attributes.set |= sys::ATTR_READ_ONLY;
+        }
+        change(&tree, attributes, &place.source)?;
+        places.push(tree);
+    }
+    let mut devices = Vec::new();
+    for name in rules::DEVICES {
+        let path = Path::new("/dev").join(name);
+        if path.exists() {
+            let tree = clone(&path)?;
+            let set = sys::ATTR_NO_SUID | sys::ATTR_NO_EXEC | sys::ATTR_READ_ONLY;
+            change(
+                &tree,
+                Change {
+                    set,
+                    clear: 0,
+                    recursive: false,
+                },
+                &path,
+            )?;
+            devices.push((name, tree));
+        }
+    }
+    Ok(Sources {
+        repo,
+        places,
+        devices,
+    })
+}
+
+/// Refuses a source that is another file here than it was outside (mounted over since the session began).
+fn same_file(tree: &OwnedFd, place: &Place) -> Result<(), SealError> {
+    let shown = nix::sys::stat::fstat(tree).context(
+        Layer::View,
+        &format!("cannot see {}", place.source.display()),
+    )?;
+    if (shown.st_dev, shown.st_ino) == place.identity {
+        return Ok(());
+    }
+    let what = format!(
+        "{} was mounted after the session's mount was made",
+        place.source.display()
+    );
+    Err(SealError::new(Layer::View, what)
+        .fix("unmount the session (`govfs unmount AGENT`) and run again"))
+}
+
+fn c_path(path: &Path) -> Result<CString, SealError> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| SealError::new(Layer::View, format!("{} has a NUL byte", path.display())))
+}
+
+fn clone(path: &Path) -> Result<OwnedFd, SealError> {
+    sys::clone_tree(&c_path(path)?)
+        .map_err(|errno| fix::mounting(&format!("cannot clone {}", path.display()), errno))
+}
+
+fn change(tree: &OwnedFd, change: Change, path: &Path) -> Result<(), SealError> {
+    sys::change_mount(tree.as_fd(), change)
+        .map_err(|errno| fix::mounting(&format!("cannot restrict {}", path.display()), errno))
+}
+
+/// Takes the agent's ids. Capabilities over the program's own namespaces stay until they are dropped.
+fn become_agent(uid: u32, gid: u32) -> Result<(), SealError> {
+    let (uid, gid) = (
+        nix::unistd::Uid::from_raw(uid),
+        nix::unistd::Gid::from_raw(gid),
+    );
+    nix::unistd::setgroups(&[]).context(Layer::OwnUid, "cannot drop groups")?;
+    nix::unistd::setresgid(gid, gid, gid).context(Layer::OwnUid, "cannot take the agent's gid")?;
+    nix::unistd::setresuid(uid, uid, uid).context(Layer::OwnUid, "cannot take the agent's uid")
+}
+
+fn close_host() -> Result<(), SealError> {
+    let root = open_place(Path::new("/")).context(Layer::ReadOnly, "cannot open /")?;
+    let set = sys::ATTR_READ_ONLY | sys::ATTR_NO_SUID | sys::ATTR_NO_DEV;
+    sys::change_mount(
+        root.as_fd(),
+        Change {
+            set,
+            clear: 0,
+            recursive: true,
+        },
+    )
+    .context(Layer::ReadOnly, "cannot make the host read-only")
+}
+
+fn private_mounts(plan: &Plan, spec: &Spec, sources: &Sources) -> Result<(), SealError> {
+    let owner = plan
+        .ids
+        .map_or_else(String::new, |(uid, gid)| format!(",uid={uid},gid={gid}"));
+    for directory in &plan.private {
+        let mode = if directory == Path::new("/run") {
+            "mode=0755"
+        } else {
+            "mode=1777"
+        };
+        tmpfs(directory, &format!("{mode}{owner}"), MsFlags::empty())?;
+    }
+    tmpfs(
+        Path::new("/dev"),
+        &format!("mode=0755{owner}"),
+        MsFlags::MS_NOEXEC,
+    )?;
+    for (name, tree) in &sources.devices {
+        let path = Path::new("/dev").join(name);
+        fs::write(&path, "").context(Layer::View, "cannot make a device's place")?;
+        attach(
+            tree,
+            &open_place(&path).context(Layer::View, "cannot open a device's place")?,
+            &path,
+        )?;
+    }
+    make_directory(Path::new("/dev/shm"))?;
+    tmpfs(
+        Path::new("/dev/shm"),
+        &format!("mode=1777{owner}"),
+        MsFlags::MS_NOEXEC,
+    )?;
+    device_links()?;
+    mount_terminals()?;
+    make_directory(Path::new("/run/govfs"))?;
+    tmpfs(
+        Path::new("/run/govfs"),
+        &format!("mode=0755{owner}"),
+        MsFlags::empty(),
+    )?;
+    if spec.has(Layer::PidNamespace) {
+        mount_processes()
+    } else {
+        Ok(())
+    }
+}
+
+fn tmpfs(place: &Path, options: &str, flags: MsFlags) -> Result<(), SealError> {
+    let flags = flags | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("tmpfs"), place, Some("tmpfs"), flags, Some(options)).map_err(|errno| {
+        fix::mounting(
+            &format!("cannot mount a private {}", place.display()),
+            errno,
+        )
+    })
+}
+
+fn device_links() -> Result<(), SealError> {
+    let links = [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ];
+    for (name, target) in links {
+        std::os::unix::fs::symlink(target, Path::new("/dev").join(name))
+            .context(Layer::View, "cannot make a link in /dev")?;
+    }
+    Ok(())
+}
+
+fn mount_terminals() -> Result<(), SealError> {
+    make_directory(Path::new("/dev/pts"))?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    let options = "newinstance,ptmxmode=0666,mode=0620";
+    mount(
+        Some("devpts"),
+        "/dev/pts",
+        Some("devpts"),
+        flags,
+        Some(options),
+    )
+    .map_err(|errno| fix::mounting("cannot mount a private /dev/pts", errno))
+}
+
+fn mount_processes() -> Result<(), SealError> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
+    mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)
+        .map_err(|errno| fix::mounting("cannot mount /proc of the new pid namespace", errno))
+}
+
+fn make_directory(path: &Path) -> Result<(), SealError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path)
+        .context(Layer::View, &format!("cannot make {}", path.display()))
+}
+
+/// Opens a path of the view, refusing symbolic links all the way.
+fn open_place(path: &Path) -> nix::Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    openat2(AT_FDCWD, path, how)
+}
+
+/// Opens where something is to be attached; under a private directory the place and its ancestors are made.
+fn target(plan: &Plan, path: &Path, directory: bool) -> Result<OwnedFd, SealError> {
+    let name = path.display();
+    match open_place(path) {
+        Ok(place) => return Ok(place),
+        Err(Errno::ENOENT) if plan.is_private(path) => {}
+        Err(Errno::EACCES) if plan.ids.is_some() => {
+            open_way(plan, path)?;
+        }
+        Err(errno) => {
+            return Err(SealError::errno(
+                Layer::View,
+                &format!("cannot reach {name}"),
+                errno,
+            ));
+        }
+    }
+    if directory {
+        make_directory(path)?;
+    } else {
+        path.parent().map_or(Ok(()), make_directory)?;
+        fs::write(path, "").context(Layer::View, &format!("cannot make a place for {name}"))?;
+    }
+    open_place(path).context(Layer::View, &format!("cannot reach {name}"))
+}
+
+/// Under a mapped uid an ancestor may be closed: it is replaced by an empty one, so that the path stands alone in it.
+fn open_way(plan: &Plan, path: &Path) -> Result<(), SealError> {
+    let Some((uid, gid)) = plan.ids else {
+        return Ok(());
+    };
+    let mut ancestors: Vec<&Path> = path.ancestors().skip(1).collect();
+    ancestors.reverse();
+    for ancestor in ancestors {
+        let inside = ancestor.join("x");
+        if nix::sys::stat::lstat(&inside) == Err(Errno::EACCES) {
+            return tmpfs(
+                ancestor,
+                &format!("mode=0755,uid={uid},gid={gid}"),
+                MsFlags::empty(),
+            );
+        }
+    }
+    Err(SealError::new(
+        Layer::View,
+        format!("{} is closed to the agent", path.display()),
+    ))
+}
+
+fn attach_place(plan: &Plan, place: &Place, tree: &OwnedFd) -> Result<(), SealError> {
+    let target = target(plan, &place.place, place.directory)?;
+    attach(tree, &target, &place.place)
+}
+
+fn attach(tree: &OwnedFd, target: &OwnedFd, path: &Path) -> Result<(), SealError> {
+    sys::attach(tree.as_fd(), target.as_fd())
+        .map_err(|errno| fix::mounting(&format!("cannot attach {}", path.display()), errno))
+}
+
+/// Covers a hidden path with nothing. What no longer exists in the view needs no cover.
+fn cover(path: &Path) -> Result<(), SealError> {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if metadata.is_dir() {
+        return tmpfs(path, "mode=0000", MsFlags::MS_RDONLY);
+    }
+    let target =
+        open_place(path).context(Layer::Hidden, &format!("cannot reach {}", path.display()))?;
+    let empty = clone(Path::new("/dev/null"))?;
+    attach(&empty, &target, path)
+}
+
+fn protect(path: &str) -> Result<(), SealError> {
+    let place = open_place(Path::new(path)).context(Layer::View, &format!("cannot open {path}"))?;
+    sys::change_mount(
+        place.as_fd(),
+        Change {
+            set: sys::ATTR_READ_ONLY,
+            clear: 0,
+            recursive: false,
+        },
+    )
+    .context(Layer::ReadOnly, &format!("cannot make {path} read-only"))
+}

@@ -1,0 +1,107 @@
+//! The cases by name.
+
+use crate::bench::Bench;
+use crate::bench::Caller;
+use crate::rows;
+
+pub(crate) type Case = (&'static str, fn());
+
+pub(crate) fn all() -> Vec<Case> {
+    vec![
+        ("a_program_runs_at_the_repository_s_own_path", runs_in_place),
+        ("the_exit_status_passes_through", exit_status),
+        ("what_is_hidden_is_absent", hidden),
+        (
+            "writes_outside_the_mount_and_the_writable_directories_are_refused",
+            rows::writes_outside,
+        ),
+        ("writes_inside_them_work", rows::writes_inside),
+        ("set_id_bits_and_devices_are_refused", rows::set_id_bits),
+        ("other_processes_are_out_of_reach", rows::other_processes),
+        (
+            "no_other_view_of_the_file_system_can_be_made",
+            rows::other_views,
+        ),
+        ("the_kernel_s_back_doors_are_closed", rows::kernel_surface),
+        ("sockets_of_the_host_are_out_of_reach", rows::sockets),
+        ("the_network_is_the_launch_s_choice", rows::network),
+        (
+            "shared_memory_of_the_host_is_out_of_reach",
+            rows::shared_memory,
+        ),
+        ("no_privilege_is_left", rows::privileges),
+        (
+            "landlock_and_the_read_only_view_each_stop_writes",
+            rows::layers_of_writing,
+        ),
+        ("hiding_is_what_hides", rows::layer_of_hiding),
+        (
+            "a_root_operator_s_agent_has_a_uid_of_its_own",
+            rows::own_uid,
+        ),
+        ("inherited_descriptors_are_closed", rows::descriptors),
+        (
+            "nothing_can_be_typed_into_a_terminal",
+            rows::terminal_typing,
+        ),
+    ]
+}
+
+pub(crate) fn each(case: impl Fn(&Bench)) {
+    for caller in Caller::all() {
+        case(&Bench::new(caller));
+    }
+}
+
+fn runs_in_place() {
+    each(|bench| {
+        let script = "pwd; echo $PWD $OLDPWD $GOVFS; ls; echo more >> claimed.txt; cat claimed.txt; \
+            if echo evil 2>/dev/null > other.txt; then echo WRITTEN; fi; command -v govfs";
+        let repo = bench.text("repo");
+        let said = bench.answer(&bench.shell(script));
+        let wanted = format!(
+            "{repo}\n{repo} {repo} 1\nclaimed.txt\nother.txt\nclaimed\nmore\n/run/govfs/bin/govfs\n"
+        );
+        assert_eq!(said, wanted, "{:?}", bench.caller);
+    });
+}
+
+fn exit_status() {
+    each(|bench| {
+        for (script, wanted) in [
+            ("exit 0", 0),
+            ("exit 7", 7),
+            ("kill -TERM $$", 128 + 15),
+            ("kill -KILL $$", 128 + 9),
+        ] {
+            assert_eq!(
+                bench.run(&bench.shell(script)).status.code(),
+                Some(wanted),
+                "{:?} {script}",
+                bench.caller
+            );
+        }
+    });
+}
+
+fn hidden() {
+    each(|bench| {
+        for path in [
+            "home/.ssh/id",
+            "home/.config/govfs/key",
+            "store/ledger.db",
+            "repo/real.txt",
+        ] {
+            assert!(
+                !bench.attack(&["read", &bench.text(path)], |_| {}),
+                "{:?} reads {path}",
+                bench.caller
+            );
+        }
+        assert!(
+            bench.attack(&["read", &bench.text("home/plain")], |_| {}),
+            "{:?}: home is readable",
+            bench.caller
+        );
+    });
+}
