@@ -1,0 +1,264 @@
+//! The gate of a live session: what the overlay asks, and where its entries go.
+//!
+//! Owns: the rules in force for one session (its claims, its role, the charter's
+//! protected and sensitive paths), the open write log, and the recent refusals
+//! that `.govfs/denials` shows. Invariants: an entry is in the log before this
+//! returns; rules only change as a whole; an error is a denial. Never waits for
+//! another session.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::app::clock;
+use crate::domain::digest::Digest;
+use crate::domain::entry::Seal;
+use crate::domain::gate::{Denial, Gate, Grant, Halt, Held, Permit, Recorded, Refusal, Rules, Tried};
+use crate::domain::logop::{Actor, LogOp};
+use crate::domain::names::{AgentName, SessionId};
+use crate::domain::path::RepoPath;
+use crate::domain::state::{ClaimRow, State};
+use crate::domain::event::Mode;
+use crate::store::versions::Versions;
+use crate::store::writelog::WriteLog;
+
+/// How many refusals `.govfs/denials` shows.
+const DENIALS_MAX: usize = 200;
+
+/// Claims a free path on the first write, where the charter says so; gives whether it was claimed.
+pub type FirstWrite = Box<dyn Fn(&RepoPath) -> bool + Send + Sync>;
+
+pub struct Keeper {
+    pub agent: AgentName,
+    pub session: SessionId,
+    rules: RwLock<Rules>,
+    log: Mutex<WriteLog>,
+    durable: File,
+    versions: Versions,
+    work: OwnedFd,
+    denials: Mutex<VecDeque<String>>,
+    refused: AtomicU64,
+    active_ms: AtomicU64,
+    first_write: Option<FirstWrite>,
+}
+
+impl std::fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Keeper({})", self.session)
+    }
+}
+
+/// What a keeper stands on.
+pub struct Ground {
+    pub agent: AgentName,
+    pub session: SessionId,
+    pub log: WriteLog,
+    pub versions: Versions,
+    pub work: OwnedFd,
+    pub rules: Rules,
+    pub first_write: Option<FirstWrite>,
+}
+
+impl Keeper {
+    pub fn new(ground: Ground) -> io::Result<Self> {
+        let durable = ground.log.handle()?;
+        Ok(Self {
+            agent: ground.agent,
+            session: ground.session,
+            rules: RwLock::new(ground.rules),
+            log: Mutex::new(ground.log),
+            durable,
+            versions: ground.versions,
+            work: ground.work,
+            denials: Mutex::new(VecDeque::new()),
+            refused: AtomicU64::new(0),
+            active_ms: AtomicU64::new(0),
+            first_write: ground.first_write,
+        })
+    }
+
+    /// Puts other rules in force; every later operation is decided by them.
+    pub fn set_rules(&self, rules: Rules) {
+        *self.rules.write() = rules;
+    }
+
+    /// Refuses what these claims allowed, from now on.
+    pub fn fence(&self, claims: &[u64]) {
+        let mut rules = self.rules.write();
+        let left = rules.claims.iter().filter(|grant| !claims.contains(&grant.id));
+        let mut fenced = Rules::new(left.cloned().collect());
+        fenced.role = rules.role.take();
+        fenced.protected = std::mem::take(&mut rules.protected);
+        fenced.sensitive = std::mem::take(&mut rules.sensitive);
+        fenced.others = std::mem::take(&mut rules.others);
+        fenced.halt = rules.halt;
+        *rules = fenced;
+    }
+
+    /// Stops, or lets go on, every governed write.
+    pub fn halt(&self, halt: Option<Halt>) {
+        self.rules.write().halt = halt;
+    }
+
+    pub fn count(&self) -> u64 {
+        self.log.lock().count()
+    }
+
+    /// Makes the log durable and returns what a seal of all its entries says.
+    pub fn seal(&self) -> io::Result<Seal> {
+        let seal = self.log.lock().seal();
+        self.durable.sync_data()?;
+        Ok(seal)
+    }
+
+    /// Returns the boot clock's milliseconds of the last governed change; 0 before the first.
+    pub fn active_ms(&self) -> u64 {
+        self.active_ms.load(Ordering::Relaxed)
+    }
+
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Returns the recent refusals, newest last, one line each.
+    pub fn denials(&self) -> Vec<String> {
+        self.denials.lock().iter().cloned().collect()
+    }
+
+    fn may_claim(&self, tried: Tried, path: &RepoPath, refusal: &Refusal) -> bool {
+        refusal.rule == "not-claimed"
+            && tried != Tried::Access
+            && self.first_write.as_ref().is_some_and(|claim| claim(path))
+    }
+
+    fn decide(&self, tried: Tried, path: &RepoPath) -> Result<Permit, Refusal> {
+        self.rules.read().decide(tried, path, clock::boot_ms())
+    }
+}
+
+impl Gate for Keeper {
+    fn permit(&self, tried: Tried, path: &RepoPath, _by: &Actor) -> Result<Permit, Refusal> {
+        let verdict = match self.decide(tried, path) {
+            Err(refusal) if self.may_claim(tried, path, &refusal) => self.decide(tried, path),
+            verdict => verdict,
+        };
+        if verdict.is_ok() {
+            self.active_ms.store(clock::boot_ms(), Ordering::Relaxed);
+        }
+        verdict
+    }
+
+    fn attempt(&self, path: &RepoPath, _by: &Actor) -> bool {
+        match self.decide(Tried::Open, path) {
+            Ok(_) => true,
+            Err(refusal) => self.may_claim(Tried::Open, path, &refusal),
+        }
+    }
+
+    fn writable(&self, path: &RepoPath) -> bool {
+        self.decide(Tried::Write, path).is_ok()
+    }
+
+    fn uniform(&self, dir: &RepoPath) -> bool {
+        self.rules.read().uniform(dir)
+    }
+
+    fn leads_to_claim(&self, path: &RepoPath) -> bool {
+        self.rules.read().leads(path, clock::boot_ms())
+    }
+
+    fn claimed_names(&self, dir: &RepoPath) -> Vec<Vec<u8>> {
+        self.rules.read().names_in(dir)
+    }
+
+    fn record(&self, op: &LogOp) -> io::Result<Recorded> {
+        let mut log = self.log.lock();
+        let seq = log.append(clock::wall(), op)?;
+        let ts = log.ts().unwrap_or_default();
+        Ok(Recorded { seq, ts })
+    }
+
+    fn denied(&self, denial: &Denial) -> io::Result<()> {
+        self.refused.fetch_add(denial.count, Ordering::Relaxed);
+        let recorded = self.record(&denial.entry())?;
+        let times = if denial.count > 1 { format!(" ({} times)", denial.count) } else { String::new() };
+        let line = format!(
+            "{} {} {}: refused{times}, {}: {}; {}",
+            recorded.ts,
+            denial.tried.word(),
+            denial.path,
+            denial.refusal.rule,
+            denial.refusal.reason,
+            denial.refusal.hint
+        );
+        let mut denials = self.denials.lock();
+        if denials.len() == DENIALS_MAX {
+            denials.pop_front();
+        }
+        denials.push_back(line);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.durable.sync_data()
+    }
+
+    fn keep(&self, file: &File, name: &str, sha256: &Digest, take: bool) -> io::Result<bool> {
+        if take {
+            self.versions.take(&self.work, name, sha256).map_err(io::Error::other)?;
+        } else {
+            self.versions.keep(file, sha256).map_err(io::Error::other)?;
+        }
+        Ok(take)
+    }
+
+    fn version(&self, sha256: &Digest) -> io::Result<File> {
+        self.versions.open(sha256).map_err(io::Error::other)
+    }
+}
+
+/// Returns the rules that the ledger gives a session now.
+pub fn rules_of(state: &State, agent: &AgentName, session: &SessionId) -> Rules {
+    let now = clock::now();
+    let mine = |claim: &&ClaimRow| claim.agent == *agent && claim.mode == Mode::Write;
+    let grants = state.claims.values().filter(mine).map(|claim| Grant {
+        id: claim.id,
+        pattern: claim.pattern.clone(),
+        until_boot_ms: Some(now.boot_ms + claim.lease.left_ms(&now)),
+    });
+    let mut rules = Rules::new(grants.collect());
+    let others = state.claims.values().filter(|claim| claim.agent != *agent);
+    rules.others = others
+        .map(|claim| Held { agent: claim.agent.to_string(), pattern: claim.pattern.clone() })
+        .collect();
+    let over = state
+        .sessions
+        .get(session)
+        .is_none_or(|row| row.state != crate::domain::state::SessionState::Open);
+    rules.halt = over.then_some(Halt::Ended);
+    let pinned = state.sessions.get(session).map(|row| row.charter);
+    match pinned.and_then(|digest| state.charters.get(&digest)) {
+        Some(row) => crate::app::keeper::apply_charter(&mut rules, &row.text, state, agent),
+        None => rules.halt = Some(Halt::Ended), // fail closed: no charter, no writes
+    }
+    rules
+}
+
+/// Puts a charter's paths into the rules; a text that does not parse stops everything.
+fn apply_charter(rules: &mut Rules, text: &str, state: &State, agent: &AgentName) {
+    let Ok(charter) = crate::domain::charter::Charter::parse(text) else {
+        rules.halt = Some(Halt::Ended);
+        return;
+    };
+    rules.protected.clone_from(&charter.protected);
+    rules.sensitive.clone_from(&charter.sensitive);
+    let role = state.agents.get(agent).map(|row| &row.role);
+    match role.and_then(|role| charter.roles.get(role)) {
+        Some(role) => rules.role = role.paths.clone(),
+        None => rules.halt = Some(Halt::Ended),
+    }
+}
