@@ -1,0 +1,448 @@
+//! Readings of a layer against its base: changed paths, leftovers, the whole tree.
+//!
+//! Owns: the comparison of what stands at each path with what the base has there.
+//! Invariants: costs grow with the changes (and with what a renamed directory
+//! holds), never with the base; deletions come first, each group by path.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::io;
+
+use crate::domain::base::Base;
+use crate::domain::base::BaseEntry;
+use crate::domain::base::BaseKind;
+use crate::domain::digest::Digest;
+use crate::domain::layer::{FileState, Held, Layer, Node, Slot};
+use crate::domain::logop::{Bytes, FileMode};
+use crate::domain::path::RepoPath;
+
+/// How a path differs from the base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Status {
+    Deleted,
+    Added,
+    Modified,
+    /// The bytes of the base's file `from`, in another place.
+    Renamed,
+    /// A file where a symlink was, or the other way round.
+    Retyped,
+}
+
+impl Status {
+    /// Returns git's letter.
+    pub const fn letter(self) -> char {
+        match self {
+            Self::Deleted => 'D',
+            Self::Added => 'A',
+            Self::Modified => 'M',
+            Self::Renamed => 'R',
+            Self::Retyped => 'T',
+        }
+    }
+}
+
+/// Where the bytes of a path are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A deleted path has none.
+    None,
+    Version {
+        sha256: Digest,
+        size: u64,
+    },
+    /// As the base has them at this path.
+    Base(RepoPath),
+    /// A symlink's target.
+    Target(Bytes),
+    /// Written since the last version: the file has to settle first.
+    Unsettled,
+}
+
+/// One changed path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub path: RepoPath,
+    pub status: Status,
+    /// `None` for a deleted path.
+    pub mode: Option<FileMode>,
+    pub content: Content,
+    /// The base path that a renamed file came from.
+    pub from: Option<RepoPath>,
+}
+
+/// One path of the whole tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TreeEntry {
+    pub path: RepoPath,
+    /// `None` for a directory.
+    pub mode: Option<FileMode>,
+    pub content: Content,
+}
+
+/// Finds what the base has at `path`.
+pub fn base_entry(base: &dyn Base, path: &RepoPath) -> io::Result<Option<BaseEntry>> {
+    let mut found = BaseEntry {
+        name: Vec::new(),
+        kind: BaseKind::Dir,
+        oid: base.root(),
+    };
+    for name in path.components() {
+        if found.kind != BaseKind::Dir {
+            return Ok(None);
+        }
+        match child(&base.list(&found.oid)?, name) {
+            Some(entry) => found = entry.clone(),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(found))
+}
+
+fn child<'a>(list: &'a [BaseEntry], name: &[u8]) -> Option<&'a BaseEntry> {
+    let at = list.binary_search_by(|entry| entry.name.as_slice().cmp(name));
+    at.ok().map(|at| &list[at])
+}
+
+/// What stands at a path.
+#[derive(Clone, Copy)]
+enum Shown<'a> {
+    Nothing,
+    /// An untouched part of the base, whose path there is given apart.
+    Base,
+    Node(&'a Node),
+}
+
+/// What stands at `path`, with what it shows of the base.
+struct Place<'a> {
+    path: RepoPath,
+    shown: Shown<'a>,
+    /// The base path and entry whose bytes or names show through.
+    through: Option<(RepoPath, BaseEntry)>,
+}
+
+impl Layer {
+    /// Returns what differs from the base, deletions first. Left out are
+    /// transient files, which are never merged.
+    pub fn changes(&self, base: &dyn Base) -> io::Result<Vec<Change>> {
+        let root = root_entry(base);
+        let mut diff = Diff {
+            base,
+            out: Vec::new(),
+        };
+        diff.place(
+            &Place {
+                path: RepoPath::root(),
+                shown: Shown::Node(&self.root),
+                through: Some((RepoPath::root(), root.clone())),
+            },
+            Some(&root),
+        )?;
+        let mut changes = diff.out;
+        changes.sort_by(|a, b| {
+            let group = |change: &Change| change.status != Status::Deleted;
+            (group(a), &a.path).cmp(&(group(b), &b.path))
+        });
+        Ok(changes)
+    }
+
+    /// Returns the transient files that were never renamed onto what they save.
+    pub fn leftovers(&self) -> Vec<RepoPath> {
+        let mut found = Vec::new();
+        leftovers(&self.root, &RepoPath::root(), &mut found);
+        found
+    }
+
+    /// Returns every path of the session's tree, directories included.
+    pub fn tree(&self, base: &dyn Base) -> io::Result<Vec<TreeEntry>> {
+        let mut out = Vec::new();
+        let root = Place {
+            path: RepoPath::root(),
+            shown: Shown::Node(&self.root),
+            through: Some((RepoPath::root(), root_entry(base))),
+        };
+        let mut stack = vec![root];
+        while let Some(place) = stack.pop() {
+            if place.is_dir() {
+                stack.extend(children(base, &place)?);
+            }
+            if !place.path.is_root() {
+                let (mode, content) = place.file().map_or((None, Content::None), |(m, c)| (Some(m), c));
+                out.push(TreeEntry {
+                    path: place.path,
+                    mode,
+                    content,
+                });
+            }
+        }
+        out.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(out)
+    }
+}
+
+fn root_entry(base: &dyn Base) -> BaseEntry {
+    BaseEntry {
+        name: Vec::new(),
+        kind: BaseKind::Dir,
+        oid: base.root(),
+    }
+}
+
+fn leftovers(node: &Node, path: &RepoPath, found: &mut Vec<RepoPath>) {
+    if node.transient {
+        found.push(path.clone());
+    }
+    for (name, slot) in &node.kids {
+        if let (Slot::Here(kid), Ok(below)) = (slot, path.join(name)) {
+            leftovers(kid, &below, found);
+        }
+    }
+}
+
+impl Place<'_> {
+    fn is_dir(&self) -> bool {
+        match self.shown {
+            Shown::Nothing => false,
+            Shown::Base => self.through_is_dir(),
+            Shown::Node(node) if node.made_dir => true,
+            Shown::Node(node) if node.file.is_some() => self.through_is_dir(),
+            Shown::Node(_) => self.through.is_none() || self.through_is_dir(),
+        }
+    }
+
+    fn through_is_dir(&self) -> bool {
+        (self.through.as_ref())
+            .is_some_and(|(_, entry)| matches!(entry.kind, BaseKind::Dir | BaseKind::Submodule))
+    }
+
+    /// Returns mode and content, if a file or a symlink stands here.
+    fn file(&self) -> Option<(FileMode, Content)> {
+        if self.is_dir() {
+            return None;
+        }
+        let of_base = || {
+            let (path, entry) = self.through.as_ref()?;
+            Some((base_mode(entry), Content::Base(path.clone())))
+        };
+        match self.shown {
+            Shown::Nothing => None,
+            Shown::Base => of_base(),
+            Shown::Node(node) => match &node.file {
+                None => of_base(),
+                Some(file) => Some(file.shown(of_base())),
+            },
+        }
+    }
+}
+
+impl FileState {
+    fn shown(&self, of_base: Option<(FileMode, Content)>) -> (FileMode, Content) {
+        let (base_mode, base_content) = of_base.unwrap_or((FileMode::Plain, Content::Unsettled));
+        let content = match &self.bytes {
+            Held::OfBase => base_content,
+            Held::Unsettled => Content::Unsettled,
+            Held::Settled { sha256, size } => Content::Version {
+                sha256: *sha256,
+                size: *size,
+            },
+            Held::Target(target) => Content::Target(target.clone()),
+        };
+        (self.mode.unwrap_or(base_mode), content)
+    }
+}
+
+fn base_mode(entry: &BaseEntry) -> FileMode {
+    match entry.kind {
+        BaseKind::Symlink => FileMode::Symlink,
+        BaseKind::File { exec: true } => FileMode::Exec,
+        _ => FileMode::Plain,
+    }
+}
+
+/// Returns what stands directly in a directory.
+fn children<'a>(base: &dyn Base, place: &Place<'a>) -> io::Result<Vec<Place<'a>>> {
+    let mut found = BTreeMap::new();
+    if let Some((at, entry)) = &place.through
+        && entry.kind == BaseKind::Dir
+    {
+        for kid in base.list(&entry.oid)?.iter() {
+            let (Ok(path), Ok(through)) = (place.path.join(&kid.name), at.join(&kid.name)) else {
+                continue;
+            };
+            let kid_place = Place {
+                path,
+                shown: Shown::Base,
+                through: Some((through, kid.clone())),
+            };
+            found.insert(kid.name.clone(), kid_place);
+        }
+    }
+    if let Shown::Node(node) = place.shown {
+        for (name, slot) in &node.kids {
+            match slot {
+                Slot::Gone => {
+                    found.remove(name);
+                }
+                Slot::Here(kid) => {
+                    let Ok(path) = place.path.join(name) else {
+                        continue;
+                    };
+                    let through = through(base, kid)?;
+                    let shown = Shown::Node(kid);
+                    found.insert(
+                        name.clone(),
+                        Place {
+                            path,
+                            shown,
+                            through,
+                        },
+                    );
+                }
+            }
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+fn through(base: &dyn Base, node: &Node) -> io::Result<Option<(RepoPath, BaseEntry)>> {
+    let Some(path) = &node.base else {
+        return Ok(None);
+    };
+    Ok(base_entry(base, path)?.map(|entry| (path.clone(), entry)))
+}
+
+struct Diff<'a> {
+    base: &'a dyn Base,
+    out: Vec<Change>,
+}
+
+impl Diff<'_> {
+    /// Compares what stands at a path with what the base has there.
+    fn place(&mut self, place: &Place<'_>, here: Option<&BaseEntry>) -> io::Result<()> {
+        let untouched = (place.through.as_ref()).is_some_and(|(path, _)| *path == place.path);
+        match place.shown {
+            Shown::Base if untouched => return Ok(()),
+            Shown::Node(node) if untouched && place.is_dir() => return self.kids(place, node, here),
+            Shown::Node(node) if node.transient => return self.deleted(&place.path, here),
+            _ => {}
+        }
+        if place.is_dir() {
+            return self.whole(place, here);
+        }
+        let Some((mode, content)) = place.file() else {
+            return self.deleted(&place.path, here);
+        };
+        self.file(place, here, mode, content)
+    }
+
+    /// An unmoved directory: only the names that entries touched can differ.
+    fn kids(&mut self, place: &Place<'_>, node: &Node, here: Option<&BaseEntry>) -> io::Result<()> {
+        let list = match here {
+            Some(entry) if entry.kind == BaseKind::Dir => Some(self.base.list(&entry.oid)?),
+            _ => None,
+        };
+        for (name, slot) in &node.kids {
+            let Ok(path) = place.path.join(name) else {
+                continue;
+            };
+            let before = list.as_ref().and_then(|list| child(list, name));
+            match slot {
+                Slot::Gone => self.deleted(&path, before)?,
+                Slot::Here(kid) => {
+                    let kid_place = Place {
+                        path,
+                        shown: Shown::Node(kid),
+                        through: through(self.base, kid)?,
+                    };
+                    self.place(&kid_place, before)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A directory that is new in its place: every path beneath counts.
+    fn whole(&mut self, place: &Place<'_>, here: Option<&BaseEntry>) -> io::Result<()> {
+        let list = match here {
+            Some(entry) if entry.kind == BaseKind::Dir => Some(self.base.list(&entry.oid)?),
+            Some(_) => {
+                self.deleted(&place.path, here)?;
+                None
+            }
+            None => None,
+        };
+        let mut seen = BTreeSet::new();
+        for kid in children(self.base, place)? {
+            let name = kid.path.name().to_vec();
+            let before = list.as_ref().and_then(|list| child(list, &name));
+            self.place(&kid, before)?;
+            seen.insert(name);
+        }
+        for entry in list.iter().flat_map(|list| list.iter()) {
+            if !seen.contains(&entry.name)
+                && let Ok(path) = place.path.join(&entry.name)
+            {
+                self.deleted(&path, Some(entry))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn deleted(&mut self, path: &RepoPath, here: Option<&BaseEntry>) -> io::Result<()> {
+        match here {
+            None => {}
+            Some(entry) if entry.kind == BaseKind::Dir => {
+                for kid in self.base.list(&entry.oid)?.iter() {
+                    if let Ok(below) = path.join(&kid.name) {
+                        self.deleted(&below, Some(kid))?;
+                    }
+                }
+            }
+            Some(_) => self.out.push(Change {
+                path: path.clone(),
+                status: Status::Deleted,
+                mode: None,
+                content: Content::None,
+                from: None,
+            }),
+        }
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        place: &Place<'_>,
+        here: Option<&BaseEntry>,
+        mode: FileMode,
+        content: Content,
+    ) -> io::Result<()> {
+        let is_file = |entry: &&BaseEntry| matches!(entry.kind, BaseKind::File { .. } | BaseKind::Symlink);
+        let before = here.filter(is_file);
+        if here.is_some() && before.is_none() {
+            self.deleted(&place.path, here)?;
+        }
+        let same_bytes = match (&content, &place.through, before) {
+            (Content::Base(_), Some((_, through)), Some(before)) => through.oid == before.oid,
+            _ => false,
+        };
+        let was_link = before.is_some_and(|entry| entry.kind == BaseKind::Symlink);
+        let from = match &content {
+            Content::Base(path) if *path != place.path => Some(path.clone()),
+            _ => None,
+        };
+        let status = match before {
+            None if from.is_some() => Status::Renamed,
+            None => Status::Added,
+            Some(_) if was_link != (mode == FileMode::Symlink) => Status::Retyped,
+            Some(entry) if same_bytes && base_mode(entry) == mode => return Ok(()),
+            Some(_) => Status::Modified,
+        };
+        self.out.push(Change {
+            path: place.path.clone(),
+            status,
+            mode: Some(mode),
+            content,
+            from: from.filter(|_| status == Status::Renamed),
+        });
+        Ok(())
+    }
+}

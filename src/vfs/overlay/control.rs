@@ -1,0 +1,258 @@
+//! The control zone: the virtual directory `.govfs`.
+//!
+//! Owns: its inodes. Each lookup of a file makes a new inode with a snapshot of
+//! the bytes of that moment, so that no cache of the kernel's can be stale; the
+//! directory stands in no listing. Requests are written to `request` (or
+//! `request.NAME`) and answered in `answer` (or `answer.NAME`) by a thread of
+//! their own, so that a slow answer keeps no other request waiting.
+//! Invariants: snapshots are dropped when the kernel forgets them; at most
+//! [`ANSWERS_MAX`] answers are kept. Never decides what a request may do.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+
+use crate::domain::gate::Refusal;
+use crate::domain::gate::Tried;
+use crate::domain::path::RepoPath;
+use crate::vfs::error::Error;
+use crate::vfs::error::Result;
+use crate::vfs::nodes::ROOT_INO;
+use crate::vfs::nodes::Realm;
+use crate::vfs::overlay::Attr;
+use crate::vfs::overlay::Caller;
+use crate::vfs::overlay::FileKind;
+use crate::vfs::overlay::Found;
+use crate::vfs::overlay::Listed;
+use crate::vfs::overlay::Overlay;
+
+const ANSWERS_MAX: usize = 64;
+const REQUEST_MAX: usize = 1 << 20;
+const CHANGED: &[u8] = b"changed";
+
+/// What stands behind `.govfs`: the session's own view of claims and refusals.
+pub trait Control: Send + Sync {
+    /// Returns the names of the readable files (`README`, `claims`, `denials`, `plan` …).
+    fn names(&self) -> Vec<String>;
+    /// Returns a file's bytes as they are now.
+    fn read(&self, name: &str) -> Option<Vec<u8>>;
+    /// Answers a request written by `caller`; may take its time.
+    fn submit(&self, request: &[u8], caller: Caller) -> Vec<u8>;
+}
+
+#[derive(Clone, Debug)]
+enum Virtual {
+    Snapshot(Arc<Vec<u8>>),
+    /// A request that is being written; its answer goes under the name.
+    Request(Vec<u8>),
+}
+
+pub(super) struct ControlDir {
+    behind: Option<Arc<dyn Control>>,
+    next: AtomicU64,
+    files: Mutex<HashMap<u64, Virtual>>,
+    answers: Arc<Mutex<BTreeMap<Vec<u8>, Arc<Vec<u8>>>>>,
+}
+
+impl ControlDir {
+    pub(super) fn new(behind: Option<Arc<dyn Control>>) -> Self {
+        Self {
+            behind,
+            next: AtomicU64::new(2),
+            files: Mutex::new(HashMap::new()),
+            answers: Arc::default(),
+        }
+    }
+
+    fn root_ino() -> u64 {
+        Realm::Control.ino(1)
+    }
+
+    pub(super) fn root(&self, overlay: &Overlay) -> Result<Attr> {
+        if self.behind.is_none() {
+            return Err(Error::NoEntry);
+        }
+        let now = overlay.now();
+        Ok(attr(overlay, Self::root_ino(), FileKind::Directory, 0o755, 4096, now))
+    }
+
+    pub(super) fn lookup(&self, overlay: &Overlay, dir: u64, name: &[u8]) -> Result<Found> {
+        if dir != Self::root_ino() {
+            return Err(Error::NotDir);
+        }
+        let file = self.find(overlay, name).ok_or(Error::NoEntry)?;
+        let ino = Realm::Control.ino(self.next.fetch_add(1, Ordering::Relaxed));
+        self.files.lock().insert(ino, file);
+        Ok(Found {
+            attr: self.attr(overlay, ino)?,
+            lasting: false,
+        })
+    }
+
+    fn find(&self, overlay: &Overlay, name: &[u8]) -> Option<Virtual> {
+        let behind = self.behind.as_ref()?;
+        if name == CHANGED {
+            let list = changed_list(&overlay.changed_paths());
+            return Some(Virtual::Snapshot(Arc::new(list)));
+        }
+        if let Some(tag) = tag_of(name, b"request") {
+            return Some(Virtual::Request(tag.to_vec()));
+        }
+        if let Some(tag) = tag_of(name, b"answer") {
+            let answers = self.answers.lock();
+            return answers.get(tag).map(|answer| Virtual::Snapshot(Arc::clone(answer)));
+        }
+        let bytes = behind.read(std::str::from_utf8(name).ok()?)?;
+        Some(Virtual::Snapshot(Arc::new(bytes)))
+    }
+
+    pub(super) fn attr(&self, overlay: &Overlay, ino: u64) -> Result<Attr> {
+        if ino == Self::root_ino() {
+            return self.root(overlay);
+        }
+        let (perm, size) = match self.files.lock().get(&ino).ok_or(Error::Stale)? {
+            Virtual::Snapshot(bytes) => (0o444, bytes.len() as u64),
+            Virtual::Request(_) => (0o644, 0),
+        };
+        Ok(attr(overlay, ino, FileKind::Regular, perm, size, overlay.now()))
+    }
+
+    pub(super) fn read(&self, ino: u64, offset: u64, size: u32) -> Result<Vec<u8>> {
+        match self.files.lock().get(&ino).ok_or(Error::Stale)? {
+            Virtual::Request(_) => Ok(Vec::new()),
+            Virtual::Snapshot(bytes) => {
+                let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                let to = from.saturating_add(size as usize).min(bytes.len());
+                Ok(bytes[from..to].to_vec())
+            }
+        }
+    }
+
+    pub(super) fn list(
+        &self,
+        ino: u64,
+        after: u64,
+        each: &mut dyn FnMut(Listed) -> bool,
+    ) -> Result<()> {
+        let behind = self.behind.as_ref().ok_or(Error::NoEntry)?;
+        if ino != Self::root_ino() {
+            return Err(Error::NotDir);
+        }
+        let mut names: Vec<(Vec<u8>, u64, FileKind)> = vec![
+            (b".".to_vec(), ino, FileKind::Directory),
+            (b"..".to_vec(), ROOT_INO, FileKind::Directory),
+        ];
+        let files = behind.names();
+        let files = files.iter().map(String::as_bytes).chain([CHANGED, b"request"]);
+        // A listed name has no inode before it is looked up; any number but 0 will do.
+        names.extend(files.map(|name| (name.to_vec(), u64::MAX >> 1, FileKind::Regular)));
+        for (next, (name, ino, kind)) in (1..).zip(names) {
+            if next > after
+                && each(Listed {
+                    name,
+                    ino,
+                    kind,
+                    next,
+                    attr: None,
+                })
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a request, whole in one write, and has it answered.
+    pub(super) fn write(
+        &self,
+        overlay: &Overlay,
+        ino: u64,
+        offset: u64,
+        bytes: &[u8],
+        caller: Caller,
+    ) -> Result<usize> {
+        let tag = match self.files.lock().get(&ino).ok_or(Error::Stale)? {
+            Virtual::Request(tag) => tag.clone(),
+            Virtual::Snapshot(_) => return Err(overlay.deny_control(b"", Tried::Write, caller)),
+        };
+        if offset != 0 || bytes.len() > REQUEST_MAX {
+            return Err(Error::TooBig);
+        }
+        let behind = Arc::clone(self.behind.as_ref().ok_or(Error::Stale)?);
+        let answers = Arc::clone(&self.answers);
+        answers.lock().remove(&tag);
+        let request = bytes.to_vec();
+        std::thread::Builder::new()
+            .name("request".into())
+            .spawn(move || {
+                let answer = Arc::new(behind.submit(&request, caller));
+                let mut answers = answers.lock();
+                if answers.len() >= ANSWERS_MAX {
+                    answers.pop_first();
+                }
+                answers.insert(tag, answer);
+            })?;
+        Ok(bytes.len())
+    }
+
+    pub(super) fn setattr(&self, overlay: &Overlay, ino: u64) -> Result<Attr> {
+        let is_request = matches!(self.files.lock().get(&ino), Some(Virtual::Request(_)));
+        if is_request {
+            self.attr(overlay, ino)
+        } else {
+            Err(Error::Denied)
+        }
+    }
+
+    pub(super) fn forget(&self, ino: u64) {
+        self.files.lock().remove(&ino);
+    }
+}
+
+/// Returns what follows `stem` in `stem` or `stem.TAG`.
+fn tag_of<'a>(name: &'a [u8], stem: &[u8]) -> Option<&'a [u8]> {
+    match name.strip_prefix(stem)? {
+        b"" => Some(b""),
+        rest => rest.strip_prefix(b"."),
+    }
+}
+
+/// Writes the list of changed paths as git's file system monitor hook (version 2) does.
+fn changed_list(paths: &[RepoPath]) -> Vec<u8> {
+    let mut list = b"govfs\0".to_vec();
+    for path in paths {
+        list.extend_from_slice(path.as_bytes());
+        list.push(0);
+    }
+    list
+}
+
+fn attr(overlay: &Overlay, ino: u64, kind: FileKind, perm: u16, size: u64, now: i64) -> Attr {
+    Attr {
+        ino,
+        kind,
+        perm,
+        size,
+        blocks: size.div_ceil(512),
+        nlink: 1,
+        uid: overlay.options.uid,
+        gid: overlay.options.gid,
+        mtime: now,
+        ctime: now,
+        atime: now,
+    }
+}
+
+impl Overlay {
+    /// Refuses a change of a name in `.govfs`.
+    pub(super) fn deny_control(&self, name: &[u8], tried: Tried, caller: Caller) -> Error {
+        let dir = RepoPath::parse(b".govfs").unwrap_or_default();
+        let path = dir.join(name).unwrap_or(dir);
+        let refusal = Refusal::by_rule("control", "write a request to .govfs/request");
+        self.deny(tried, &path, refusal, caller)
+    }
+}

@@ -1,0 +1,412 @@
+//! Opening: the tree is made again from the log, and from what lies in the work directory.
+//!
+//! Owns: the fold of a write log into the overlay's own tree, through the calls
+//! that live requests use, and the recovery of files that had not settled.
+//! Invariants: inode numbers come out as they were; recovery never guesses: what
+//! is found is compared with the entries, recorded as `recovered`, and kept as a
+//! version; a file without its working file falls back to its last version.
+
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use parking_lot::Condvar;
+use parking_lot::Mutex;
+use parking_lot::RwLock;
+
+use crate::domain::digest::Digest;
+use crate::domain::layer::voided;
+use crate::domain::logop::LogOp;
+use crate::domain::path::RepoPath;
+use crate::vfs::error::Error;
+use crate::vfs::error::Result;
+use crate::vfs::nodes::FROM_BASE;
+use crate::vfs::nodes::Kind;
+use crate::vfs::nodes::Realm;
+use crate::vfs::nodes::TRANSIENT;
+use crate::vfs::nodes::Tree;
+use crate::vfs::overlay::Options;
+use crate::vfs::overlay::Overlay;
+use crate::vfs::overlay::Parts;
+use crate::vfs::overlay::ReadCache;
+use crate::vfs::overlay::content::read_at;
+use crate::vfs::overlay::control::ControlDir;
+use crate::vfs::overlay::denial::Actors;
+use crate::vfs::overlay::denial::Coalescer;
+use crate::vfs::real::RealTree;
+use crate::vfs::working::Body;
+use crate::vfs::working::WorkDir;
+use crate::vfs::working::hash_file;
+
+/// One entry of the log that an overlay is opened with.
+#[derive(Clone, Debug)]
+pub struct Logged {
+    pub seq: u64,
+    /// When, in nanoseconds since 1970.
+    pub ts: i64,
+    pub op: LogOp,
+}
+
+/// A range that some entry wrote and nothing settled since.
+#[derive(Clone, Copy, Debug)]
+struct Wrote {
+    offset: u64,
+    len: u64,
+    sha256: Digest,
+}
+
+/// What the log says about files that have not settled.
+#[derive(Debug, Default)]
+struct Unsettled {
+    /// By inode: the writes since its last version.
+    writes: HashMap<u64, Vec<Wrote>>,
+}
+
+impl Overlay {
+    /// Makes the tree that a log describes. `same_boot`: the machine has not been
+    /// restarted since the log's last entry, so only the last one can be half done.
+    pub fn open(
+        parts: Parts,
+        options: Options,
+        log: &[Logged],
+        same_boot: bool,
+    ) -> Result<Arc<Self>> {
+        let tree = Tree::new(parts.base.root());
+        let overlay = Self {
+            tree: RwLock::new(tree),
+            work: WorkDir::new(parts.work),
+            reads: ReadCache::default(),
+            scratch: RealTree::scratch(parts.scratch, parts.shares, &options),
+            gitdir: parts.gitdir.map(|gitdir| RealTree::gitdir(gitdir, &options)),
+            control: ControlDir::new(parts.control),
+            base: parts.base,
+            gate: parts.gate,
+            options,
+            frozen: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            dirty: Mutex::new(HashMap::new()),
+            wake: Condvar::new(),
+            denials: Mutex::new(Coalescer::default()),
+            actors: Actors::default(),
+            touched: Mutex::new(BTreeSet::new()),
+            notices: std::sync::OnceLock::new(),
+        };
+        let unsettled = overlay.replay(log)?;
+        overlay.recover(&unsettled, same_boot)?;
+        overlay.sweep_work()?;
+        Ok(Arc::new(overlay))
+    }
+
+    fn replay(&self, log: &[Logged]) -> Result<Unsettled> {
+        let void = voided(log.iter().map(|logged| &logged.op));
+        let mut unsettled = Unsettled::default();
+        for logged in log.iter().filter(|logged| !void.contains(&logged.seq)) {
+            for path in crate::domain::layer::paths_of(&logged.op).into_iter().flatten() {
+                self.load_to(path)?;
+            }
+            let mut tree = self.tree.write();
+            self.replay_one(&mut tree, logged, &mut unsettled)
+                .map_err(|error| {
+                    let why = format!("entry {} does not fit the tree: {error}", logged.seq);
+                    Error::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, why))
+                })?;
+        }
+        Ok(unsettled)
+    }
+
+    /// Loads every directory on the way to a path, and the path itself if it is one.
+    fn load_to(&self, path: &RepoPath) -> Result<()> {
+        match self.find(path) {
+            Ok(idx) => {
+                let node = {
+                    let tree = self.tree.read();
+                    let node = tree.node(idx);
+                    (node.kind == Kind::Dir).then_some(node.ino)
+                };
+                node.map_or(Ok(()), |ino| self.load(ino).map(|_| ()))
+            }
+            Err(Error::NoEntry) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn replay_one(
+        &self,
+        tree: &mut Tree,
+        logged: &Logged,
+        unsettled: &mut Unsettled,
+    ) -> Result<()> {
+        let at = |tree: &Tree, path: &RepoPath| {
+            tree.find(path).ok().flatten().ok_or(Error::NoEntry)
+        };
+        match &logged.op {
+            LogOp::Create { path, .. } | LogOp::Mkdir { path, .. } | LogOp::Symlink { path, .. } => {
+                let dir = at(tree, &path.parent().unwrap_or_default())?;
+                let made = self.put_new(tree, dir, &logged.op, logged.seq, logged.ts);
+                made.map(|_| ()).ok_or(Error::Invalid)
+            }
+            LogOp::Rename {
+                path,
+                to,
+                exchange,
+                claim,
+                ..
+            } => {
+                let source = at(tree, path)?;
+                self.apply_rename(tree, path, to, *exchange, logged.ts)?;
+                if *claim == 0 {
+                    tree.node_mut(source).flags |= TRANSIENT;
+                }
+                Ok(())
+            }
+            LogOp::Unlink { path, .. } | LogOp::Rmdir { path, .. } => {
+                let idx = at(tree, path)?;
+                unsettled.writes.remove(&tree.node(idx).ino);
+                self.take_out(tree, idx, logged.ts);
+                self.touch_path(path);
+                Ok(())
+            }
+            LogOp::Denied { .. } | LogOp::Void { .. } => Ok(()),
+            op => self.replay_file(tree, op, logged.ts, unsettled),
+        }
+    }
+
+    fn replay_file(
+        &self,
+        tree: &mut Tree,
+        op: &LogOp,
+        ts: i64,
+        unsettled: &mut Unsettled,
+    ) -> Result<()> {
+        let [Some(path), _] = crate::domain::layer::paths_of(op) else {
+            return Ok(());
+        };
+        let idx = tree.find(path).ok().flatten().ok_or(Error::NoEntry)?;
+        let ino = tree.node(idx).ino;
+        self.touch_path(path);
+        if let (LogOp::Times { mtime, .. }, true) = (op, tree.node(idx).kind.is_dir()) {
+            tree.dir_times(idx, *mtime);
+            return Ok(());
+        }
+        let more = self.make_changeable(tree, idx)?;
+        match op {
+            LogOp::Write {
+                offset,
+                len,
+                sha256,
+                ..
+            } => {
+                more.set_size(more.size().max(offset + len));
+                more.changed(ts);
+                let writes = unsettled.writes.entry(ino).or_default();
+                writes.push(Wrote {
+                    offset: *offset,
+                    len: *len,
+                    sha256: *sha256,
+                });
+                more.lock().touched();
+            }
+            LogOp::Truncate { size, .. } => {
+                more.set_size(*size);
+                more.changed(ts);
+                let writes = unsettled.writes.entry(ino).or_default();
+                writes.retain(|wrote| wrote.offset + wrote.len <= *size);
+                let mut data = more.lock();
+                if *size == 0 {
+                    writes.clear();
+                    data.body = Body::Empty;
+                    data.emptied();
+                } else {
+                    data.touched();
+                }
+            }
+            LogOp::Hole {
+                offset, len, size, ..
+            } => {
+                more.set_size(*size);
+                more.changed(ts);
+                let writes = unsettled.writes.entry(ino).or_default();
+                writes.retain(|wrote| wrote.offset + wrote.len <= *offset || wrote.offset >= offset + len);
+                more.lock().touched();
+            }
+            LogOp::Version {
+                size, sha256, mode, ..
+            } => {
+                unsettled.writes.remove(&ino);
+                more.set_size(*size);
+                settled(&more, *sha256);
+                tree.node_mut(idx).kind = Kind::of_mode(*mode);
+            }
+            LogOp::Recovered { size, sha256, .. } => {
+                unsettled.writes.remove(&ino);
+                more.set_size(*size);
+                settled(&more, *sha256);
+            }
+            LogOp::Mode { mode, .. } => {
+                tree.node_mut(idx).kind = Kind::of_mode(*mode);
+                more.set_ctime(ts);
+            }
+            LogOp::Times { mtime, .. } => more.set_mtime(*mtime),
+            LogOp::Xattr { name, sha256, .. } => self.replay_xattr(&more, &name.0, *sha256)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn replay_xattr(
+        &self,
+        more: &crate::vfs::working::FileMore,
+        name: &[u8],
+        sha256: Option<Digest>,
+    ) -> Result<()> {
+        let mut xattrs = more.xattrs.lock();
+        match sha256 {
+            None => {
+                xattrs.remove(name);
+            }
+            Some(sha256) => {
+                let file = self.gate.version(&sha256)?;
+                let len = u32::try_from(file.metadata()?.len()).unwrap_or(u32::MAX);
+                xattrs.insert(name.to_vec(), read_at(&file, 0, len)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds every file that had not settled against its entries.
+    fn recover(&self, unsettled: &Unsettled, same_boot: bool) -> Result<()> {
+        let all: Vec<u64> = {
+            let tree = self.tree.read();
+            let files = tree.all().filter(|&idx| {
+                let file = tree.node(idx).file();
+                file.is_some_and(|file| tree.node(idx).kind.is_file() && file.lock().unsettled)
+            });
+            files.map(|idx| tree.node(idx).ino).collect()
+        };
+        for ino in all {
+            let writes = unsettled.writes.get(&ino).map_or(&[][..], Vec::as_slice);
+            self.recover_file(ino, writes, same_boot)?;
+        }
+        Ok(())
+    }
+
+    fn recover_file(&self, ino: u64, writes: &[Wrote], same_boot: bool) -> Result<()> {
+        let more = self.changeable(ino)?;
+        let (path, transient) = {
+            let tree = self.tree.read();
+            let idx = tree.by_ino(ino)?;
+            (tree.path(idx)?, tree.node(idx).is(TRANSIENT))
+        };
+        let mut lost = Vec::new();
+        let file = if self.work.exists(ino) {
+            more.lock().body = Body::Working;
+            let file = self.work.open(ino)?;
+            lost = lost_ranges(&file, writes, same_boot)?;
+            let len = file.metadata()?.len();
+            if len < more.size() && lost.is_empty() {
+                lost.push((len, more.size() - len));
+            }
+            more.set_size(len);
+            file
+        } else {
+            // Nothing was written to it, or the directory entry never reached the disk.
+            lost.extend(writes.iter().map(|wrote| (wrote.offset, wrote.len)));
+            let mut data = more.lock();
+            let file = self.working(ino, &more, &mut data)?;
+            more.set_size(file.metadata()?.len());
+            file
+        };
+        if transient {
+            self.dirty.lock().remove(&ino);
+            return Ok(());
+        }
+        let size = more.size();
+        let sha256 = hash_file(&file, size)?;
+        let keep = self.work.link_for_keeping(ino)?;
+        if !self.gate.keep(&file, &keep, &sha256, true)? {
+            self.work.remove_name(&keep);
+        }
+        self.gate.record(&LogOp::Recovered {
+            path,
+            size,
+            sha256,
+            lost,
+        })?;
+        settled(&more, sha256);
+        self.work.remove(ino);
+        self.dirty.lock().remove(&ino);
+        Ok(())
+    }
+
+    /// Removes working files that no node has any more.
+    fn sweep_work(&self) -> Result<()> {
+        let kept: BTreeSet<String> = {
+            let tree = self.tree.read();
+            let files = tree.all().filter(|&idx| {
+                let file = tree.node(idx).file();
+                file.is_some_and(|file| file.lock().body == Body::Working)
+            });
+            files
+                .map(|idx| crate::vfs::working::work_name(tree.node(idx).ino))
+                .collect()
+        };
+        for name in self.work.names()? {
+            if !kept.contains(&name) {
+                self.work.remove_name(&name);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn settled(more: &crate::vfs::working::FileMore, sha256: Digest) {
+    let mut data = more.lock();
+    data.body = Body::Version(sha256);
+    data.unsettled = false;
+    data.whole = false;
+    data.last = Some(Instant::now());
+}
+
+/// Returns the ranges whose bytes are not what their entries say.
+fn lost_ranges(file: &File, writes: &[Wrote], same_boot: bool) -> Result<Vec<(u64, u64)>> {
+    let mut lost = Vec::new();
+    let mut later: Vec<(u64, u64)> = Vec::new();
+    for wrote in writes.iter().rev() {
+        let end = wrote.offset + wrote.len;
+        let overwritten = later.iter().any(|&(from, to)| from < end && wrote.offset < to);
+        let checked = !same_boot || later.is_empty();
+        if checked && !overwritten {
+            let len = u32::try_from(wrote.len).unwrap_or(u32::MAX);
+            let bytes = read_at(file, wrote.offset, len)?;
+            if Digest::of(&bytes) != wrote.sha256 {
+                lost.push((wrote.offset, wrote.len));
+            }
+        } else if checked && overwritten && !same_boot {
+            let whole = later.iter().any(|&(from, to)| from <= wrote.offset && end <= to);
+            if !whole {
+                lost.push((wrote.offset, wrote.len)); // nothing tells whether its rest is there
+            }
+        }
+        later.push((wrote.offset, end));
+    }
+    lost.reverse();
+    Ok(lost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn realms_do_not_overlap() {
+        for realm in [Realm::Tree, Realm::Scratch, Realm::Gitdir, Realm::Control] {
+            for number in [0, 77, 1 << 49, u64::MAX] {
+                assert_eq!(Realm::of(realm.ino(number)), realm);
+            }
+        }
+        assert_eq!(FROM_BASE & TRANSIENT, 0);
+    }
+}

@@ -1,0 +1,758 @@
+//! Changes of a file: bytes, length, mode, times, attributes.
+//!
+//! Owns: the way of a write: lock the file, ask the gate, append the entry, change
+//! the bytes, answer. Invariants: the gate is asked for every request, however
+//! long a handle has been open; a failed change after its entry is voided by
+//! another; an orphan is changed without gate and log, for it has no path.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crate::domain::digest::Digest;
+use crate::domain::gate::Recorded;
+use crate::domain::gate::Refusal;
+use crate::domain::gate::Tried;
+use crate::domain::logop::Bytes;
+use crate::domain::logop::FileMode;
+use crate::domain::logop::LogOp;
+use crate::domain::path::RepoPath;
+use crate::vfs::error::Error;
+use crate::vfs::error::Result;
+use crate::vfs::nodes::Idx;
+use crate::vfs::nodes::Kind;
+use crate::vfs::nodes::More;
+use crate::vfs::nodes::ORPHAN;
+use crate::vfs::nodes::Realm;
+use crate::vfs::nodes::TRANSIENT;
+use crate::vfs::nodes::Tree;
+use crate::vfs::overlay::Attr;
+use crate::vfs::overlay::Caller;
+use crate::vfs::overlay::Notice;
+use crate::vfs::overlay::Overlay;
+use crate::vfs::working::Body;
+use crate::vfs::working::Data;
+use crate::vfs::working::FileMore;
+
+/// Bytes that one copying request moves at most, so that others get their turn.
+const COPY_MAX: u64 = 16 << 20;
+const COPY_PIECE: u32 = 1 << 20;
+const NAME_MAX: usize = 255;
+const VALUE_MAX: usize = 64 << 10;
+const NANOS: i64 = 1_000_000_000;
+
+/// What a change of attributes asks for; times are nanoseconds since 1970.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SetAttr {
+    pub mode: Option<u32>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub size: Option<u64>,
+    pub atime: Option<i64>,
+    pub mtime: Option<i64>,
+}
+
+/// The gate's leave to change a file: where its entry goes.
+pub(super) enum Leave {
+    Orphan,
+    Logged { path: RepoPath, claim: u64 },
+}
+
+impl Overlay {
+    /// Returns the changeable state of a file, made on its first change.
+    pub(super) fn changeable(&self, ino: u64) -> Result<Arc<FileMore>> {
+        {
+            let tree = self.tree.read();
+            let node = tree.node(tree.by_ino(ino)?);
+            if node.kind.is_dir() {
+                return Err(Error::IsDir);
+            }
+            if let Some(file) = node.file() {
+                return Ok(Arc::clone(file));
+            }
+        }
+        let mut tree = self.tree.write();
+        let idx = tree.by_ino(ino)?;
+        self.make_changeable(&mut tree, idx)
+    }
+
+    pub(super) fn make_changeable(&self, tree: &mut Tree, idx: Idx) -> Result<Arc<FileMore>> {
+        if let Some(file) = tree.node(idx).file() {
+            return Ok(Arc::clone(file));
+        }
+        let (path, entry) = super::attr::base_place(tree, idx)?;
+        let size = self.base.size(&path, &entry)?;
+        let mtime = self.base.time().saturating_mul(NANOS);
+        let file = Arc::new(FileMore::new(Body::Base, size, mtime));
+        tree.node_mut(idx).more = More::File(Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Asks the gate about a governed path.
+    pub(super) fn permit(
+        &self,
+        tried: Tried,
+        path: &RepoPath,
+        caller: Caller,
+    ) -> std::result::Result<u64, Refusal> {
+        if self.frozen.load(Ordering::SeqCst) {
+            return Err(Refusal::by_rule("frozen", "try again when the merge is over"));
+        }
+        let by = self.actors.brief(caller.pid);
+        self.gate.permit(tried, path, &by).map(|permit| permit.claim())
+    }
+
+    /// Asks for leave to change a file that exists; a refusal is on record when this returns.
+    pub(super) fn leave(
+        &self,
+        tree: &Tree,
+        idx: Idx,
+        tried: Tried,
+        caller: Caller,
+    ) -> Result<Leave> {
+        let node = tree.node(idx);
+        if node.is(ORPHAN) {
+            return Ok(Leave::Orphan);
+        }
+        let path = tree.path(idx)?;
+        let saves = if node.is(TRANSIENT) {
+            node.file().and_then(|file| file.saves.lock().clone())
+        } else {
+            None
+        };
+        let asked = saves.as_ref().unwrap_or(&path);
+        match self.permit(tried, asked, caller) {
+            Ok(claim) => Ok(Leave::Logged {
+                path,
+                claim: if saves.is_some() { 0 } else { claim },
+            }),
+            Err(refusal) => Err(self.deny(tried, &path, refusal, caller)),
+        }
+    }
+
+    /// Asks for leave and appends the entry that `entry` makes of it, both under
+    /// one hold of the tree, so that the log knows the path of that moment.
+    fn log_change(
+        &self,
+        ino: u64,
+        tried: Tried,
+        caller: Caller,
+        entry: impl FnOnce(RepoPath, u64) -> LogOp,
+    ) -> Result<Option<Recorded>> {
+        let tree = self.tree.read();
+        let idx = tree.by_ino(ino)?;
+        match self.leave(&tree, idx, tried, caller)? {
+            Leave::Orphan => Ok(None),
+            Leave::Logged { path, claim } => {
+                let recorded = self.gate.record(&entry(path.clone(), claim))?;
+                self.touch_path(&path);
+                Ok(Some(recorded))
+            }
+        }
+    }
+
+    /// Refuses early, before bytes are copied for a change that would be refused.
+    fn check_change(&self, ino: u64, tried: Tried, caller: Caller) -> Result<()> {
+        let tree = self.tree.read();
+        let idx = tree.by_ino(ino)?;
+        self.leave(&tree, idx, tried, caller).map(|_| ())
+    }
+
+    /// Writes to a file. `cached`: the kernel writes a mapped page back.
+    pub fn write(
+        &self,
+        ino: u64,
+        offset: u64,
+        bytes: &[u8],
+        cached: bool,
+        caller: Caller,
+    ) -> Result<u32> {
+        let written = match Realm::of(ino) {
+            Realm::Tree => self.write_tree(ino, offset, bytes, caller),
+            Realm::Scratch | Realm::Gitdir => {
+                self.check_real(ino, Tried::Write, caller)?;
+                let real = self.real(ino)?;
+                let file = real.file(ino, &|dir| self.tree_path(dir), true)?;
+                Ok(write_all_at(&file, bytes, offset)?)
+            }
+            Realm::Control => self.control.write(self, ino, offset, bytes, caller),
+        };
+        if cached && matches!(written, Err(Error::Denied)) {
+            self.tell(Notice::Data(ino)); // the page shows what was never written
+        }
+        written.map(|written| u32::try_from(written).unwrap_or(u32::MAX))
+    }
+
+    fn write_tree(&self, ino: u64, offset: u64, bytes: &[u8], caller: Caller) -> Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        let end = (offset.checked_add(bytes.len() as u64))
+            .filter(|&end| i64::try_from(end).is_ok())
+            .ok_or(Error::TooBig)?;
+        let more = self.changeable(ino)?;
+        let mut data = more.lock();
+        if !matches!(data.body, Body::Working | Body::Empty) {
+            self.check_change(ino, Tried::Write, caller)?;
+        }
+        let file = self.working(ino, &more, &mut data)?;
+        let streamed = data.hash_write(bytes, offset, more.size());
+        let by = self.actors.brief(caller.pid);
+        let recorded = self.log_change(ino, Tried::Write, caller, |path, claim| LogOp::Write {
+            path,
+            offset,
+            len: bytes.len() as u64,
+            sha256: streamed.digest,
+            claim,
+            by,
+        })?;
+        let result = write_all_at(&file, bytes, offset);
+        self.settle_write(ino, &more, &mut data, recorded, result, (offset, end), streamed.stream, bytes)
+    }
+
+    /// Books the outcome of a write that was logged.
+    #[expect(clippy::too_many_arguments, reason = "one caller; a struct would only rename them")]
+    fn settle_write(
+        &self,
+        ino: u64,
+        more: &FileMore,
+        data: &mut Data,
+        recorded: Option<Recorded>,
+        result: io::Result<usize>,
+        (offset, end): (u64, u64),
+        stream: Option<crate::domain::digest::Hasher>,
+        bytes: &[u8],
+    ) -> Result<usize> {
+        let now = recorded.map_or_else(|| self.now(), |recorded| recorded.ts.0);
+        let written = match result {
+            Ok(written) if written == bytes.len() => {
+                data.changed(stream);
+                more.set_size(more.size().max(end));
+                written
+            }
+            Ok(written) => {
+                // A full disk took some of it: the entry for all is void, one for the part follows.
+                self.void(recorded, "short write");
+                data.touched();
+                self.log_change(ino, Tried::Write, Caller::default(), |path, claim| LogOp::Write {
+                    path,
+                    offset,
+                    len: written as u64,
+                    sha256: Digest::of(&bytes[..written]),
+                    claim,
+                    by: crate::domain::logop::Actor::default(),
+                })?;
+                more.set_size(more.size().max(offset + written as u64));
+                written
+            }
+            Err(error) => {
+                self.void(recorded, &error.to_string());
+                data.touched();
+                return Err(error.into());
+            }
+        };
+        more.changed(now);
+        self.mark_dirty(ino);
+        Ok(written)
+    }
+
+    pub(super) fn void(&self, recorded: Option<Recorded>, reason: &str) {
+        let Some(recorded) = recorded else { return };
+        let void = LogOp::Void {
+            entry: recorded.seq,
+            reason: reason.to_owned(),
+        };
+        if let Err(error) = self.gate.record(&void) {
+            tracing::error!(%error, entry = recorded.seq, "an entry could not be voided");
+        }
+    }
+
+    pub(super) fn mark_dirty(&self, ino: u64) {
+        let mut dirty = self.dirty.lock();
+        if dirty.insert(ino, Instant::now()).is_none() && dirty.len() == 1 {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Changes attributes and returns the new ones.
+    pub fn setattr(&self, ino: u64, set: &SetAttr, caller: Caller) -> Result<Attr> {
+        match Realm::of(ino) {
+            Realm::Tree => {
+                self.setattr_tree(ino, set, caller)?;
+                let tree = self.tree.read();
+                self.attr(&tree, tree.by_ino(ino)?)
+            }
+            Realm::Scratch | Realm::Gitdir => {
+                self.check_real(ino, Tried::Mode, caller)?;
+                self.real(ino)?
+                    .setattr(ino, &|dir| self.tree_path(dir), set, caller)
+            }
+            Realm::Control => self.control.setattr(self, ino),
+        }
+    }
+
+    fn setattr_tree(&self, ino: u64, set: &SetAttr, caller: Caller) -> Result<()> {
+        self.refuse_owner(ino, set, caller)?;
+        if let Some(mode) = set.mode {
+            self.chmod(ino, mode, caller)?;
+        }
+        if let Some(size) = set.size {
+            self.truncate(ino, size, caller)?;
+        }
+        if set.mtime.is_some() || set.atime.is_some() {
+            self.set_times(ino, set, caller)?;
+        }
+        Ok(())
+    }
+
+    /// Governed files belong to the agent: only a change to what is shown is allowed.
+    fn refuse_owner(&self, ino: u64, set: &SetAttr, caller: Caller) -> Result<()> {
+        let other = set.uid.is_some_and(|uid| uid != self.options.uid)
+            || set.gid.is_some_and(|gid| gid != self.options.gid);
+        if other {
+            let path = self.tree_path(ino)?;
+            let refusal = Refusal::by_rule("kind", "leave the owner as it is");
+            return Err(self.deny(Tried::Owner, &path, refusal, caller));
+        }
+        if set.uid.is_some() || set.gid.is_some() {
+            self.check_change(ino, Tried::Owner, caller)?;
+        }
+        Ok(())
+    }
+
+    fn chmod(&self, ino: u64, mode: u32, caller: Caller) -> Result<()> {
+        if mode & 0o7000 != 0 {
+            let path = self.tree_path(ino)?;
+            let refusal = Refusal::by_rule("kind", "set-id and sticky bits are not kept");
+            return Err(self.deny(Tried::Mode, &path, refusal, caller));
+        }
+        let mut tree = self.tree.write();
+        let idx = tree.by_ino(ino)?;
+        let leave = self.leave(&tree, idx, Tried::Mode, caller)?;
+        let old = tree.node(idx).kind;
+        if !old.is_file() {
+            return Ok(());
+        }
+        let more = self.make_changeable(&mut tree, idx)?;
+        let new = if mode & 0o100 != 0 {
+            Kind::Exec
+        } else {
+            Kind::File
+        };
+        if new == old {
+            more.set_ctime(self.now());
+            return Ok(());
+        }
+        if let Leave::Logged { path, claim } = leave {
+            let recorded = self.gate.record(&LogOp::Mode {
+                path: path.clone(),
+                mode: new.mode(),
+                claim,
+                by: self.actors.brief(caller.pid),
+            })?;
+            more.set_ctime(recorded.ts.0);
+            self.touch(&mut tree, idx, &path);
+        }
+        tree.node_mut(idx).kind = new;
+        Ok(())
+    }
+
+    pub(super) fn truncate(&self, ino: u64, size: u64, caller: Caller) -> Result<()> {
+        if i64::try_from(size).is_err() {
+            return Err(Error::TooBig);
+        }
+        let more = self.changeable(ino)?;
+        let mut data = more.lock();
+        let copies = size > 0 && !matches!(data.body, Body::Working | Body::Empty);
+        let file = if copies || (size > 0 && data.body == Body::Empty) {
+            self.check_change(ino, Tried::Truncate, caller)?;
+            Some(self.working(ino, &more, &mut data)?)
+        } else if data.body == Body::Working {
+            Some(self.work.open(ino)?)
+        } else {
+            None
+        };
+        let by = self.actors.brief(caller.pid);
+        let recorded = self.log_change(ino, Tried::Truncate, caller, |path, claim| {
+            LogOp::Truncate {
+                path,
+                size,
+                claim,
+                by,
+            }
+        })?;
+        if let Some(file) = file
+            && let Err(error) = file.set_len(size)
+        {
+            self.void(recorded, &error.to_string());
+            return Err(error.into());
+        }
+        if size == 0 {
+            if data.body != Body::Working {
+                data.body = Body::Empty;
+                self.work.close(ino);
+                self.reads.drop_blob(ino);
+            }
+            data.emptied();
+        } else {
+            data.touched();
+        }
+        more.set_size(size);
+        more.changed(recorded.map_or_else(|| self.now(), |recorded| recorded.ts.0));
+        self.mark_dirty(ino);
+        Ok(())
+    }
+
+    fn set_times(&self, ino: u64, set: &SetAttr, caller: Caller) -> Result<()> {
+        let mut tree = self.tree.write();
+        let idx = tree.by_ino(ino)?;
+        let leave = self.leave(&tree, idx, Tried::Times, caller)?;
+        let is_dir = tree.node(idx).kind.is_dir();
+        if let (Leave::Logged { path, claim }, Some(mtime)) = (leave, set.mtime) {
+            self.gate.record(&LogOp::Times {
+                path: path.clone(),
+                mtime,
+                claim,
+                by: self.actors.brief(caller.pid),
+            })?;
+            self.touch_path(&path);
+        }
+        let now = self.now();
+        if is_dir {
+            tree.dir_times(idx, set.mtime.unwrap_or(now));
+            return Ok(());
+        }
+        let more = self.make_changeable(&mut tree, idx)?;
+        if let Some(mtime) = set.mtime {
+            more.set_mtime(mtime);
+        }
+        if let Some(atime) = set.atime {
+            more.set_atime(atime);
+        }
+        more.set_ctime(now);
+        Ok(())
+    }
+
+    /// Makes what was written to a file durable, with its entries.
+    pub fn fsync(&self, ino: u64) -> Result<()> {
+        match Realm::of(ino) {
+            Realm::Tree => {
+                self.sync_working(ino)?;
+                self.settle(ino)?;
+                Ok(self.gate.sync()?)
+            }
+            Realm::Scratch | Realm::Gitdir => {
+                let file = self.real(ino)?.file(ino, &|dir| self.tree_path(dir), false)?;
+                Ok(file.sync_all()?)
+            }
+            Realm::Control => Ok(()),
+        }
+    }
+
+    /// Makes a directory's names durable: they are entries of the log.
+    pub fn fsync_dir(&self, ino: u64) -> Result<()> {
+        match Realm::of(ino) {
+            Realm::Tree => Ok(self.gate.sync()?),
+            Realm::Scratch | Realm::Gitdir => self.fsync(ino),
+            Realm::Control => Ok(()),
+        }
+    }
+
+    /// Takes set-id bits from a file on disk that is about to be written.
+    pub fn drop_set_id(&self, ino: u64) {
+        if let (Realm::Scratch, Ok(real)) = (Realm::of(ino), self.real(ino)) {
+            real.drop_set_id(ino, &|dir| self.tree_path(dir));
+        }
+    }
+
+    fn sync_working(&self, ino: u64) -> Result<()> {
+        let more = {
+            let tree = self.tree.read();
+            tree.node(tree.by_ino(ino)?).file().cloned()
+        };
+        let Some(more) = more else { return Ok(()) };
+        let working = more.lock().body == Body::Working;
+        if working {
+            self.work.open(ino)?.sync_data()?;
+        }
+        Ok(())
+    }
+
+    /// Copies a range between two files; returns how much was copied.
+    pub fn copy_range(
+        &self,
+        (from, from_at): (u64, u64),
+        (to, to_at): (u64, u64),
+        len: u64,
+        caller: Caller,
+    ) -> Result<u32> {
+        let mut done = 0_u64;
+        let len = len.min(COPY_MAX);
+        while done < len {
+            let piece = u32::try_from(len - done).unwrap_or(COPY_PIECE).min(COPY_PIECE);
+            let bytes = self.read(from, from_at + done, piece, <[u8]>::to_vec)?;
+            if bytes.is_empty() {
+                break;
+            }
+            match self.write(to, to_at + done, &bytes, false, caller) {
+                Ok(written) => done += u64::from(written),
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            }
+            if bytes.len() < piece as usize {
+                break;
+            }
+        }
+        Ok(u32::try_from(done).unwrap_or(u32::MAX))
+    }
+
+    /// Allocates, zeroes or punches a range, by the bits of `fallocate(2)`.
+    pub fn allocate(
+        &self,
+        ino: u64,
+        offset: u64,
+        len: u64,
+        mode: i32,
+        caller: Caller,
+    ) -> Result<()> {
+        let end = (offset.checked_add(len))
+            .filter(|&end| i64::try_from(end).is_ok())
+            .ok_or(Error::TooBig)?;
+        let (keep, punch, zero) = (
+            libc::FALLOC_FL_KEEP_SIZE,
+            libc::FALLOC_FL_PUNCH_HOLE,
+            libc::FALLOC_FL_ZERO_RANGE,
+        );
+        if mode & !(keep | punch | zero) != 0 || mode & (punch | zero) == (punch | zero) {
+            return Err(Error::NotSupported);
+        }
+        if Realm::of(ino) != Realm::Tree {
+            self.check_real(ino, Tried::Allocate, caller)?;
+            let real = self.real(ino)?;
+            let file = real.file(ino, &|dir| self.tree_path(dir), true)?;
+            return allocate_file(&file, mode, offset, len);
+        }
+        let more = self.changeable(ino)?;
+        let grows = mode & keep == 0 && end > more.size();
+        if mode & (punch | zero) == 0 {
+            self.check_change(ino, Tried::Allocate, caller)?;
+            if grows {
+                self.truncate(ino, end, caller)?;
+            }
+            let mut data = more.lock();
+            let file = self.working(ino, &more, &mut data)?;
+            return allocate_file(&file, mode | keep, offset, len);
+        }
+        self.punch(ino, &more, (offset, len), mode, caller)
+    }
+
+    fn punch(
+        &self,
+        ino: u64,
+        more: &FileMore,
+        (offset, len): (u64, u64),
+        mode: i32,
+        caller: Caller,
+    ) -> Result<()> {
+        let mut data = more.lock();
+        self.check_change(ino, Tried::Allocate, caller)?;
+        let file = self.working(ino, more, &mut data)?;
+        let keeps = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
+        let size = if keeps {
+            more.size()
+        } else {
+            more.size().max(offset + len)
+        };
+        let by = self.actors.brief(caller.pid);
+        let recorded = self.log_change(ino, Tried::Allocate, caller, |path, claim| LogOp::Hole {
+            path,
+            offset,
+            len,
+            size,
+            claim,
+            by,
+        })?;
+        if let Err(error) = allocate_file(&file, mode, offset, len) {
+            self.void(recorded, &error.to_string());
+            return Err(error);
+        }
+        data.touched();
+        more.set_size(size);
+        more.changed(recorded.map_or_else(|| self.now(), |recorded| recorded.ts.0));
+        self.mark_dirty(ino);
+        Ok(())
+    }
+
+    /// Sets (`Some`) or removes a `user.*` attribute of a governed file.
+    pub fn set_xattr(
+        &self,
+        ino: u64,
+        name: &[u8],
+        value: Option<&[u8]>,
+        flags: i32,
+        caller: Caller,
+    ) -> Result<()> {
+        match Realm::of(ino) {
+            Realm::Tree => {}
+            Realm::Scratch | Realm::Gitdir => {
+                self.check_real(ino, Tried::Xattr, caller)?;
+                let prefix = |dir| self.tree_path(dir);
+                return self.real(ino)?.set_xattr(ino, &prefix, name, value, flags);
+            }
+            Realm::Control => return Err(Error::NotSupported),
+        }
+        if !name.starts_with(b"user.") {
+            return Err(Error::NotSupported);
+        }
+        if name.len() > NAME_MAX || value.is_some_and(|value| value.len() > VALUE_MAX) {
+            return Err(Error::Range);
+        }
+        let more = self.changeable(ino)?;
+        let _data = more.lock();
+        {
+            let xattrs = more.xattrs.lock();
+            let there = xattrs.contains_key(name);
+            if value.is_none() && !there || flags & libc::XATTR_REPLACE != 0 && !there {
+                return Err(Error::NoAttribute);
+            }
+            if flags & libc::XATTR_CREATE != 0 && there {
+                return Err(Error::Exists);
+            }
+        }
+        self.check_change(ino, Tried::Xattr, caller)?;
+        let sha256 = value.map(|value| self.keep_value(ino, value)).transpose()?;
+        let by = self.actors.brief(caller.pid);
+        let recorded = self.log_change(ino, Tried::Xattr, caller, |path, claim| LogOp::Xattr {
+            path,
+            name: Bytes(name.to_vec()),
+            sha256,
+            claim,
+            by,
+        })?;
+        let mut xattrs = more.xattrs.lock();
+        match value {
+            Some(value) => xattrs.insert(name.to_vec(), value.to_vec()),
+            None => xattrs.remove(name),
+        };
+        more.set_ctime(recorded.map_or_else(|| self.now(), |recorded| recorded.ts.0));
+        Ok(())
+    }
+
+    /// Stores an attribute's value as a version, so that a remount finds it.
+    fn keep_value(&self, ino: u64, value: &[u8]) -> Result<Digest> {
+        use std::io::Write;
+        let sha256 = Digest::of(value);
+        let name = format!("{ino:016x}.value");
+        let mut file = self.work.named(&name)?;
+        file.write_all(value)?;
+        let kept = self.gate.keep(&file, &name, &sha256, false);
+        self.work.remove_name(&name);
+        kept?;
+        Ok(sha256)
+    }
+
+    pub fn xattr(&self, ino: u64, name: &[u8]) -> Result<Vec<u8>> {
+        match Realm::of(ino) {
+            Realm::Tree => {}
+            Realm::Scratch | Realm::Gitdir => {
+                return self.real(ino)?.xattr(ino, &|dir| self.tree_path(dir), name);
+            }
+            Realm::Control => return Err(Error::NoAttribute),
+        }
+        if !name.starts_with(b"user.") {
+            return Err(Error::NotSupported);
+        }
+        let tree = self.tree.read();
+        let node = tree.node(tree.by_ino(ino)?);
+        let value = (node.file()).and_then(|file| file.xattrs.lock().get(name).cloned());
+        value.ok_or(Error::NoAttribute)
+    }
+
+    /// Returns the names of all attributes, each ended by a NUL.
+    pub fn xattrs(&self, ino: u64) -> Result<Vec<u8>> {
+        match Realm::of(ino) {
+            Realm::Tree => {}
+            Realm::Scratch | Realm::Gitdir => {
+                return self.real(ino)?.xattrs(ino, &|dir| self.tree_path(dir));
+            }
+            Realm::Control => return Ok(Vec::new()),
+        }
+        let tree = self.tree.read();
+        let node = tree.node(tree.by_ino(ino)?);
+        let mut names = Vec::new();
+        if let Some(file) = node.file() {
+            for name in file.xattrs.lock().keys() {
+                names.extend_from_slice(name);
+                names.push(0);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Finds the next data (`SEEK_DATA`) or hole at or after `offset`.
+    pub fn seek(&self, ino: u64, offset: u64, data: bool) -> Result<u64> {
+        let file = match Realm::of(ino) {
+            Realm::Tree => self.file_to_seek(ino)?,
+            Realm::Scratch | Realm::Gitdir => {
+                Some(self.real(ino)?.file(ino, &|dir| self.tree_path(dir), false)?)
+            }
+            Realm::Control => None,
+        };
+        if let Some(file) = file {
+            let from = if data {
+                rustix::fs::SeekFrom::Data(offset)
+            } else {
+                rustix::fs::SeekFrom::Hole(offset)
+            };
+            return Ok(rustix::fs::seek(&file, from).map_err(io::Error::from)?);
+        }
+        let size = self.getattr(ino, Caller::default())?.size;
+        match (offset < size, data) {
+            (false, _) => Err(Error::PastEnd),
+            (true, true) => Ok(offset),
+            (true, false) => Ok(size),
+        }
+    }
+
+    fn file_to_seek(&self, ino: u64) -> Result<Option<Arc<File>>> {
+        let more = {
+            let tree = self.tree.read();
+            tree.node(tree.by_ino(ino)?).file().cloned()
+        };
+        let Some(more) = more else { return Ok(None) };
+        let working = more.lock().body == Body::Working;
+        Ok(working.then(|| self.work.open(ino)).transpose()?)
+    }
+}
+
+/// Writes until everything is written or the disk takes no more.
+fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match file.write_at(&bytes[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(more) => done += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(done)
+}
+
+fn allocate_file(file: &File, mode: i32, offset: u64, len: u64) -> Result<()> {
+    let flags = rustix::fs::FallocateFlags::from_bits_retain(mode.cast_unsigned());
+    Ok(rustix::fs::fallocate(file, flags, offset, len).map_err(io::Error::from)?)
+}
+
+/// The mode that git would keep of a new file's.
+pub(super) const fn mode_of(mode: u32) -> FileMode {
+    if mode & 0o100 != 0 {
+        FileMode::Exec
+    } else {
+        FileMode::Plain
+    }
+}

@@ -1,0 +1,172 @@
+//! Listings of trees on disk, alone and mixed into a governed directory.
+//!
+//! Owns: list positions: the real directory's own where it is listed alone, the
+//! hash of the name where it is mixed, so that neither moves while names come
+//! and go.
+
+use std::io;
+
+use rustix::fs::AtFlags;
+use rustix::fs::Dir;
+use rustix::fs::FileType;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+
+use crate::domain::path::RepoPath;
+use crate::vfs::error::Error;
+use crate::vfs::error::Result;
+use crate::vfs::nodes::hash_name;
+use crate::vfs::overlay::Attr;
+use crate::vfs::overlay::FileKind;
+use crate::vfs::overlay::Listed;
+use crate::vfs::real::RealTree;
+use crate::vfs::real::absent;
+use crate::vfs::real::is_absent;
+
+const POSITION_BITS: u64 = (1 << 61) - 1;
+
+impl RealTree {
+    fn open_dir(&self, path: &RepoPath) -> io::Result<Dir> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        Ok(Dir::new(self.open_at(path, flags, Mode::empty())?)?)
+    }
+
+    /// Says whether nothing stands in a directory (which need not exist).
+    pub(crate) fn is_empty(&self, path: &RepoPath) -> Result<bool> {
+        let dir = match self.open_dir(path) {
+            Ok(dir) => dir,
+            Err(error) if is_absent(&error) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        };
+        for entry in dir {
+            let entry = entry.map_err(io::Error::from)?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Lists a directory of this tree.
+    pub(crate) fn list(
+        &self,
+        ino: u64,
+        path: &RepoPath,
+        after: u64,
+        plus: bool,
+        each: &mut dyn FnMut(Listed) -> bool,
+    ) -> Result<()> {
+        let mut dir = self.open_dir(path).map_err(absent)?;
+        if after != 0 {
+            dir.seek(after.cast_signed()).map_err(io::Error::from)?;
+        }
+        while let Some(entry) = dir.read() {
+            let entry = entry.map_err(io::Error::from)?;
+            let name = entry.file_name().to_bytes();
+            let dots = matches!(name, b"." | b"..");
+            let attr = if plus && !dots {
+                match self.attr_in(&dir, path, name) {
+                    Ok(attr) => Some(attr),
+                    Err(Error::NoEntry) => continue,
+                    Err(error) => return Err(error),
+                }
+            } else {
+                None
+            };
+            let listed = Listed {
+                name: name.to_vec(),
+                ino: attr.map_or_else(|| self.realm.ino(entry.ino()), |attr| attr.ino),
+                kind: attr.map_or_else(|| kind_of(entry.file_type()), |attr| attr.kind),
+                next: entry.offset().cast_unsigned(),
+                attr,
+            };
+            if each(listed) {
+                return Ok(());
+            }
+            if let Some(attr) = attr {
+                self.know(attr.ino, ino, name);
+            }
+        }
+        Ok(())
+    }
+
+    fn attr_in(&self, dir: &Dir, path: &RepoPath, name: &[u8]) -> Result<Attr> {
+        let fd = dir.fd().map_err(io::Error::from)?;
+        let stat = rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| absent(error.into()))?;
+        Ok(self.attr_of(&stat, &path.join(name)?))
+    }
+
+    /// Lists what stands in a governed directory, after position `after`;
+    /// `taken` names are the session's own.
+    pub(crate) fn list_mixed(
+        &self,
+        ino: u64,
+        path: &RepoPath,
+        after: u64,
+        plus: bool,
+        taken: &dyn Fn(&[u8]) -> bool,
+        each: &mut dyn FnMut(Listed) -> bool,
+    ) -> Result<()> {
+        let names = self.names_in(path)?;
+        let mixed = after & !POSITION_BITS;
+        let mut names: Vec<(u64, Vec<u8>)> = names
+            .into_iter()
+            .filter(|name| !taken(name))
+            .map(|name| (mixed | (hash_name(0, &name) & POSITION_BITS), name))
+            .filter(|(position, _)| *position > after)
+            .collect();
+        names.sort_unstable();
+        for (next, name) in names {
+            let below = path.join(&name)?;
+            let Ok(stat) = self.stat_path(&below) else {
+                continue;
+            };
+            let attr = self.attr_of(&stat, &below);
+            let full = each(Listed {
+                name: name.clone(),
+                ino: attr.ino,
+                kind: attr.kind,
+                next,
+                attr: plus.then_some(attr),
+            });
+            if full {
+                return Ok(());
+            }
+            if plus {
+                self.know(attr.ino, ino, &name);
+            }
+        }
+        Ok(())
+    }
+
+    fn names_in(&self, path: &RepoPath) -> Result<Vec<Vec<u8>>> {
+        let mut names = Vec::new();
+        match self.open_dir(path) {
+            Ok(dir) => {
+                for entry in dir {
+                    let entry = entry.map_err(io::Error::from)?;
+                    let name = entry.file_name().to_bytes();
+                    if !matches!(name, b"." | b"..") {
+                        names.push(name.to_vec());
+                    }
+                }
+            }
+            Err(error) if is_absent(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(names)
+    }
+}
+
+fn kind_of(kind: FileType) -> FileKind {
+    match kind {
+        FileType::Directory => FileKind::Directory,
+        FileType::Symlink => FileKind::Symlink,
+        FileType::Fifo => FileKind::Fifo,
+        FileType::Socket => FileKind::Socket,
+        FileType::CharacterDevice => FileKind::Char,
+        FileType::BlockDevice => FileKind::Block,
+        _ => FileKind::Regular,
+    }
+}

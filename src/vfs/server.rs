@@ -1,0 +1,301 @@
+//! A mount that serves: the threads around the kernel's door.
+//!
+//! Owns: mounting (or taking a descriptor that somebody else mounted), the request
+//! threads, the one thread that sends invalidations, the settler, the counters,
+//! and the orderly end. Invariants: no request thread ever sends an invalidation
+//! (the kernel would wait for itself); when `stop` returns, everything has settled.
+
+use std::fmt;
+use std::fmt::Write as _;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use fuser::{BackgroundSession, Config, INodeNo, MountOption, Notifier, Session, SessionACL};
+
+use crate::vfs::fuse::Door;
+use crate::vfs::overlay::Notice;
+use crate::vfs::overlay::Overlay;
+use crate::vfs::overlay::Settler;
+
+/// More request threads than this cost more in wake-ups than they bring.
+const THREADS: usize = 2;
+
+/// The kinds of requests, as they are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    Lookup,
+    Forget,
+    Getattr,
+    Setattr,
+    Readlink,
+    Mknod,
+    Mkdir,
+    Unlink,
+    Rmdir,
+    Symlink,
+    Rename,
+    Link,
+    Open,
+    Read,
+    Write,
+    Flush,
+    Release,
+    Fsync,
+    Readdir,
+    Readdirplus,
+    Statfs,
+    Xattr,
+    Access,
+    Create,
+    Fallocate,
+    Lseek,
+    CopyFileRange,
+    Other,
+}
+
+const OPS: [(Op, &str); 28] = [
+    (Op::Lookup, "lookup"),
+    (Op::Forget, "forget"),
+    (Op::Getattr, "getattr"),
+    (Op::Setattr, "setattr"),
+    (Op::Readlink, "readlink"),
+    (Op::Mknod, "mknod"),
+    (Op::Mkdir, "mkdir"),
+    (Op::Unlink, "unlink"),
+    (Op::Rmdir, "rmdir"),
+    (Op::Symlink, "symlink"),
+    (Op::Rename, "rename"),
+    (Op::Link, "link"),
+    (Op::Open, "open"),
+    (Op::Read, "read"),
+    (Op::Write, "write"),
+    (Op::Flush, "flush"),
+    (Op::Release, "release"),
+    (Op::Fsync, "fsync"),
+    (Op::Readdir, "readdir"),
+    (Op::Readdirplus, "readdirplus"),
+    (Op::Statfs, "statfs"),
+    (Op::Xattr, "xattr"),
+    (Op::Access, "access"),
+    (Op::Create, "create"),
+    (Op::Fallocate, "fallocate"),
+    (Op::Lseek, "lseek"),
+    (Op::CopyFileRange, "copy-file-range"),
+    (Op::Other, "other"),
+];
+
+/// How many requests of each kind came.
+#[derive(Debug, Default)]
+pub struct Counters {
+    counts: [AtomicU64; OPS.len()],
+}
+
+impl Counters {
+    pub(crate) fn count(&self, op: Op) {
+        self.counts[op as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the kinds that came at all, with their counts.
+    pub fn nonzero(&self) -> Vec<(&'static str, u64)> {
+        let all = OPS.iter().map(|(op, name)| {
+            let count = self.counts[*op as usize].load(Ordering::Relaxed);
+            (*name, count)
+        });
+        all.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Returns the requests that somebody waited for: all but forgets and releases.
+    pub fn waited(&self) -> u64 {
+        let quiet = ["forget", "release"];
+        let all = self.nonzero().into_iter();
+        all.filter(|(name, _)| !quiet.contains(name))
+            .map(|(_, count)| count)
+            .sum()
+    }
+}
+
+/// Where the kernel's end comes from.
+#[derive(Debug)]
+pub enum Mounting {
+    /// Mount at this directory.
+    At(PathBuf),
+    /// Somebody mounted already and handed the descriptor over.
+    Fd(OwnedFd),
+}
+
+/// How a mount is to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct ServeOptions {
+    /// Let every uid in, not only the server's own.
+    pub allow_other: bool,
+    pub now: fn() -> SystemTime,
+}
+
+/// A mount that is being served.
+pub struct Server {
+    overlay: Arc<Overlay>,
+    counters: Arc<Counters>,
+    session: Option<BackgroundSession>,
+    notices: Option<Sender<Notice>>,
+    notifier: Option<JoinHandle<()>>,
+    settler: Option<Settler>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Server({:?})", self.overlay)
+    }
+}
+
+/// Starts to serve an overlay; returns when the kernel and the threads are ready.
+pub fn serve(
+    mounting: Mounting,
+    overlay: Arc<Overlay>,
+    options: ServeOptions,
+) -> io::Result<Server> {
+    let counters = Arc::new(Counters::default());
+    let door = Door::new(Arc::clone(&overlay), Arc::clone(&counters), options.now);
+    let mut config = Config::default();
+    config.n_threads = Some(THREADS);
+    config.clone_fd = true;
+    config.acl = if options.allow_other {
+        SessionACL::All
+    } else {
+        SessionACL::Owner
+    };
+    config.mount_options = vec![
+        MountOption::FSName("govfs".into()),
+        MountOption::Subtype("govfs".into()),
+        MountOption::DefaultPermissions,
+        MountOption::NoDev,
+        MountOption::NoSuid,
+    ];
+    let session = match mounting {
+        Mounting::At(dir) => Session::new(door, dir, &config)?,
+        Mounting::Fd(fd) => Session::from_fd(door, fd, SessionACL::All, config)?,
+    };
+    let session = session.spawn()?;
+    let (sender, receiver) = mpsc::channel();
+    overlay.notify_with(sender.clone());
+    let kernel = session.notifier();
+    let notifier = std::thread::Builder::new()
+        .name("notifier".into())
+        .spawn(move || send_notices(&receiver, &kernel))?;
+    let settler = Settler::start(&overlay)?;
+    Ok(Server {
+        overlay,
+        counters,
+        session: Some(session),
+        notices: Some(sender),
+        notifier: Some(notifier),
+        settler: Some(settler),
+    })
+}
+
+fn send_notices(receiver: &Receiver<Notice>, kernel: &Notifier) {
+    while let Ok(notice) = receiver.recv() {
+        let sent = match &notice {
+            Notice::Attributes(ino) => kernel.inval_inode(INodeNo(*ino), -1, 0),
+            Notice::Data(ino) => kernel.inval_inode(INodeNo(*ino), 0, 0),
+            Notice::Entry { dir, name } => {
+                kernel.inval_entry(INodeNo(*dir), OsStr::from_bytes(name))
+            }
+            Notice::Flushed(done) => {
+                let _ = done.send(()); // whoever waited has given up
+                Ok(())
+            }
+            Notice::End => return,
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%error, ?notice, "the kernel did not take a notice");
+        }
+    }
+}
+
+impl Server {
+    pub fn overlay(&self) -> &Arc<Overlay> {
+        &self.overlay
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Returns what `status -v` and SIGUSR1 show.
+    pub fn stats(&self) -> String {
+        let numbers = self.overlay.numbers();
+        let mut text = format!(
+            "nodes {}\nunsettled {}\ndescriptors {}\n",
+            numbers.nodes, numbers.unsettled, numbers.descriptors
+        );
+        for (name, count) in self.counters.nonzero() {
+            let _ = writeln!(text, "{name} {count}"); // a string takes everything
+        }
+        text
+    }
+
+    /// Has the kernel write mapped pages back, then settles every file.
+    pub fn settle_all(&self) -> crate::vfs::error::Result<usize> {
+        self.flush_mappings();
+        self.overlay.settle_all()
+    }
+
+    /// Settles, and refuses every governed write until thawed.
+    pub fn freeze(&self) -> crate::vfs::error::Result<usize> {
+        self.flush_mappings();
+        self.overlay.freeze();
+        self.overlay.settle_all()
+    }
+
+    /// Asks the kernel for pages that programs changed through a mapping.
+    fn flush_mappings(&self) {
+        let Some(notices) = &self.notices else { return };
+        for ino in self.overlay.mapped() {
+            let _ = notices.send(Notice::Data(ino)); // the thread lives as long as we do
+        }
+        let (done, wait) = mpsc::channel();
+        if notices.send(Notice::Flushed(done)).is_ok() {
+            let _ = wait.recv(); // gone means there is no kernel to wait for
+        }
+    }
+
+    /// Serves until the mount ends from outside.
+    pub fn wait(mut self) -> io::Result<()> {
+        let ended = self.session.take().map_or(Ok(()), BackgroundSession::join);
+        self.finish().and(ended)
+    }
+
+    /// Unmounts, settles and ends.
+    pub fn stop(mut self) -> io::Result<()> {
+        self.flush_mappings();
+        let ended = self
+            .session
+            .take()
+            .map_or(Ok(()), BackgroundSession::umount_and_join);
+        self.finish().and(ended)
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.settler = None;
+        if let Some(notices) = self.notices.take() {
+            let _ = notices.send(Notice::End);
+        }
+        if let Some(notifier) = self.notifier.take() {
+            let _ = notifier.join(); // it only returns
+        }
+        self.overlay.settle_all().map_err(io::Error::other)?;
+        Ok(())
+    }
+}
