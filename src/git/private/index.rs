@@ -7,6 +7,7 @@
 //! the mount and the checksum are put in for each session. An index that is there
 //! already is never replaced, only told its new place.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::io::Write as _;
@@ -127,7 +128,7 @@ fn blob_id(bytes: &[u8]) -> Oid {
 
 fn build(base: &GitBase, exclude: &[u8]) -> io::Result<Template> {
     let mut builder = Builder::new(base);
-    builder.tree(&RepoPath::root(), &base.root())?;
+    let known = builder.tree(&RepoPath::root(), &base.root())?;
     let mut front = b"DIRC".to_vec();
     front.extend_from_slice(&4_u32.to_be_bytes());
     front.extend_from_slice(&builder.count.to_be_bytes());
@@ -136,7 +137,7 @@ fn build(base: &GitBase, exclude: &[u8]) -> io::Result<Template> {
     extension(&mut front, *b"FSMN", &fsmonitor_payload());
     Ok(Template {
         front,
-        untracked: builder.untracked(exclude),
+        untracked: known.to_untracked(exclude),
     })
 }
 
@@ -156,7 +157,12 @@ struct Builder<'a> {
     entries: Vec<u8>,
     previous: Vec<u8>,
     cache_tree: Vec<u8>,
-    /// The untracked cache's blocks, one a directory, parents first.
+}
+
+/// What the untracked cache knows of a directory and those beneath it.
+#[derive(Default)]
+struct Known {
+    /// One block a directory, parents first, siblings by name.
     blocks: Vec<u8>,
     /// For each block, the hash of the directory's `.gitignore`.
     ignores: Vec<Option<Oid>>,
@@ -170,13 +176,11 @@ impl<'a> Builder<'a> {
             entries: Vec::new(),
             previous: Vec::new(),
             cache_tree: Vec::new(),
-            blocks: Vec::new(),
-            ignores: Vec::new(),
         }
     }
 
     /// Adds everything beneath a directory.
-    fn tree(&mut self, path: &RepoPath, oid: &Oid) -> io::Result<()> {
+    fn tree(&mut self, path: &RepoPath, oid: &Oid) -> io::Result<Known> {
         let list = self.base.list(oid)?;
         let mut dirs = Vec::new();
         for entry in list.iter().filter(|entry| entry.kind == BaseKind::Dir) {
@@ -184,7 +188,8 @@ impl<'a> Builder<'a> {
                 dirs.push(entry);
             }
         }
-        self.open_block(path, &list, dirs.len())?;
+        let mut known = self.block(path, &list, dirs.len())?;
+        let mut beneath = Vec::new();
         // The cache tree's line goes before those of its children, but ends with a count.
         let line = self.cache_tree.len();
         let before = self.count;
@@ -202,7 +207,7 @@ impl<'a> Builder<'a> {
             let child = path.join(&entry.name).map_err(io::Error::other)?;
             match entry.kind {
                 BaseKind::Dir if !dirs.contains(&entry) => {}
-                BaseKind::Dir => self.tree(&child, &entry.oid)?,
+                BaseKind::Dir => beneath.push((&entry.name, self.tree(&child, &entry.oid)?)),
                 BaseKind::File { exec: false } => self.entry(&child, 0o100_644, &entry.oid),
                 BaseKind::File { exec: true } => self.entry(&child, 0o100_755, &entry.oid),
                 BaseKind::Symlink => self.entry(&child, 0o120_000, &entry.oid),
@@ -214,7 +219,13 @@ impl<'a> Builder<'a> {
         head.extend_from_slice(format!("\0{count} {}\n", dirs.len()).as_bytes());
         head.extend_from_slice(&oid.0);
         self.cache_tree.splice(line..line, head);
-        Ok(())
+        // The untracked cache, though, is searched by plain names.
+        beneath.sort_by_key(|(name, _)| *name);
+        for (_, below) in beneath {
+            known.blocks.extend_from_slice(&below.blocks);
+            known.ignores.extend_from_slice(&below.ignores);
+        }
+        Ok(known)
     }
 
     fn entry(&mut self, path: &RepoPath, mode: u32, oid: &Oid) {
@@ -240,11 +251,9 @@ impl<'a> Builder<'a> {
         self.count += 1;
     }
 
-    fn open_block(&mut self, path: &RepoPath, list: &[BaseEntry], dirs: usize) -> io::Result<()> {
-        self.blocks.extend_from_slice(&varint(0));
-        self.blocks.extend_from_slice(&varint(dirs));
-        self.blocks.extend_from_slice(path.name());
-        self.blocks.push(0);
+    fn block(&self, path: &RepoPath, list: &[BaseEntry], dirs: usize) -> io::Result<Known> {
+        let mut block = [varint(0), varint(dirs), path.name().to_vec()].concat();
+        block.push(0);
         let is_ignore = |entry: &&BaseEntry| {
             entry.name == b".gitignore" && matches!(entry.kind, BaseKind::File { .. })
         };
@@ -252,8 +261,10 @@ impl<'a> Builder<'a> {
             Some(entry) => Some(self.ignore_hash(path, entry)?),
             None => None,
         };
-        self.ignores.push(hash);
-        Ok(())
+        Ok(Known {
+            blocks: block,
+            ignores: vec![hash],
+        })
     }
 
     /// Returns the hash by which git knows the file's content: the index's where
@@ -265,8 +276,10 @@ impl<'a> Builder<'a> {
         }
         Ok(entry.oid)
     }
+}
 
-    fn untracked(&self, exclude: &[u8]) -> Vec<u8> {
+impl Known {
+    fn to_untracked(&self, exclude: &[u8]) -> Vec<u8> {
         let mut out = vec![0; 2 * STAT_LEN];
         out.extend_from_slice(&DIR_FLAGS.to_be_bytes());
         out.extend_from_slice(&read_hash(exclude).0);
@@ -360,8 +373,8 @@ fn bitmap(bits: &[bool]) -> Vec<u8> {
     out
 }
 
-/// Tells an index that the mount stands at `worktree` now; git would call its
-/// untracked cache foreign, and say so, at any other place.
+/// Tells an index that the mount stands at `worktree` now; at any other place git
+/// would throw its untracked cache away.
 pub fn relocate_index(dir: &Path, worktree: &Path) -> Result<(), PrivateError> {
     let path = dir.join("index");
     let error = failed(&path);
@@ -370,7 +383,7 @@ pub fn relocate_index(dir: &Path, worktree: &Path) -> Result<(), PrivateError> {
         _ => return Ok(()),
     }
     let bytes = fs::read(&path).map_err(&error)?;
-    let Some(moved) = relocated(&bytes, worktree).ok_or(PrivateError::Index)? else {
+    let Cow::Owned(moved) = relocated(&bytes, worktree).ok_or(PrivateError::Index)? else {
         return Ok(());
     };
     let place = dir.parent().unwrap_or(dir);
@@ -381,9 +394,9 @@ pub fn relocate_index(dir: &Path, worktree: &Path) -> Result<(), PrivateError> {
     Ok(())
 }
 
-/// Returns the index with the new place, nothing if it need not change, or an
-/// error (`None`) if it is not an index.
-fn relocated(bytes: &[u8], worktree: &Path) -> Option<Option<Vec<u8>>> {
+/// Returns the index with the new place, borrowed if it need not change; nothing
+/// if it is not an index.
+fn relocated<'a>(bytes: &'a [u8], worktree: &Path) -> Option<Cow<'a, [u8]>> {
     let end = bytes.len().checked_sub(CHECKSUM_LEN)?;
     let mut at = extensions_start(bytes)?;
     while at < end {
@@ -398,7 +411,7 @@ fn relocated(bytes: &[u8], worktree: &Path) -> Option<Option<Vec<u8>>> {
         let tail = rest.get(ident_len..)?;
         let fresh = [ident_field(worktree).as_slice(), tail].concat();
         if fresh == payload {
-            return Some(None);
+            break;
         }
         let mut out = bytes[..at].to_vec();
         extension(&mut out, *b"UNTR", &fresh);
@@ -411,9 +424,9 @@ fn relocated(bytes: &[u8], worktree: &Path) -> Option<Option<Vec<u8>>> {
             sha1(&out)
         };
         out.extend_from_slice(&sum);
-        return Some(Some(out));
+        return Some(Cow::Owned(out));
     }
-    Some(None)
+    Some(Cow::Borrowed(bytes))
 }
 
 /// Finds the end of the entries.
