@@ -120,6 +120,11 @@ impl GitBase {
         self.commit
     }
 
+    /// Returns the line-ending settings this base is shown with.
+    pub fn eol(&self) -> EolConfig {
+        self.eol
+    }
+
     /// Returns the bytes of a blob as git stores them.
     pub fn blob(&self, oid: &Oid) -> Result<Vec<u8>, ObjectError> {
         self.objects.read(oid)
@@ -253,4 +258,4 @@ impl Base for GitBase {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -10,8 +10,10 @@ use crate::domain::base::Oid;
 
 /// One `$` of a text: what lies up to it was passed, what may follow it.
 enum Keyword<'a> {
-    /// `Id$` or `Id:…$` on one line; the inner text and what comes after.
-    Id(&'a [u8], &'a [u8]),
+    /// `Id$`; what comes after.
+    Bare(&'a [u8]),
+    /// `Id:…$` on one line; the inner text and what comes after.
+    Expanded(&'a [u8], &'a [u8]),
     /// Not a keyword; go on right behind the `$`.
     Plain,
     /// No `$` can end a keyword any more.
@@ -20,7 +22,7 @@ enum Keyword<'a> {
 
 fn keyword(after_dollar: &[u8]) -> Keyword<'_> {
     if let Some(rest) = after_dollar.strip_prefix(b"Id$") {
-        return Keyword::Id(b"", rest);
+        return Keyword::Bare(rest);
     }
     let Some(inner) = after_dollar.strip_prefix(b"Id:") else {
         return Keyword::Plain;
@@ -31,13 +33,16 @@ fn keyword(after_dollar: &[u8]) -> Keyword<'_> {
     if inner[..end].contains(&b'\n') {
         return Keyword::Plain;
     }
-    Keyword::Id(&inner[..end], &inner[end + 1..])
+    Keyword::Expanded(&inner[..end], &inner[end + 1..])
 }
 
 /// Writes each `$Id$` as `$Id: <the blob's id> $`, as git does with a whole file.
 pub(super) fn expand(bytes: &[u8], oid: &Oid) -> Option<Vec<u8>> {
     let with = format!("Id: {oid} $");
-    rewrite(bytes, with.as_bytes(), |inner| {
+    rewrite(bytes, with.as_bytes(), |keyword| {
+        let Keyword::Expanded(inner, _) = keyword else {
+            return true;
+        };
         // A space inside, not at the end, is another system's keyword.
         let space = inner
             .get(1..)
@@ -48,22 +53,25 @@ pub(super) fn expand(bytes: &[u8], oid: &Oid) -> Option<Vec<u8>> {
 
 /// Writes each `$Id: …$` as `$Id$`.
 pub(super) fn collapse(bytes: &[u8]) -> Option<Vec<u8>> {
-    rewrite(bytes, b"Id$", |_| true)
+    // A bare keyword is no keyword to this reader: its last `$` may begin the next.
+    rewrite(bytes, b"Id$", |keyword| {
+        matches!(keyword, Keyword::Expanded(..))
+    })
 }
 
-fn rewrite(bytes: &[u8], with: &[u8], ours: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+fn rewrite(bytes: &[u8], with: &[u8], ours: impl Fn(&Keyword<'_>) -> bool) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let mut rest = bytes;
     while let Some(dollar) = rest.iter().position(|&b| b == b'$') {
-        let after = &rest[dollar + 1..];
         out.extend_from_slice(&rest[..=dollar]);
-        rest = after;
-        match keyword(after) {
-            Keyword::Id(inner, tail) if ours(inner) => {
+        rest = &rest[dollar + 1..];
+        let found = keyword(rest);
+        match found {
+            Keyword::Bare(tail) | Keyword::Expanded(_, tail) if ours(&found) => {
                 out.extend_from_slice(with);
                 rest = tail;
             }
-            Keyword::Id(..) | Keyword::Plain => {}
+            Keyword::Bare(_) | Keyword::Expanded(..) | Keyword::Plain => {}
             Keyword::End => break,
         }
     }

@@ -112,8 +112,8 @@ fn identifiers_expand_and_collapse_on_one_line() {
         assert_eq!(String::from_utf8_lossy(&got), shown, "{stored}");
     }
     assert_eq!(
-        back("ident", b"a $Id: x y $ $Id$"),
-        Ok(b"a $Id$ $Id$".to_vec())
+        back("ident", b"a $Id: x y $ $Id$Id: 1 $"),
+        Ok(b"a $Id$ $Id$Id$".to_vec())
     );
 }
 

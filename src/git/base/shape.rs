@@ -235,16 +235,8 @@ fn unescape(field: &[u8]) -> Vec<u8> {
         let octal = tail.get(..3).filter(|_| byte == b'\\');
         let value =
             octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        match value {
-            Some(value) => {
-                out.push(value);
-                rest = &tail[3..];
-            }
-            None => {
-                out.push(byte);
-                rest = tail;
-            }
-        }
+        out.push(value.unwrap_or(byte));
+        rest = if value.is_some() { &tail[3..] } else { tail };
     }
     out
 }

@@ -1,0 +1,78 @@
+//! SHA-1, for the trailer of an index file: git's own checksum against accidents.
+//!
+//! Nothing is trusted because of it; what must be trusted is hashed with SHA-256.
+
+/// Returns the SHA-1 of `bytes`.
+pub(super) fn sha1(bytes: &[u8]) -> [u8; 20] {
+    let mut state = [
+        0x6745_2301_u32,
+        0xefcd_ab89,
+        0x98ba_dcfe,
+        0x1032_5476,
+        0xc3d2_e1f0,
+    ];
+    let (blocks, rest) = bytes.as_chunks::<64>();
+    for block in blocks {
+        compress(&mut state, block);
+    }
+    let mut tail = rest.to_vec();
+    tail.push(0x80);
+    while tail.len() % 64 != 56 {
+        tail.push(0);
+    }
+    tail.extend_from_slice(&(bytes.len() as u64 * 8).to_be_bytes());
+    for block in tail.as_chunks::<64>().0 {
+        compress(&mut state, block);
+    }
+    let mut out = [0; 20];
+    for (word, place) in state.iter().zip(out.as_chunks_mut::<4>().0) {
+        *place = word.to_be_bytes();
+    }
+    out
+}
+
+fn compress(state: &mut [u32; 5], block: &[u8; 64]) {
+    let mut words = [0_u32; 80];
+    for (word, bytes) in words.iter_mut().zip(block.as_chunks::<4>().0) {
+        *word = u32::from_be_bytes(*bytes);
+    }
+    for at in 16..80 {
+        let mixed = words[at - 3] ^ words[at - 8] ^ words[at - 14] ^ words[at - 16];
+        words[at] = mixed.rotate_left(1);
+    }
+    let [mut first, mut second, mut third, mut fourth, mut fifth] = *state;
+    for (at, word) in words.iter().enumerate() {
+        let (mix, constant) = match at / 20 {
+            0 => ((second & third) | (!second & fourth), 0x5a82_7999),
+            1 => (second ^ third ^ fourth, 0x6ed9_eba1),
+            2 => ((second & third) | (fourth & (second | third)), 0x8f1b_bcdc),
+            _ => (second ^ third ^ fourth, 0xca62_c1d6_u32),
+        };
+        let next = first
+            .rotate_left(5)
+            .wrapping_add(mix)
+            .wrapping_add(fifth)
+            .wrapping_add(constant)
+            .wrapping_add(*word);
+        (fifth, fourth, third, second, first) =
+            (fourth, third, second.rotate_left(30), first, next);
+    }
+    for (sum, word) in state.iter_mut().zip([first, second, third, fourth, fifth]) {
+        *sum = sum.wrapping_add(word);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_the_one_that_git_computes() {
+        for len in [0, 1, 40, 55, 56, 57, 63, 64, 65, 119, 120, 1000] {
+            let body: Vec<u8> = (0..=250).cycle().take(len).collect();
+            let blob = [format!("blob {len}\0").as_bytes(), &body].concat();
+            let expected = git2::Oid::hash_object(git2::ObjectType::Blob, &body);
+            assert_eq!(sha1(&blob), expected.expect("hash").as_bytes(), "{len}");
+        }
+    }
+}

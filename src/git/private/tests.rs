@@ -1,0 +1,400 @@
+use super::*;
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use crate::git::base::GitBase;
+use crate::git::base::Options;
+use crate::git::base::tests::Repo;
+use crate::git::base::tests::git_in;
+
+/// A directory that looks like an agent's mount: the base's files, `.git` a private
+/// git directory, `.govfs/changed` the list of what differs from the base.
+struct Mount {
+    repo: Repo,
+    base: BTreeMap<PathBuf, Vec<u8>>,
+    session: TempDir,
+    root: PathBuf,
+}
+
+impl Mount {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let repo = Repo::new();
+        for (path, text) in files {
+            repo.write(path, text);
+        }
+        repo.commit();
+        let session = TempDir::new().expect("tempdir");
+        let root = session.path().canonicalize().expect("path").join("tree");
+        let place = root.to_str().expect("utf-8");
+        repo.git(["worktree", "add", "-q", "--detach", place]);
+        fs::remove_file(root.join(".git")).expect("a linked worktree's file");
+        let mount = Self {
+            base: snapshot(&root),
+            repo,
+            session,
+            root,
+        };
+        mount.prepare();
+        mount.tell();
+        mount
+    }
+
+    fn prepare(&self) {
+        let base = GitBase::open(&self.repo.common(), self.repo.head(), Options::default());
+        let base = base.expect("base");
+        let dir = self.root.join(".git");
+        let agent: AgentName = "alice".parse().expect("a name");
+        let spec = PrivateSpec {
+            common_dir: &self.repo.common(),
+            objects: &object_dirs(&self.repo.common()),
+            base: self.repo.head(),
+            branch: "main",
+            agent: &agent,
+            cat: Path::new("/bin/cat"),
+            eol: EolConfig::default(),
+            exclude: EXCLUDE,
+        };
+        prepare(&dir, &spec).expect("prepared");
+        let templates = self.session.path().join("templates");
+        prepare_index(&dir, &base, &templates, &self.root, EXCLUDE).expect("an index");
+    }
+
+    /// Writes the list that the layer would give.
+    fn tell(&self) {
+        let now = snapshot(&self.root);
+        let paths: BTreeSet<_> = now.keys().chain(self.base.keys()).collect();
+        let mut list = b"govfs\0".to_vec();
+        for path in paths {
+            if now.get(path) != self.base.get(path) {
+                list.extend_from_slice(path.as_os_str().as_bytes());
+                list.push(0);
+            }
+        }
+        fs::create_dir_all(self.root.join(".govfs")).expect("mkdir");
+        fs::write(self.root.join(".govfs/changed"), list).expect("write");
+    }
+
+    fn git(&self, args: &[&str]) -> String {
+        self.tell();
+        let out = git_in(&self.root, args);
+        self.tell();
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    /// Returns the status, which must be the one without any help.
+    fn status(&self) -> String {
+        let plain = [
+            "-c",
+            "core.fsmonitor=false",
+            "-c",
+            "core.untrackedCache=false",
+        ];
+        let plain: Vec<_> = ["--no-optional-locks"]
+            .iter()
+            .chain(&plain)
+            .copied()
+            .collect();
+        let mut last = String::new();
+        for how in [
+            &["status", "--porcelain"][..],
+            &["status", "--porcelain", "-uall"],
+        ] {
+            let helped = self.git(how);
+            let unhelped = self.git(&[&plain, how].concat());
+            assert_eq!(helped, unhelped, "{how:?}");
+            if last.is_empty() {
+                last = helped;
+            }
+        }
+        last
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let full = self.root.join(path);
+        fs::create_dir_all(full.parent().expect("parent")).expect("mkdir");
+        fs::write(full, text).expect("write");
+    }
+}
+
+/// Returns the content of every file of a tree, but for git's and govfs's own.
+fn snapshot(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut dirs = vec![root.to_path_buf()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).expect("read_dir") {
+            let path = entry.expect("entry").path();
+            let inside = path.strip_prefix(root).expect("inside").to_path_buf();
+            let data = fs::symlink_metadata(&path).expect("metadata");
+            if inside == Path::new(".git") || inside == Path::new(".govfs") {
+                continue;
+            }
+            if data.is_dir() {
+                dirs.push(path);
+            } else if data.is_symlink() {
+                let target = fs::read_link(&path).expect("target");
+                found.insert(inside, target.into_os_string().into_encoded_bytes());
+            } else {
+                found.insert(inside, fs::read(&path).expect("read"));
+            }
+        }
+    }
+    found
+}
+
+fn sample() -> Mount {
+    Mount::new(&[
+        ("README", "one\ntwo\nthree\n"),
+        (".gitignore", "*.o\n/out/\n"),
+        ("a/b.c", "int b;\n"),
+        ("a/b/deep/c.c", "int c;\n"),
+        ("a/b/deep/.gitignore", "*.tmp\n"),
+        ("a-b/x", "x\n"),
+        ("a.b", "y\n"),
+        ("z/long/name/of/a/file/that/is/rather/long.txt", "z\n"),
+    ])
+}
+
+#[test]
+fn a_new_directory_shows_a_clean_tree_and_its_history() {
+    let mount = sample();
+    assert_eq!(mount.status(), "");
+    assert_eq!(mount.git(&["diff", "HEAD"]), "");
+    assert_eq!(mount.git(&["branch", "--show-current"]).trim(), "main");
+    assert_eq!(mount.git(&["log", "--format=%s"]), "x\n");
+    assert_eq!(
+        mount.git(&["config", "user.email"]).trim(),
+        "alice@govfs.invalid"
+    );
+    assert_eq!(
+        mount.git(&["write-tree"]),
+        mount.git(&["rev-parse", "HEAD^{tree}"])
+    );
+    mount.git(&["fsck", "--strict"]);
+    assert!(mount.git(&["blame", "README"]).contains("three"));
+}
+
+#[test]
+fn git_takes_the_prepared_index_as_it_stands() {
+    let mount = sample();
+    let before = fs::read(mount.root.join(".git/index")).expect("index");
+    let trace = mount.session.path().join("trace");
+    let status = Command::new("git")
+        .args(["status", "--porcelain"])
+        .current_dir(&mount.root)
+        .env("GIT_TRACE2_PERF", &trace)
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("HOME", mount.session.path())
+        .output()
+        .expect("git");
+    assert!(status.status.success() && status.stderr.is_empty());
+    let trace = fs::read_to_string(trace).expect("trace");
+    let value = |name: &str| {
+        let line = trace.lines().find(|line| line.contains(name));
+        line.map(|line| {
+            line.rsplit(':')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        })
+    };
+    // No directory was opened, no directory's rules were found to have changed.
+    assert_eq!(value("opendir:").as_deref(), Some("0"), "{trace}");
+    assert_eq!(value("gitignore-invalidation").as_deref(), Some("0"));
+    assert_eq!(value("directories-visited").as_deref(), Some("14"));
+    let after = fs::read(mount.root.join(".git/index")).expect("index");
+    assert_eq!(before, after, "nothing was left for git to add");
+}
+
+#[test]
+fn everyday_commands_work_and_touch_nothing_of_the_repository() {
+    let mount = sample();
+    let refs = mount.repo.git(["for-each-ref"]);
+    let config = fs::read(mount.repo.common().join("config")).expect("config");
+    mount.write("README", "one\n2\nthree\n");
+    mount.write("new/file", "new\n");
+    fs::remove_file(mount.root.join("a.b")).expect("remove");
+    assert_eq!(mount.status(), " M README\n D a.b\n?? new/\n");
+    mount.git(&["stash", "-u", "-q"]);
+    assert_eq!(mount.status(), "");
+    mount.git(&["stash", "pop", "-q"]);
+    mount.git(&["checkout", "-q", "-b", "topic"]);
+    mount.git(&["add", "-A"]);
+    mount.git(&["commit", "-q", "-m", "first"]);
+    assert_eq!(mount.status(), "");
+    mount.write("a/b.c", "int bb;\n");
+    mount.git(&["commit", "-q", "-a", "-m", "second"]);
+    mount.git(&["checkout", "-q", "main"]);
+    mount.write("a-b/x", "xx\n");
+    mount.git(&["commit", "-q", "-a", "-m", "third"]);
+    mount.git(&["rebase", "-q", "topic"]);
+    assert_eq!(
+        mount.git(&["log", "--format=%s"]),
+        "third\nsecond\nfirst\nx\n"
+    );
+    mount.git(&["gc", "-q", "--prune=now"]);
+    mount.git(&["fsck"]);
+    assert_eq!(mount.status(), "");
+    assert_eq!(mount.repo.git(["for-each-ref"]), refs);
+    assert_eq!(
+        fs::read(mount.repo.common().join("config")).expect("config"),
+        config
+    );
+}
+
+#[test]
+fn preparing_again_keeps_what_the_agent_did() {
+    let mount = sample();
+    mount.write("README", "changed\n");
+    mount.git(&["commit", "-q", "-a", "-m", "mine"]);
+    fs::write(
+        mount.root.join(".git/config"),
+        "[core]\n\thooksPath = evil\n",
+    )
+    .expect("write");
+    mount.prepare();
+    assert_eq!(mount.git(&["log", "-1", "--format=%s"]), "mine\n");
+    assert_eq!(mount.git(&["config", "core.hooksPath"]), "/dev/null\n");
+    assert_eq!(mount.status(), "");
+}
+
+#[test]
+fn an_index_moves_with_its_mount() {
+    let mount = sample();
+    let dir = mount.root.join(".git");
+    mount.write("README", "changed\n");
+    assert_eq!(mount.status(), " M README\n");
+    let other = Path::new("/somewhere/else, where names are rather longer");
+    let index = || fs::read(dir.join("index")).expect("index");
+    let before = index();
+    relocate_index(&dir, other).expect("moved");
+    assert!(String::from_utf8_lossy(&index()).contains("/somewhere/else"));
+    relocate_index(&dir, &mount.root).expect("moved back");
+    assert_eq!(index(), before);
+    assert_eq!(mount.status(), " M README\n");
+    mount.git(&["fsck"]);
+    for version in ["2", "3", "4"] {
+        mount.git(&["update-index", "--index-version", version]);
+        relocate_index(&dir, other).expect(version);
+        relocate_index(&dir, &mount.root).expect(version);
+        assert_eq!(mount.status(), " M README\n");
+    }
+    fs::write(dir.join("index"), "DIRC").expect("write");
+    assert!(relocate_index(&dir, other).is_err());
+}
+
+#[test]
+fn a_symlink_in_the_way_is_not_followed() {
+    let mount = sample();
+    let dir = mount.root.join(".git");
+    let away = mount.session.path().join("away");
+    fs::create_dir(&away).expect("mkdir");
+    fs::remove_dir_all(dir.join("info")).expect("remove");
+    std::os::unix::fs::symlink(&away, dir.join("info")).expect("symlink");
+    let agent: AgentName = "bob".parse().expect("a name");
+    let spec = PrivateSpec {
+        common_dir: &mount.repo.common(),
+        objects: &[],
+        base: mount.repo.head(),
+        branch: "main",
+        agent: &agent,
+        cat: Path::new("/bin/cat"),
+        eol: EolConfig::default(),
+        exclude: b"",
+    };
+    assert!(matches!(
+        prepare(&dir, &spec),
+        Err(PrivateError::NotADirectory { .. })
+    ));
+    assert_eq!(fs::read_dir(&away).expect("read_dir").count(), 0);
+    let spec = PrivateSpec {
+        branch: "a..b",
+        ..spec
+    };
+    let fresh = mount.session.path().join("fresh");
+    assert!(matches!(
+        prepare(&fresh, &spec),
+        Err(PrivateError::BranchName { .. })
+    ));
+}
+
+#[derive(Clone, Debug)]
+enum Edit {
+    Write(&'static str, &'static str),
+    Remove(&'static str),
+    Rename(&'static str, &'static str),
+    Git(&'static [&'static str]),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let path = || {
+        prop::sample::select(vec![
+            "README",
+            ".gitignore",
+            "a/b.c",
+            "a/b/deep/c.c",
+            "a/b/deep/.gitignore",
+            "a-b/x",
+            "a.b",
+            "new",
+            "a/new.o",
+            "a/b/deep/new.tmp",
+            "new/dir/file",
+            "out/file",
+            "a/b",
+        ])
+    };
+    let text = prop::sample::select(vec!["one\n", "two\n", "*.c\n", "", "!*.o\n"]);
+    let commands: Vec<&'static [&'static str]> = vec![
+        &["add", "-A"],
+        &["stash", "-q"],
+        &["reset", "-q", "--hard"],
+        &["commit", "-q", "--allow-empty", "-a", "-m", "m"],
+        &["status"],
+        &["clean", "-fdq", "-e", ".govfs"],
+    ];
+    prop_oneof![
+        4 => (path(), text).prop_map(|(path, text)| Edit::Write(path, text)),
+        2 => path().prop_map(Edit::Remove),
+        2 => (path(), path()).prop_map(|(from, to)| Edit::Rename(from, to)),
+        2 => prop::sample::select(commands).prop_map(Edit::Git),
+    ]
+}
+
+fn apply(mount: &Mount, edit: &Edit) {
+    // An edit that the tree does not allow is no edit.
+    let full = |path: &str| mount.root.join(path);
+    match edit {
+        Edit::Write(path, text) => {
+            let _ = fs::create_dir_all(full(path).parent().expect("parent"));
+            let _ = fs::write(full(path), text);
+        }
+        Edit::Remove(path) => {
+            let _ = fs::remove_file(full(path));
+            let _ = fs::remove_dir_all(full(path));
+        }
+        Edit::Rename(from, to) => {
+            let _ = fs::rename(full(from), full(to));
+        }
+        Edit::Git(args) => {
+            mount.git(args);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_status_is_right_after_any_edits(edits in prop::collection::vec(edit(), 1..10)) {
+        let mount = sample();
+        for edit in &edits {
+            apply(&mount, edit);
+            mount.status();
+        }
+    }
+}
