@@ -68,7 +68,7 @@ pub fn claim(site: &mut Site, mut ask: Ask, patience: Patience) -> Result<Answer
     let ((refusal, ticket), entries, state) =
         site.act(|turn| try_first(turn, &mut ask, waits))?;
     let Some(refusal) = refusal else {
-        return granted(&entries, &state);
+        return granted(site, &entries, &state);
     };
     match ticket {
         Some(ticket) => wait_for(site, ask, ticket, patience, refusal),
@@ -126,7 +126,7 @@ fn wait_for(
         }
         let (done, entries, state) = site.act(|turn| try_again(turn, &mut ask, ticket))?;
         match done {
-            Some(None) => return granted(&entries, &state),
+            Some(None) => return granted(site, &entries, &state),
             Some(Some(refusal)) => return Ok(Answer::Refused(refusal)),
             None => {}
         }
@@ -187,7 +187,7 @@ fn needs_of(queue: &[Waiting]) -> Vec<Need> {
     queue.iter().map(need).collect()
 }
 
-fn granted(entries: &[Entry], state: &State) -> Result<Answer, Failure> {
+fn granted(site: &Site, entries: &[Entry], state: &State) -> Result<Answer, Failure> {
     let body = entries.iter().rev().find_map(|entry| match &entry.event {
         Event::Claim(body) => Some(body),
         _ => None,
@@ -195,6 +195,9 @@ fn granted(entries: &[Entry], state: &State) -> Result<Answer, Failure> {
     let Some(body) = body else {
         return Err(Failure::failed("the claim was not recorded"));
     };
+    if let Some(session) = entries.iter().rev().find_map(|entry| entry.agent.as_ref()).and_then(|agent| state.open_session_id(agent)) {
+        live::refresh(site, session);
+    }
     let rows = body.claims.iter().filter_map(|claim| state.claims.get(&claim.id));
     Ok(Answer::Granted(rows.cloned().collect()))
 }
@@ -207,7 +210,11 @@ pub fn release(
 ) -> Result<Vec<Pattern>, Failure> {
     let before = site.ledger.state(&[Need::Agent(agent.clone())])?;
     let session = before.open_session_id(agent).cloned();
-    let fence = session.as_ref().map(|id| live::fence(site, id)).transpose()?;
+    let ending = match &session {
+        Some(_) => claims_to_end(site, agent, patterns)?,
+        None => Vec::new(),
+    };
+    let fence = session.as_ref().map(|id| live::fence(site, id, &ending)).transpose()?;
     let command = Command::Release {
         agent: agent.clone(),
         patterns: patterns.to_vec(),
@@ -227,6 +234,13 @@ pub fn release(
         _ => None,
     });
     Ok(freed.flatten().map(|freed| freed.pattern).collect())
+}
+
+/// Returns the ids of the claims that a release would end.
+fn claims_to_end(site: &mut Site, agent: &AgentName, patterns: &[Pattern]) -> Result<Vec<u64>, Failure> {
+    let state = site.ledger.state(&[Need::ClaimsOf(agent.clone())])?;
+    let ends = |claim: &&ClaimRow| patterns.is_empty() || patterns.contains(&claim.pattern);
+    Ok(state.claims_of(agent).filter(ends).map(|claim| claim.id).collect())
 }
 
 /// Returns all claims in force, ending those that are due first.

@@ -10,12 +10,17 @@ use crate::store::ledger::Process;
 
 /// Reads the wall clock, the boot clock and the boot id.
 pub fn now() -> Now {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now {
-        ts: Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)),
+        ts: wall(),
         boot: boot_id(),
         boot_ms: boot_ms(),
     }
+}
+
+/// Reads the wall clock alone.
+pub fn wall() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
 /// Milliseconds since boot, sleep included: no setting of the wall clock moves it.

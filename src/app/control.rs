@@ -12,6 +12,8 @@ use std::io::BufReader;
 use std::io::Read;
 use std::io::Write;
 use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -25,6 +27,8 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::domain::digest::Digest;
+use crate::domain::event::Cut;
+use crate::sandbox::pass;
 
 /// What the store's layout and this protocol are; a server of another format is never talked into anything.
 pub const FORMAT: u64 = 1;
@@ -35,6 +39,10 @@ const LINE_MAX: u64 = 16 << 20;
 #[serde(tag = "ask", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Ask {
     Hello,
+    /// Keep serving at least as long as this connection lives.
+    Hold,
+    /// The namespaces of the session's mount, as descriptors beside the answer.
+    Anchor,
     /// The ledger changed: read claims, charter and requests again.
     Refresh,
     /// Refuse these claims from now on, and say after which entry.
@@ -80,19 +88,13 @@ pub struct Sealing {
 pub enum Answer {
     Hello(Hello),
     Done,
-    /// Entries `..count` stand; no later one was allowed by the fenced claims.
+    /// Entries up to the cut stand; no later one was allowed by the fenced claims.
     Cut {
         count: u64,
     },
     Settled(Sealing),
     Stats {
         text: String,
-        requests: u64,
-        pending: u64,
-    },
-    /// Open files keep the mount busy.
-    Busy {
-        pids: Vec<u32>,
     },
     Failed {
         why: String,
@@ -140,6 +142,15 @@ impl Live {
             io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, error),
             _ => error,
         })
+    }
+
+    /// Returns the namespaces of the session's sealed mount: user, then mount.
+    pub fn anchor(&mut self, limit: Duration) -> io::Result<Vec<OwnedFd>> {
+        match self.ask(&Ask::Anchor, limit)? {
+            Answer::Done => pass::receive(self.stream.get_ref()),
+            Answer::Failed { why } => Err(io::Error::other(why)),
+            other => Err(io::Error::other(format!("unexpected answer {other:?}"))),
+        }
     }
 }
 
@@ -201,7 +212,15 @@ fn receive<T: for<'a> Deserialize<'a>>(stream: &mut BufReader<UnixStream>) -> io
 }
 
 /// What answers the questions.
-pub type Handler = dyn Fn(Ask) -> Answer + Send + Sync;
+pub trait Handler: Send + Sync {
+    fn answer(&self, ask: Ask) -> Answer;
+
+    /// A connection that held the server has ended.
+    fn let_go(&self);
+
+    /// Returns what is sent beside the answer to [`Ask::Anchor`].
+    fn anchor(&self) -> Vec<BorrowedFd<'_>>;
+}
 
 /// The server's end: the socket in the session's directory.
 #[derive(Debug)]
@@ -223,7 +242,7 @@ impl Listener {
     }
 
     /// Answers until the process ends, each connection in a thread of its own.
-    pub fn serve(self, handler: &Arc<Handler>) -> io::Result<()> {
+    pub fn serve(self, handler: &Arc<dyn Handler>) -> io::Result<()> {
         for stream in self.socket.incoming() {
             let stream = match stream {
                 Ok(stream) => stream,
@@ -244,24 +263,52 @@ impl Listener {
     }
 }
 
-fn converse(stream: UnixStream, handler: &Handler) {
+fn converse(stream: UnixStream, handler: &dyn Handler) {
     let allowed = getsockopt(&stream, PeerCredentials)
         .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw());
     if !allowed {
         return;
     }
     let mut stream = BufReader::new(stream);
+    let mut holds = 0;
     while let Ok(ask) = receive::<Ask>(&mut stream) {
-        let answer = handler(ask);
-        if send(stream.get_mut(), &answer).is_err() {
-            return;
+        holds += usize::from(ask == Ask::Hold);
+        let beside = if ask == Ask::Anchor { handler.anchor() } else { Vec::new() };
+        let answer = handler.answer(ask);
+        let sent = send(stream.get_mut(), &answer).and_then(|()| {
+            if beside.is_empty() { Ok(()) } else { pass::send(stream.get_ref(), &beside) }
+        });
+        if sent.is_err() {
+            break;
         }
+    }
+    for _ in 0..holds {
+        handler.let_go();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
+
+    struct Fixed(std::fs::File);
+
+    impl Handler for Fixed {
+        fn answer(&self, ask: Ask) -> Answer {
+            match ask {
+                Ask::Hello => Answer::Hello(Hello { pid: 7, ..Hello::unknown() }),
+                Ask::Fence { claims } => Answer::Failed { why: format!("{claims:?}") },
+                _ => Answer::Done,
+            }
+        }
+
+        fn let_go(&self) {}
+
+        fn anchor(&self) -> Vec<BorrowedFd<'_>> {
+            vec![self.0.as_fd()]
+        }
+    }
 
     #[test]
     fn a_question_gets_its_answer_however_long_the_directory_is() {
@@ -281,15 +328,17 @@ mod tests {
             _ => Answer::Done,
         };
         std::thread::spawn(move || {
-            let handler: Arc<Handler> = Arc::new(handler);
+            let handler: Arc<dyn Handler> = Arc::new(Fixed(std::fs::File::open("/dev/null").unwrap()));
             listener.serve(&handler)
         });
         let mut live = Live::connect(&dir).unwrap().unwrap();
         assert_eq!(live.hello.pid, 7);
         let limit = Duration::from_secs(5);
         let answer = live.ask(&Ask::Fence { claims: vec![2, 3] }, limit).unwrap();
-        assert_eq!(answer, Answer::Cut { count: 5 });
+        assert_eq!(answer, Answer::Failed { why: "[2, 3]".into() });
         assert_eq!(live.ask(&Ask::Refresh, limit).unwrap(), Answer::Done);
+        assert_eq!(live.anchor(limit).unwrap().len(), 1);
+        assert_eq!(live.ask(&Ask::Thaw, limit).unwrap(), Answer::Done);
     }
 
     #[test]

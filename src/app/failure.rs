@@ -23,6 +23,12 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Returns the kind that another process ended with.
+    pub fn of_code(code: i32) -> Self {
+        let all = [Self::Usage, Self::Refused, Self::Integrity, Self::Missing, Self::Machine];
+        all.into_iter().find(|kind| i32::from(kind.code()) == code).unwrap_or(Self::Failed)
+    }
+
     pub fn code(self) -> u8 {
         match self {
             Self::Failed => 1,

@@ -22,7 +22,7 @@ use crate::domain::logop::{Actor, LogOp};
 use crate::domain::names::{AgentName, SessionId};
 use crate::domain::path::RepoPath;
 use crate::domain::state::{ClaimRow, State};
-use crate::domain::event::Mode;
+use crate::domain::event::{Cut, Mode};
 use crate::store::versions::Versions;
 use crate::store::writelog::WriteLog;
 
@@ -40,6 +40,8 @@ pub struct Keeper {
     durable: File,
     versions: Versions,
     work: OwnedFd,
+    /// Versions that no seal has made durable yet.
+    fresh: Mutex<Vec<Digest>>,
     denials: Mutex<VecDeque<String>>,
     refused: AtomicU64,
     active_ms: AtomicU64,
@@ -74,6 +76,7 @@ impl Keeper {
             durable,
             versions: ground.versions,
             work: ground.work,
+            fresh: Mutex::new(Vec::new()),
             denials: Mutex::new(VecDeque::new()),
             refused: AtomicU64::new(0),
             active_ms: AtomicU64::new(0),
@@ -108,10 +111,24 @@ impl Keeper {
         self.log.lock().count()
     }
 
-    /// Makes the log durable and returns what a seal of all its entries says.
-    pub fn seal(&self) -> io::Result<Seal> {
+    /// Returns the log's last entry; `None` before the first.
+    pub fn cut(&self) -> Option<Cut> {
         let seal = self.log.lock().seal();
-        self.durable.sync_data()?;
+        (seal.count > 0).then_some(Cut { count: seal.count, head: seal.head })
+    }
+
+    /// Makes the log and the versions that it names durable, and returns what a
+    /// seal of those entries says.
+    pub fn seal(&self) -> io::Result<Seal> {
+        let (seal, fresh) = {
+            let log = self.log.lock();
+            (log.seal(), std::mem::take(&mut *self.fresh.lock()))
+        };
+        let durable = self.versions.make_durable(&fresh).map_err(io::Error::other);
+        if let Err(error) = durable.and_then(|()| self.durable.sync_data()) {
+            self.fresh.lock().extend(fresh);
+            return Err(error);
+        }
         Ok(seal)
     }
 
@@ -213,6 +230,7 @@ impl Gate for Keeper {
         } else {
             self.versions.keep(file, sha256).map_err(io::Error::other)?;
         }
+        self.fresh.lock().push(*sha256);
         Ok(take)
     }
 
@@ -242,7 +260,7 @@ pub fn rules_of(state: &State, agent: &AgentName, session: &SessionId) -> Rules 
     rules.halt = over.then_some(Halt::Ended);
     let pinned = state.sessions.get(session).map(|row| row.charter);
     match pinned.and_then(|digest| state.charters.get(&digest)) {
-        Some(row) => crate::app::keeper::apply_charter(&mut rules, &row.text, state, agent),
+        Some(row) => apply_charter(&mut rules, &row.text, state, agent),
         None => rules.halt = Some(Halt::Ended), // fail closed: no charter, no writes
     }
     rules
@@ -255,10 +273,9 @@ fn apply_charter(rules: &mut Rules, text: &str, state: &State, agent: &AgentName
         return;
     };
     rules.protected.clone_from(&charter.protected);
-    rules.sensitive.clone_from(&charter.sensitive);
     let role = state.agents.get(agent).map(|row| &row.role);
     match role.and_then(|role| charter.roles.get(role)) {
-        Some(role) => rules.role = role.paths.clone(),
+        Some(role) => rules.role = Some(role.paths.clone()).filter(|paths| !paths.is_empty()),
         None => rules.halt = Some(Halt::Ended),
     }
 }

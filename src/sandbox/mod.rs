@@ -5,6 +5,7 @@ mod fix;
 mod inside;
 pub mod launch;
 mod owners;
+pub mod pass;
 pub mod probe;
 mod raise;
 pub mod rules;

@@ -261,6 +261,11 @@ impl Overlay {
         drop(self.tree.write()); // whoever was past the check has appended its entry
     }
 
+    /// Returns when every operation that the old rules had allowed is in the log.
+    pub fn drain(&self) {
+        drop(self.tree.write());
+    }
+
     pub fn thaw(&self) {
         self.frozen.store(false, Ordering::SeqCst);
     }

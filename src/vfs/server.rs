@@ -271,6 +271,17 @@ impl Server {
         }
     }
 
+    /// Says whether the mount has ended from outside.
+    pub fn is_over(&self) -> bool {
+        (self.session.as_ref()).is_none_or(|session| session.guard.is_finished())
+    }
+
+    /// Lets go of a mount that is still busy: it fails closed when this process ends.
+    pub fn leave(mut self) {
+        self.settler = None;
+        std::mem::forget(self.session.take());
+    }
+
     /// Serves until the mount ends from outside.
     pub fn wait(mut self) -> io::Result<()> {
         let ended = self.session.take().map_or(Ok(()), BackgroundSession::join);

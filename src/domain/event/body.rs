@@ -235,6 +235,9 @@ body! {
         dir: Bytes,
         uid: u32,
         pid: u32,
+        /// How many bytes of a torn end were cut off the write log.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lost: Option<u64>,
     }
 
     Unmounted {

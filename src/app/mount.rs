@@ -1,0 +1,276 @@
+//! Mounts on the host: starting a session's server, and ending one.
+//!
+//! Owns: the server's start (detached, with nothing of the caller's but a log and
+//! one pipe), waiting until it serves, taking a mount down, and clearing away what
+//! a dead server left in the way. Says plainly that processes outside a sandbox
+//! can go around such a mount.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command as Program, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::mount::{MntFlags, umount2};
+
+use crate::app::control::{Answer, Ask, Live};
+use crate::app::failure::Failure;
+use crate::app::keys::places;
+use crate::app::serve::record;
+use crate::app::session::{self, Lock, Session, Wish};
+use crate::app::site::Site;
+use crate::domain::event::{Event, Sealed, Unmounted};
+use crate::domain::logop::Bytes;
+use crate::domain::names::AgentName;
+use crate::domain::path::percent_decode;
+use crate::store::writelog::WriteLog;
+
+/// How long a server may take to open a session: recovery hashes what had not settled.
+const START: Duration = Duration::from_secs(600);
+const QUESTION: Duration = Duration::from_secs(60);
+/// How long an orderly end may take before the connection is cut.
+const STOP: Duration = Duration::from_secs(120);
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Where a session's mount stands now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub dir: PathBuf,
+    /// It was there before.
+    pub already: bool,
+}
+
+/// Mounts the agent's session at `dir`, or at its default place.
+pub fn mount(site: &mut Site, wish: &Wish, dir: Option<&Path>) -> Result<Standing, Failure> {
+    let session = session::enter(site, wish)?;
+    let dir = match dir {
+        Some(dir) => std::path::absolute(dir).map_err(Failure::failed)?,
+        None => default_place(&session)?,
+    };
+    if let Some(live) = Live::connect(&session.dir).map_err(Failure::failed)? {
+        return standing_already(&session, &live, &dir);
+    }
+    clear_stale(&session, &dir)?;
+    fs::create_dir_all(&dir).map_err(|error| fault(&dir, &error))?;
+    let dir = fs::canonicalize(&dir).map_err(|error| fault(&dir, &error))?;
+    refuse_place(site, &dir)?;
+    let root = nix::unistd::geteuid().is_root();
+    let mut server = server(site, &session)?;
+    server.arg("--at").arg(&dir);
+    if root {
+        server.arg("--allow-other");
+    }
+    start(server.stdin(Stdio::null()), &session)?;
+    Ok(Standing { dir, already: false })
+}
+
+/// A mount over the repository itself or its store would hide what it is made from.
+fn refuse_place(site: &Site, dir: &Path) -> Result<(), Failure> {
+    let common = site.repo.common_dir();
+    if common.starts_with(dir) || dir.starts_with(common) || dir == site.repo.root() {
+        return Err(Failure::refused(format!(
+            "{} holds the repository or is part of its git directory",
+            dir.display()
+        ))
+        .hint("name an empty directory elsewhere"));
+    }
+    Ok(())
+}
+
+fn standing_already(session: &Session, live: &Live, dir: &Path) -> Result<Standing, Failure> {
+    let hello = &live.hello;
+    let at = percent_decode(&hello.at).map(|bytes| PathBuf::from(std::ffi::OsString::from_vec(bytes)));
+    match at {
+        Some(at) if !hello.sealed && (at == dir || fs::canonicalize(dir).is_ok_and(|dir| dir == at)) => {
+            Ok(Standing { dir: at, already: true })
+        }
+        Some(at) if !hello.sealed => Err(Failure::refused(format!(
+            "session {} is mounted at {} already",
+            session.id,
+            at.display()
+        ))
+        .hint(format!("govfs unmount {}", session.agent))),
+        _ => Err(Failure::refused(format!(
+            "session {} is in use by a run (server {}, uid {})",
+            session.id, hello.pid, hello.uid
+        ))
+        .hint("wait until it ends, or join it with another `govfs run`")),
+    }
+}
+
+/// Returns the place of mounts that nobody gave one: beneath the state directory.
+fn default_place(session: &Session) -> Result<PathBuf, Failure> {
+    let repo = session.dir.parent().and_then(Path::parent).unwrap_or(&session.dir);
+    let digest = crate::domain::digest::Digest::of(repo.as_os_str().as_bytes()).hex();
+    let state = places()?.state;
+    Ok(state.join("mounts").join(&digest[..12]).join(session.agent.as_str()))
+}
+
+/// Prepares a server of the session; how it gets its mount is added by the caller.
+pub fn server(site: &Site, session: &Session) -> Result<Program, Failure> {
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(session.dir.join("server.log"))
+        .map_err(|error| fault(&session.dir, &error))?;
+    let mut server = Program::new(own_program()?);
+    server.arg("-C").arg(site.repo.root()).arg("serve").arg(session.id.as_str());
+    server.stdout(Stdio::piped()).stderr(log);
+    Ok(server)
+}
+
+/// Returns this program's own path, also after its file was replaced.
+pub fn own_program() -> Result<PathBuf, Failure> {
+    std::env::current_exe()
+        .map_err(|error| Failure::failed(format!("cannot find this program's own file: {error}")))
+}
+
+/// Starts a server and returns when it serves.
+pub fn start(server: &mut Program, session: &Session) -> Result<(), Failure> {
+    let from = fs::metadata(session.dir.join("server.log")).map_or(0, |meta| meta.len());
+    let mut child = server
+        .spawn()
+        .map_err(|error| Failure::failed(format!("cannot start the server: {error}")))?;
+    let mut said = String::new();
+    if let Some(out) = child.stdout.take() {
+        // The end of the pipe without a line means that the server ended.
+        BufReader::new(out).read_line(&mut said).map_err(Failure::failed)?;
+    }
+    if said.ends_with('\n') { Ok(()) } else { Err(why_not(child, session, from)) }
+}
+
+/// Says what a server that did not start had to say.
+fn why_not(mut child: Child, session: &Session, from: u64) -> Failure {
+    let status = child.wait().ok().and_then(|status| status.code());
+    let mut text = String::new();
+    if let Ok(mut log) = File::open(session.dir.join("server.log")) {
+        let _ = std::io::Seek::seek(&mut log, std::io::SeekFrom::Start(from));
+        let _ = log.read_to_string(&mut text); // what can be read is shown
+    }
+    let find = |mark: &str| {
+        text.lines().rev().find_map(|line| line.strip_prefix(mark)).map(str::to_owned)
+    };
+    let message = find("error: ").unwrap_or_else(|| "the server ended before it served".to_owned());
+    let kind = crate::app::failure::Kind::of_code(status.unwrap_or(1));
+    let failure = Failure::new(kind, message);
+    match find("hint: ") {
+        Some(hint) => failure.hint(hint),
+        None => failure.hint(format!("see {}", session.dir.join("server.log").display())),
+    }
+}
+
+/// Ends the agent's mount. The session stays.
+pub fn unmount(site: &mut Site, agent: &AgentName, force: bool) -> Result<PathBuf, Failure> {
+    let session = Session::find(site, agent)?;
+    let Some(mut live) = Live::connect(&session.dir).map_err(Failure::failed)? else {
+        return unmount_dead(site, &session);
+    };
+    let dir = percent_decode(&live.hello.at).map(|at| PathBuf::from(std::ffi::OsString::from_vec(at)));
+    let dir = dir.unwrap_or_default();
+    if !force {
+        let busy = if live.hello.sealed { vec![live.hello.pid] } else { crate::app::busy::users(&dir, live.hello.pid) };
+        if !busy.is_empty() {
+            let pids: Vec<String> = busy.iter().map(u32::to_string).collect();
+            return Err(Failure::refused(format!("{agent}'s mount is in use by {}", pids.join(" ")))
+                .hint(format!("end them, or detach the mount: govfs unmount {agent} --force")));
+        }
+    }
+    let pid = live.hello.pid;
+    let ask = Ask::Stop { detach: force };
+    match live.ask(&ask, QUESTION) {
+        Ok(Answer::Failed { why }) => return Err(Failure::failed(why)),
+        Ok(_) => {}
+        Err(error) => return Err(Failure::failed(format!("the server (pid {pid}) does not answer: {error}"))),
+    }
+    drop(live);
+    wait_for_end(&session, STOP)?;
+    Ok(dir)
+}
+
+/// Waits until the session's server has let go of its lock.
+pub fn wait_for_end(session: &Session, limit: Duration) -> Result<(), Failure> {
+    let begin = Instant::now();
+    while Lock::take(&session.dir).map_err(Failure::failed)?.is_none() {
+        if begin.elapsed() > limit {
+            return Err(Failure::failed(format!("the server of {} does not end", session.id))
+                .hint("its log says why: server.log in the session's directory"));
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+/// Clears away the mount of a server that died, and seals what it left.
+fn unmount_dead(site: &mut Site, session: &Session) -> Result<PathBuf, Failure> {
+    let Some(mount) = session.row.mount.clone() else {
+        return Err(Failure::missing(format!("{} is not mounted", session.agent))
+            .hint(format!("govfs mount {}", session.agent)));
+    };
+    let dir = PathBuf::from(std::ffi::OsString::from_vec(mount.dir.0.clone()));
+    clear_stale(session, &dir)?;
+    seal_dead(site, session)?;
+    record(site, session, Event::Unmount(Unmounted { dir: Bytes(mount.dir.0), forced: true }))?;
+    Ok(dir)
+}
+
+/// Seals the log of a session that no server serves.
+pub fn seal_dead(site: &mut Site, session: &Session) -> Result<(), Failure> {
+    let Some(_lock) = Lock::take(&session.dir).map_err(Failure::failed)? else {
+        return Err(Failure::failed(format!("session {} is being served", session.id)));
+    };
+    if !session.log().exists() {
+        return Ok(());
+    }
+    let sealed = session.row.sealed.as_ref().map(|row| crate::domain::entry::Seal {
+        count: row.count,
+        head: row.head,
+        root: row.root,
+    });
+    let first = session.row.leaf;
+    let (mut log, _) =
+        WriteLog::open(&session.log(), &session.agent, &session.id, first, sealed.as_ref(), &mut |_| {})
+            .map_err(Failure::integrity)?;
+    log.sync().map_err(Failure::failed)?;
+    let seal = log.seal();
+    if sealed.is_some_and(|sealed| sealed.count == seal.count) {
+        return Ok(());
+    }
+    let sealed = Sealed { count: seal.count, head: seal.head, root: seal.root, scratch: None };
+    record(site, session, Event::Seal(sealed))
+}
+
+/// Takes away a mount point whose server is dead, so that it is in nobody's way.
+fn clear_stale(session: &Session, dir: &Path) -> Result<(), Failure> {
+    let dead = fs::metadata(dir).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
+    if !dead {
+        return Ok(());
+    }
+    tracing::info!(session = %session.id, dir = %dir.display(), "a dead mount is cleared away");
+    let gone = if nix::unistd::geteuid().is_root() {
+        umount2(dir, MntFlags::MNT_DETACH).is_ok()
+    } else {
+        let quiet = Program::new("fusermount3").args(["-u", "-z", "-q", "--"]).arg(dir).status();
+        quiet.is_ok_and(|status| status.success())
+    };
+    if gone {
+        Ok(())
+    } else {
+        Err(Failure::failed(format!("{} is a dead mount that cannot be cleared away", dir.display()))
+            .hint(format!("fusermount3 -u -z {}", dir.display())))
+    }
+}
+
+/// Lets a child inherit a descriptor under its number.
+pub fn inheritable(descriptor: &OwnedFd) -> Result<i32, Failure> {
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty())).map_err(Failure::failed)?;
+    Ok(descriptor.as_raw_fd())
+}
+
+fn fault(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::failed(format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,192 @@
+//! The process that serves one session's mount.
+//!
+//! Owns: its life in order: the session's lock, the overlay, the mount, the
+//! `mount` entry, the control socket, the duties (seals, renewals, new rules), and
+//! an orderly end (flush, settle, seal, `unmount` entry) however the mount ends:
+//! asked for, by `umount(8)`, by a signal, or when the last launcher that held it
+//! is gone. Never listens to anything inside the mount but the kernel and the
+//! control zone.
+
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, SystemTime};
+
+use nix::sys::signal::{SigSet, Signal};
+
+use crate::app::control::Listener;
+use crate::app::failure::Failure;
+use crate::app::session::{self, Session};
+use crate::app::site::Site;
+use crate::app::virtuals::Virtuals;
+use crate::domain::command::Command;
+use crate::domain::event::{Draft, Event, Mounted, Unmounted};
+use crate::domain::logop::Bytes;
+use crate::domain::names::SessionId;
+use crate::vfs::server::{Mounting, ServeOptions, serve as serve_mount};
+
+mod answers;
+mod duty;
+pub mod ground;
+
+use answers::Desk;
+use ground::{Doors, Shown};
+
+/// How often the server looks after seals, leases and the ledger's changes.
+const BEAT: Duration = Duration::from_millis(500);
+
+/// What a server is started for.
+#[derive(Debug)]
+pub struct Orders {
+    /// The repository.
+    pub dir: PathBuf,
+    pub session: SessionId,
+    pub mounting: Mounting,
+    pub shown: Shown,
+    /// The namespaces of a sealed mount: user, then mount.
+    pub anchor: Option<[OwnedFd; 2]>,
+}
+
+/// Why the server ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Somebody asked; with `detach` also while files are open.
+    Asked { detach: bool },
+    /// The mount is gone already.
+    Unmounted,
+}
+
+/// Serves until the mount ends. `ready` hears when programs may use it.
+pub fn serve(orders: Orders, ready: impl FnOnce(&Path)) -> Result<(), Failure> {
+    let signals = take_signals()?;
+    let mut site = Site::open(&orders.dir)?;
+    let row = session::load(&mut site, &orders.session)?;
+    let session = Session::of(&site, &orders.session, &row);
+    let desk = Arc::new(Desk::new(&site, &session, &orders.shown, orders.anchor)?);
+    let doors = Doors {
+        control: Box::new({
+            let desk = Arc::clone(&desk);
+            move |keeper| Arc::new(Virtuals::new(keeper, &desk.session, desk.site())) as _
+        }),
+        first_write: desk.first_write(&mut site)?,
+    };
+    let opened = ground::open(&mut site, &session, &orders.shown, doors)?;
+    if let Some(loss) = &opened.loss {
+        tracing::warn!(entry = loss.entry, bytes = loss.len, "the log's torn end was cut");
+    }
+    let options = ServeOptions { allow_other: orders.shown.allow_other, now: SystemTime::now };
+    let server = serve_mount(orders.mounting, opened.overlay, options)
+        .map_err(|error| Failure::machine(format!("cannot mount: {error}")).hint("govfs doctor"))?;
+    let listener = Listener::bind(&session.dir).map_err(Failure::failed)?;
+    let (sender, ends) = mpsc::channel();
+    desk.open(server, opened.keeper, sender);
+    record(&mut site, &session, mounted(&orders.shown, opened.loss.map(|loss| loss.len)))?;
+    desk.reload(&mut site)?;
+    listen(listener, &desk)?;
+    watch_signals(signals, &desk)?;
+    ready(&orders.shown.place);
+    let end = wait(&desk, &mut site, &ends);
+    finish(&desk, &mut site, &session, &orders.shown, end)
+}
+
+/// Blocks the signals that a thread of their own will take; before any thread starts.
+fn take_signals() -> Result<SigSet, Failure> {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
+        signals.add(signal);
+    }
+    signals.thread_block().map_err(Failure::failed)?;
+    Ok(signals)
+}
+
+fn watch_signals(signals: SigSet, desk: &Arc<Desk>) -> Result<(), Failure> {
+    let desk = Arc::clone(desk);
+    let watch = move || {
+        while let Ok(signal) = signals.wait() {
+            if signal == Signal::SIGUSR1 {
+                tracing::info!(stats = desk.stats(), "requests so far");
+            } else {
+                desk.end(End::Asked { detach: true });
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(watch)
+        .map(drop)
+        .map_err(Failure::failed)
+}
+
+fn listen(listener: Listener, desk: &Arc<Desk>) -> Result<(), Failure> {
+    let handler = Arc::clone(desk) as Arc<dyn crate::app::control::Handler>;
+    std::thread::Builder::new()
+        .name("listener".into())
+        .spawn(move || {
+            if let Err(error) = listener.serve(&handler) {
+                tracing::error!(%error, "the control socket is gone");
+            }
+        })
+        .map(drop)
+        .map_err(Failure::failed)
+}
+
+/// Does its duties until something ends the mount.
+fn wait(desk: &Desk, site: &mut Site, ends: &Receiver<End>) -> End {
+    loop {
+        match ends.recv_timeout(BEAT) {
+            Ok(end) => return end,
+            Err(mpsc::RecvTimeoutError::Timeout) if desk.is_over() => return End::Unmounted,
+            Err(mpsc::RecvTimeoutError::Timeout) => desk.beat(site),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return End::Unmounted,
+        }
+    }
+}
+
+fn finish(
+    desk: &Desk,
+    site: &mut Site,
+    session: &Session,
+    shown: &Shown,
+    end: End,
+) -> Result<(), Failure> {
+    let settled = desk.close(end);
+    let sealed = desk.seal(site);
+    let forced = end == End::Asked { detach: true };
+    let unmounted = Unmounted { dir: bytes(&shown.place), forced };
+    record(site, session, Event::Unmount(unmounted))?;
+    settled.map_err(|error| Failure::failed(format!("not every file settled: {error}")))?;
+    sealed
+}
+
+fn mounted(shown: &Shown, lost: Option<u64>) -> Event {
+    Event::Mount(Mounted {
+        dir: bytes(&shown.place),
+        uid: shown.uid,
+        pid: std::process::id(),
+        lost,
+    })
+}
+
+fn bytes(path: &Path) -> Bytes {
+    Bytes(path.as_os_str().as_bytes().to_vec())
+}
+
+/// Appends a fact about the session.
+pub fn record(site: &mut Site, session: &Session, event: Event) -> Result<(), Failure> {
+    let draft = Draft::new(event).by(&session.agent).within(Some(&session.id));
+    match site.command(&Command::Fact(Box::new(draft)))?.refusal {
+        Some(refusal) => Err(refusal.into()),
+        None => Ok(()),
+    }
+}
+
+/// Says on the caller's pipe that the mount serves, and lets go of it.
+pub fn announce(place: &Path) {
+    let mut out = std::io::stdout();
+    let _ = out.write_all(place.as_os_str().as_bytes()); // a caller that is gone needs no answer
+    let _ = out.write_all(b"\n");
+    let _ = out.flush();
+}

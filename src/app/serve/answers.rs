@@ -1,0 +1,308 @@
+//! The desk: what a server answers to the commands that talk to it.
+//!
+//! Owns: the parts of the running server behind one door, the answer to each
+//! question, and who holds the mount open. Every answer that changes something is
+//! made of the same few steps: rules first, then what was past them drains.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+
+use parking_lot::{Mutex, RwLock};
+
+use super::End;
+use super::ground::{Shown, pinned_charter, state_for};
+use crate::app::claim::{self, Answer as ClaimAnswer, Patience};
+use crate::app::control::{Answer, Ask, FORMAT, Handler, Hello, Sealing};
+use crate::app::failure::Failure;
+use crate::app::keeper::{FirstWrite, Keeper, rules_of};
+use crate::app::session::Session;
+use crate::app::site::Site;
+use crate::domain::charter::ClaimMode;
+use crate::domain::claim::Ask as ClaimAsk;
+use crate::domain::event::{Cut, Mode, Scratch};
+use crate::domain::gate::Halt;
+use crate::domain::path::{RepoPath, percent_encode};
+use crate::domain::pattern::Pattern;
+use crate::vfs::server::Server;
+
+/// A running server's parts.
+pub struct Desk {
+    pub session: Session,
+    dir: PathBuf,
+    shown: Shown,
+    anchor: Option<[OwnedFd; 2]>,
+    keeper: OnceLock<Arc<Keeper>>,
+    server: RwLock<Option<Server>>,
+    ends: Mutex<Option<Sender<End>>>,
+    holders: AtomicUsize,
+    pub(super) seal_entries: u64,
+    pub(super) seal_interval_ms: u64,
+    pub(super) sealed: AtomicU64,
+    pub(super) sealed_ms: AtomicU64,
+    pub(super) pulse: Mutex<i64>,
+    /// When the first of the session's leases ends, on the boot clock.
+    pub(super) lease_end_ms: AtomicU64,
+    pub(super) renewed_ms: AtomicU64,
+    /// When its leases should be renewed if it is active.
+    pub(super) renew_ms: AtomicU64,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Desk({})", self.session.id)
+    }
+}
+
+impl Desk {
+    pub(super) fn new(
+        site: &Site,
+        session: &Session,
+        shown: &Shown,
+        anchor: Option<[OwnedFd; 2]>,
+    ) -> Result<Self, Failure> {
+        let mut reading = Site::open(site.repo.root())?;
+        let state = state_for(&mut reading, session)?;
+        let charter = pinned_charter(&state, session)?;
+        Ok(Self {
+            session: session.clone(),
+            dir: site.repo.root().to_owned(),
+            shown: shown.clone(),
+            anchor,
+            keeper: OnceLock::new(),
+            server: RwLock::new(None),
+            ends: Mutex::new(None),
+            holders: AtomicUsize::new(0),
+            seal_entries: u64::from(charter.ledger.seal_entries),
+            seal_interval_ms: charter.ledger.seal_interval_ms,
+            sealed: AtomicU64::new(session.row.sealed.as_ref().map_or(0, |row| row.count)),
+            sealed_ms: AtomicU64::new(crate::app::clock::boot_ms()),
+            pulse: Mutex::new(0),
+            lease_end_ms: AtomicU64::new(u64::MAX),
+            renewed_ms: AtomicU64::new(0),
+            renew_ms: AtomicU64::new(u64::MAX),
+        })
+    }
+
+    /// Returns the repository's directory, for whoever opens its own way to the ledger.
+    pub(super) fn site(&self) -> PathBuf {
+        self.dir.clone()
+    }
+
+    pub(super) fn open(&self, server: Server, keeper: Arc<Keeper>, ends: Sender<End>) {
+        let _ = self.keeper.set(keeper); // only once: a server opens once
+        *self.server.write() = Some(server);
+        *self.ends.lock() = Some(ends);
+    }
+
+    pub(super) fn keeper(&self) -> Option<&Arc<Keeper>> {
+        self.keeper.get()
+    }
+
+    pub(super) fn end(&self, end: End) {
+        if let Some(ends) = self.ends.lock().as_ref() {
+            let _ = ends.send(end); // the server is ending already
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.server.read().as_ref().is_none_or(Server::is_over)
+    }
+
+    pub(super) fn stats(&self) -> String {
+        let server = self.server.read();
+        let mut text = server.as_ref().map(Server::stats).unwrap_or_default();
+        if let Some(keeper) = self.keeper() {
+            text.push_str(&format!("entries {}\nrefused {}\n", keeper.count(), keeper.refused()));
+        }
+        text
+    }
+
+    /// Takes the mount down and settles what is left.
+    pub(super) fn close(&self, end: End) -> std::io::Result<()> {
+        let Some(server) = self.server.write().take() else { return Ok(()) };
+        match end {
+            End::Unmounted => server.wait(),
+            End::Asked { detach: true } => {
+                let settled = server.settle_all().map(drop).map_err(std::io::Error::other);
+                super::duty::detach(&self.shown.place, self.shown.sealed);
+                server.leave();
+                settled
+            }
+            End::Asked { detach: false } => server.stop(),
+        }
+    }
+
+    /// Reads the session's rules from the ledger and puts them in force.
+    pub(super) fn reload(&self, site: &mut Site) -> Result<(), Failure> {
+        *self.pulse.lock() = site.ledger.pulse()?;
+        let state = state_for(site, &self.session)?;
+        let rules = rules_of(&state, &self.session.agent, &self.session.id);
+        self.note_leases(&state, &rules);
+        if let Some(keeper) = self.keeper() {
+            keeper.set_rules(rules);
+        }
+        if let Some(server) = self.server.read().as_ref() {
+            server.overlay().refresh();
+        }
+        Ok(())
+    }
+
+    fn reload_now(&self) -> Answer {
+        match Site::open(&self.dir).and_then(|mut site| self.reload(&mut site)) {
+            Ok(()) => Answer::Done,
+            Err(failure) => Answer::Failed { why: failure.message },
+        }
+    }
+
+    /// Claims the path of a first write, where the charter says so.
+    pub(super) fn first_write(self: &Arc<Self>, site: &mut Site) -> Result<Option<FirstWrite>, Failure> {
+        let state = state_for(site, &self.session)?;
+        if pinned_charter(&state, &self.session)?.claims.mode != ClaimMode::FirstWrite {
+            return Ok(None);
+        }
+        let desk = Arc::downgrade(self);
+        Ok(Some(Box::new(move |path: &RepoPath| {
+            desk.upgrade().is_some_and(|desk| desk.claim_first(path))
+        })))
+    }
+
+    fn claim_first(&self, path: &RepoPath) -> bool {
+        let Ok(pattern) = Pattern::of_path(path) else { return false };
+        let ask = ClaimAsk::new(self.session.agent.clone(), Mode::Write, vec![pattern]);
+        let claimed = Site::open(&self.dir).and_then(|mut site| {
+            match claim::claim(&mut site, ask, Patience::None)? {
+                ClaimAnswer::Granted(_) => self.reload(&mut site).map(|()| true),
+                ClaimAnswer::Refused(_) => Ok(false),
+            }
+        });
+        claimed.unwrap_or_else(|failure| {
+            tracing::warn!(%failure, %path, "a first write could not be claimed");
+            false
+        })
+    }
+
+    /// Lets everything that had passed the old rules finish, and returns the log's end then.
+    fn drain(&self) -> Option<Cut> {
+        if let Some(server) = self.server.read().as_ref() {
+            server.overlay().drain();
+        }
+        self.keeper().and_then(|keeper| keeper.cut())
+    }
+
+    fn settle(&self) -> Answer {
+        let server = self.server.read();
+        let (Some(server), Some(keeper)) = (server.as_ref(), self.keeper()) else {
+            return Answer::Failed { why: "the mount is ending".into() };
+        };
+        if let Err(error) = server.settle_all() {
+            return Answer::Failed { why: format!("not every file settled: {error}") };
+        }
+        match keeper.seal() {
+            Ok(seal) => {
+                let scratch = self.scratch();
+                Answer::Settled(Sealing {
+                    count: seal.count,
+                    head: seal.head,
+                    root: seal.root,
+                    scratch_files: scratch.files,
+                    scratch_bytes: scratch.bytes,
+                })
+            }
+            Err(error) => Answer::Failed { why: format!("the log is not durable: {error}") },
+        }
+    }
+
+    fn freeze(&self) -> Answer {
+        if let Some(keeper) = self.keeper() {
+            if let Some(server) = self.server.read().as_ref()
+                && let Err(error) = server.settle_all()
+            {
+                return Answer::Failed { why: format!("not every file settled: {error}") };
+            }
+            keeper.halt(Some(Halt::Frozen));
+            self.drain();
+        }
+        let answer = self.settle();
+        if matches!(answer, Answer::Failed { .. }) {
+            self.reload_now();
+        }
+        answer
+    }
+
+    /// Counts what lies in scratch; a file that vanishes meanwhile is not counted.
+    pub(super) fn scratch(&self) -> Scratch {
+        let mut size = Scratch { files: 0, bytes: 0 };
+        let mut dirs = vec![self.session.dir.join("scratch")];
+        while let Some(dir) = dirs.pop() {
+            for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+                match entry.metadata() {
+                    Ok(meta) if meta.is_dir() => dirs.push(entry.path()),
+                    Ok(meta) => {
+                        size.files += 1;
+                        size.bytes += meta.len();
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+        size
+    }
+
+    fn hello(&self) -> Answer {
+        use std::os::unix::ffi::OsStrExt;
+        let at = if self.shown.sealed { &[][..] } else { self.shown.place.as_os_str().as_bytes() };
+        Answer::Hello(Hello {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uid: self.shown.uid,
+            session: self.session.id.to_string(),
+            at: percent_encode(at),
+            sealed: self.shown.sealed,
+        })
+    }
+}
+
+impl Handler for Desk {
+    fn answer(&self, ask: Ask) -> Answer {
+        match ask {
+            Ask::Hello => self.hello(),
+            Ask::Hold => {
+                self.holders.fetch_add(1, Ordering::SeqCst);
+                Answer::Done
+            }
+            Ask::Anchor => match &self.anchor {
+                Some(_) => Answer::Done,
+                None => Answer::Failed { why: "the mount stands on the host".into() },
+            },
+            Ask::Refresh | Ask::Thaw => self.reload_now(),
+            Ask::Fence { claims } => {
+                if let Some(keeper) = self.keeper() {
+                    keeper.fence(&claims);
+                }
+                Answer::Cut { cut: self.drain() }
+            }
+            Ask::Settle => self.settle(),
+            Ask::Freeze => self.freeze(),
+            Ask::Stats => Answer::Stats { text: self.stats() },
+            Ask::Stop { detach } => {
+                self.end(End::Asked { detach });
+                Answer::Done
+            }
+        }
+    }
+
+    fn let_go(&self) {
+        if self.holders.fetch_sub(1, Ordering::SeqCst) == 1 && self.shown.sealed {
+            self.end(End::Asked { detach: true });
+        }
+    }
+
+    fn anchor(&self) -> Vec<BorrowedFd<'_>> {
+        self.anchor.iter().flatten().map(AsFd::as_fd).collect()
+    }
+}

@@ -1,0 +1,258 @@
+//! What a session's server stands on: log, base, layer, private git directory.
+//!
+//! Owns: opening a session's places in order (lock first), the recovery that an
+//! overlay makes from its log, and how the base is shown. Nothing is served yet.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::app::clock;
+use crate::app::failure::Failure;
+use crate::app::keeper::{FirstWrite, Ground, Keeper, rules_of};
+use crate::app::session::{Lock, Session};
+use crate::app::site::Site;
+use crate::domain::charter::Charter;
+use crate::domain::command::Need;
+use crate::domain::convert::{AutoCrlf, Eol, EolConfig};
+use crate::domain::entry::{Seal, decode};
+use crate::domain::state::{Kind, RowKey, State};
+use crate::domain::zone::gitdir_rule;
+use crate::git::base::{GitBase, LfsProgram, Options as BaseOptions, PromisorGit};
+use crate::git::private::{EXCLUDE, PrivateSpec, object_dirs, prepare, prepare_index, relocate_index};
+use crate::store::versions::Versions;
+use crate::store::writelog::{Loss, WriteLog};
+use crate::vfs::overlay::{Control, Gitdir, Logged, Options, Overlay, Parts, Share};
+
+/// How long a file must be quiet before it settles.
+const QUIET: Duration = Duration::from_millis(500);
+/// Index templates, kept per base tree.
+const INDEXES: &str = "indexes";
+
+/// How the mount is shown: whose it is, and where.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    pub uid: u32,
+    pub gid: u32,
+    /// The mount's place as its user sees it.
+    pub place: PathBuf,
+    pub sealed: bool,
+    pub allow_other: bool,
+}
+
+/// An overlay ready to be served.
+pub struct Opened {
+    pub overlay: Arc<Overlay>,
+    pub keeper: Arc<Keeper>,
+    pub lock: Lock,
+    pub loss: Option<Loss>,
+}
+
+/// What the server gives the overlay besides its own parts.
+pub struct Doors {
+    pub control: Box<dyn FnOnce(&Arc<Keeper>) -> Arc<dyn Control>>,
+    pub first_write: Option<FirstWrite>,
+}
+
+/// Loads what a session's rules depend on.
+pub fn state_for(site: &mut Site, session: &Session) -> Result<State, Failure> {
+    let needs = [
+        Need::Agent(session.agent.clone()),
+        Need::All(Kind::Claim),
+        Need::Row(RowKey::new(Kind::Charter, &session.row.charter)),
+        Need::Row(RowKey::new(Kind::Session, &session.id)),
+    ];
+    Ok(site.ledger.state(&needs)?)
+}
+
+/// Returns the charter that the session is pinned to.
+pub fn pinned_charter(state: &State, session: &Session) -> Result<Charter, Failure> {
+    let text = state.charters.get(&session.row.charter).map(|row| row.text.as_str());
+    text.and_then(|text| Charter::parse(text).ok())
+        .ok_or_else(|| Failure::integrity("the session's charter is missing or cannot be read"))
+}
+
+/// Opens everything that a session's server needs; takes its lock first.
+pub fn open(
+    site: &mut Site,
+    session: &Session,
+    shown: &Shown,
+    doors: Doors,
+) -> Result<Opened, Failure> {
+    let mut lock = Lock::take(&session.dir)
+        .map_err(|error| fault(&session.dir, &error))?
+        .ok_or_else(|| Failure::refused(format!("session {} is being served already", session.id)))?;
+    let state = state_for(site, session)?;
+    let charter = pinned_charter(&state, session)?;
+    let mut logged = Vec::new();
+    let (log, loss) = open_log(session, &mut logged)?;
+    let keeper = Keeper::new(Ground {
+        agent: session.agent.clone(),
+        session: session.id.clone(),
+        log,
+        versions: Versions::of(&site.store),
+        work: directory(&session.dir.join("work"))?,
+        rules: rules_of(&state, &session.agent, &session.id),
+        first_write: doors.first_write,
+    })
+    .map_err(|error| fault(&session.dir, &error))?;
+    let keeper = Arc::new(keeper);
+    let base = Arc::new(base(site, session)?);
+    let parts = Parts {
+        base: Arc::clone(&base) as _,
+        gate: Arc::clone(&keeper) as _,
+        work: directory(&session.dir.join("work"))?,
+        scratch: directory(&session.dir.join("scratch"))?,
+        shares: shares(site, &charter),
+        gitdir: Some(gitdir(site, session, shown, &base)?),
+        control: Some((doors.control)(&keeper)),
+    };
+    let overlay = Overlay::open(parts, options(charter, shown), &logged, lock.same_boot())
+        .map_err(|error| Failure::integrity(format!("session {}: {error}", session.id)))?;
+    lock.sign().map_err(|error| fault(&session.dir, &error))?;
+    Ok(Opened { overlay, keeper, lock, loss })
+}
+
+fn open_log(session: &Session, logged: &mut Vec<Logged>) -> Result<(WriteLog, Option<Loss>), Failure> {
+    let path = session.log();
+    let (agent, id, first) = (&session.agent, &session.id, session.row.leaf);
+    let sealed = session.row.sealed.as_ref().map(|row| Seal {
+        count: row.count,
+        head: row.head,
+        root: row.root,
+    });
+    let never_sealed = sealed.as_ref().is_none_or(|seal| seal.count == 0);
+    if never_sealed && !path.exists() {
+        let log = WriteLog::create(&path, agent, id, first).map_err(Failure::failed)?;
+        return Ok((log, None));
+    }
+    let mut unreadable = None;
+    let opened = WriteLog::open(&path, agent, id, first, sealed.as_ref(), &mut |line| {
+        match decode(line) {
+            Ok(op) => logged.push(Logged { seq: line.seq, ts: line.ts.0, op }),
+            Err(error) => drop(unreadable.get_or_insert((line.seq, error))),
+        }
+    });
+    if let Some((seq, error)) = unreadable {
+        return Err(Failure::integrity(format!("{id}:{seq} cannot be read: {error}")));
+    }
+    opened.map_err(Failure::integrity)
+}
+
+/// Opens the session's base as the operator's git would check it out.
+pub fn base(site: &Site, session: &Session) -> Result<GitBase, Failure> {
+    let common = site.repo.common_dir();
+    let options = BaseOptions {
+        eol: eol(session),
+        smudge: program("git-lfs").map(|lfs| Arc::new(LfsProgram::new(lfs, common.to_owned())) as _),
+        fetch: program("git").map(|git| Arc::new(PromisorGit::new(git, common.to_owned())) as _),
+    };
+    GitBase::open(common, session.row.base, options).map_err(|error| {
+        Failure::failed(format!("the base {} cannot be read: {error}", session.row.base))
+    })
+}
+
+/// Returns the operator's line-ending settings as they were when the session began.
+pub fn eol(session: &Session) -> EolConfig {
+    let config = &session.row.config;
+    EolConfig {
+        autocrlf: match config.autocrlf.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" => AutoCrlf::True,
+            "input" => AutoCrlf::Input,
+            _ => AutoCrlf::False,
+        },
+        eol: match config.eol.to_ascii_lowercase().as_str() {
+            "crlf" => Eol::Crlf,
+            _ => Eol::Lf,
+        },
+    }
+}
+
+/// Finds a program of the operator's by its absolute path.
+fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .filter(|dir| dir.is_absolute())
+        .map(|dir| dir.join(name))
+        .find(|path| nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok())
+}
+
+fn options(charter: Charter, shown: &Shown) -> Options {
+    let charter = Arc::new(charter);
+    let names = Arc::clone(&charter);
+    Options {
+        uid: shown.uid,
+        gid: shown.gid,
+        real_owners: shown.allow_other && nix::unistd::geteuid().is_root(),
+        clock: Arc::new(|| clock::wall().0),
+        scratch: Arc::new(move |path, _| charter.scratch.iter().any(|one| one.covers(path))),
+        transient: Arc::new(move |name| names.transient.adds(name)),
+        quiet: QUIET,
+    }
+}
+
+/// Opens the operator's directories that the charter shares; one that is not there is none.
+fn shares(site: &Site, charter: &Charter) -> Vec<Share> {
+    let Some(root) = site.repo.workdir() else { return Vec::new() };
+    let literal = charter.share.iter().filter_map(|pattern| pattern.literal());
+    literal
+        .filter_map(|at| {
+            let place = root.join(std::ffi::OsStr::from_bytes(at.as_bytes()));
+            let dir = directory(&place).ok()?;
+            Some(Share { at: at.clone(), dir })
+        })
+        .collect()
+}
+
+fn gitdir(site: &Site, session: &Session, shown: &Shown, base: &Arc<GitBase>) -> Result<Gitdir, Failure> {
+    let dir = session.dir.join("git");
+    let objects = objects_seen(site, shown);
+    let spec = PrivateSpec {
+        common_dir: site.repo.common_dir(),
+        objects: &objects,
+        base: session.row.base,
+        branch: &session.row.branch,
+        agent: &session.agent,
+        cat: Path::new("/bin/cat"),
+        eol: eol(session),
+        exclude: EXCLUDE,
+    };
+    prepare(&dir, &spec).map_err(Failure::failed)?;
+    relocate_index(&dir, &shown.place).map_err(Failure::failed)?;
+    let templates = site.store.join(INDEXES);
+    let (base, place, inside) = (Arc::clone(base), shown.place.clone(), dir.clone());
+    Ok(Gitdir {
+        dir: directory(&dir)?,
+        rule: gitdir_rule,
+        prepare: Box::new(move || {
+            fs::create_dir_all(&templates)?;
+            prepare_index(&inside, &base, &templates, &place, EXCLUDE).map_err(std::io::Error::other)
+        }),
+    })
+}
+
+/// Where the repository's objects are seen from inside the mount.
+pub fn objects_seen(site: &Site, shown: &Shown) -> Vec<PathBuf> {
+    let real = object_dirs(site.repo.common_dir());
+    if !shown.sealed {
+        return real;
+    }
+    (0..real.len()).map(|at| PathBuf::from(format!("{SEALED_OBJECTS}/{at}"))).collect()
+}
+
+/// Where a seal shows the repository's object directories, read-only.
+pub const SEALED_OBJECTS: &str = "/run/govfs/objects";
+
+fn directory(path: &Path) -> Result<OwnedFd, Failure> {
+    let flags = libc::O_DIRECTORY | libc::O_CLOEXEC;
+    let opened: std::io::Result<File> = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    opened.map(OwnedFd::from).map_err(|error| fault(path, &error))
+}
+
+fn fault(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::failed(format!("{}: {error}", path.display()))
+}

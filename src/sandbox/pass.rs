@@ -1,0 +1,39 @@
+//! Descriptors handed from one process of the operator's to another, over a socket.
+//!
+//! Owns: sending and receiving a few descriptors beside one byte. Neither end is
+//! ever inside a seal.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+
+use crate::sandbox::sys;
+
+const DESCRIPTORS_MAX: usize = 4;
+
+/// Sends descriptors beside one byte.
+pub fn send(stream: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let byte = [IoSlice::new(b".")];
+    sendmsg::<()>(stream.as_raw_fd(), &byte, &rights, MsgFlags::MSG_NOSIGNAL, None)?;
+    Ok(())
+}
+
+/// Receives what [`send`] sent; each descriptor is closed on exec.
+pub fn receive(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
+    let mut byte = [0];
+    let mut slices = [IoSliceMut::new(&mut byte)];
+    let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS_MAX]);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut space), flags)?;
+    let mut received = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(raw) = control {
+            received.extend(raw.into_iter().map(sys::adopt));
+        }
+    }
+    Ok(received)
+}
