@@ -1,14 +1,18 @@
 //! One use case a file: open the adapters, ask `domain`, apply the answer. Owns the clock and `Failure`.
 
 pub mod agent;
+pub mod checkpoint;
 pub mod claim;
 pub mod clock;
 pub mod control;
+pub mod export;
 pub mod failure;
 pub mod host;
 pub mod init;
 pub mod keys;
 pub mod live;
 pub mod log;
+pub mod prove;
+pub mod replay;
 pub mod site;
 pub mod verify;
