@@ -3,9 +3,15 @@
 use std::env;
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::app::failure::Failure;
-use crate::domain::checkpoint::{Origin, PublicKey, SecretKey};
-use crate::domain::state::State;
+use crate::app::site::Site;
+use crate::domain::checkpoint::{Origin, PublicKey, SecretKey, rotation_message};
+use crate::domain::command::Need;
+use crate::domain::event::{Draft, Event, KeySet};
+use crate::domain::state::{Kind, State};
 use crate::store::keys::{self, KeyError, Keys};
 
 /// Where keys are kept.
@@ -51,6 +57,54 @@ pub fn signing(state: &State) -> Result<(Origin, SecretKey), Failure> {
         Some(key) => Ok((origin.clone(), key)),
         None => Err(Failure::missing("no key here: govfs init")),
     }
+}
+
+/// Reads an Ed25519 signature as entries carry it.
+pub fn signature_bytes(text: &str) -> Option<[u8; 64]> {
+    STANDARD.decode(text).ok()?.try_into().ok()
+}
+
+/// Returns the text that [`signature_bytes`] reads.
+pub fn signature_text(bytes: &[u8; 64]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// Reads a public key file: SPKI in DER, or 64 hex digits.
+pub fn public_key(bytes: &[u8]) -> Result<PublicKey, Failure> {
+    if let Ok(key) = PublicKey::from_der(bytes) {
+        return Ok(key);
+    }
+    std::str::from_utf8(bytes)
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .ok_or_else(|| Failure::usage("not an Ed25519 public key: expected SPKI in DER, as in key.pub"))
+}
+
+/// Puts a new key in force, signed by the old one. The old private key is gone afterwards.
+pub fn rotate(site: &mut Site) -> Result<PublicKey, Failure> {
+    let state = site.ledger.state(&[Need::All(Kind::Key)])?;
+    let (origin, old) = signing(&state)?;
+    let keys = Keys::new(config_dir()?);
+    let staged = keys.stage(&origin)?;
+    let Some(next) = staged.next else {
+        return Err(Failure::failed("the next key was not kept"));
+    };
+    let (previous, public) = (old.public(), next.public());
+    let signature = old.sign(&rotation_message(&origin, &previous, &public));
+    let set = KeySet {
+        origin: origin.clone(),
+        public,
+        previous: Some(previous),
+        signature: Some(signature_text(&signature)),
+        place: None,
+        tip: None,
+    };
+    site.act(|turn| {
+        turn.append(&Draft::new(Event::Key(set.clone())))?;
+        Ok(())
+    })?;
+    keys.promote(&origin)?;
+    Ok(public)
 }
 
 impl From<KeyError> for Failure {

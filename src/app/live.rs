@@ -1,7 +1,7 @@
 //! Sessions that run: fixing where a write log ends while claims change hands.
 //!
-//! Owns: [`fence`], the one way to end what a session may write. Whoever ends a
-//! claim first fixes the cut: entries of the session's log after it do not count.
+//! Owns: [`fence`], the one way to end what a session may write, and sealing what a
+//! session without a server has written. Whoever ends a claim first fixes the cut: entries of the session's log after it do not count.
 //! A live server answers with its last entry; a dead one's log is read by whoever
 //! holds its lock; one that is alive and silent loses its connection first.
 
@@ -11,11 +11,16 @@ use std::time::{Duration, Instant};
 
 use crate::app::control::{Answer, Ask, Live};
 use crate::app::failure::Failure;
-use crate::app::mount::seal_dead;
-use crate::app::session::{self, Lock, Session};
+use crate::app::session::{self, Lock};
 use crate::app::site::Site;
-use crate::domain::event::Cut;
+use crate::domain::command::Need;
+use crate::domain::digest::Digest;
+use crate::domain::entry::Seal;
+use crate::domain::event::{Cut, Draft, Event, Sealed};
 use crate::domain::names::SessionId;
+use crate::domain::state::{Kind, SessionRow, SessionState};
+use crate::store::versions::Versions;
+use crate::store::writelog::{LogError, WriteLog};
 
 /// How long a live server may be silent before its connection is cut.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -85,8 +90,8 @@ fn stand_in(site: &mut Site, id: &SessionId, dir: &Path) -> Result<Fence, Failur
     let mut aborted = false;
     loop {
         if let Some(lock) = Lock::take(dir).map_err(Failure::failed)? {
-            drop(lock);
-            break;
+            let cut = seal_dead(site, id, &lock)?;
+            return Ok(Fence { cut, live: None, _lock: Some(lock) });
         }
         if !aborted && begin.elapsed() > Duration::from_millis(500) {
             abort_connection(site, id);
@@ -98,12 +103,6 @@ fn stand_in(site: &mut Site, id: &SessionId, dir: &Path) -> Result<Fence, Failur
         }
         std::thread::sleep(LOOK);
     }
-    let row = session::load(site, id)?;
-    seal_dead(site, &Session::of(site, id, &row))?;
-    let row = session::load(site, id)?;
-    let cut = row.sealed.filter(|seal| seal.count > 0);
-    let lock = Lock::take(dir).map_err(Failure::failed)?;
-    Ok(Fence { cut: cut.map(|seal| Cut { count: seal.count, head: seal.head }), live: None, _lock: lock })
 }
 
 /// Cuts the kernel's connection to a silent server: its mount fails closed.
@@ -127,6 +126,88 @@ fn abort_connection(site: &mut Site, id: &SessionId) {
         let path = format!("/sys/fs/fuse/connections/{minor}/abort");
         if let Err(error) = fs::write(&path, "1") {
             tracing::warn!(%error, path, "the connection of a silent server cannot be cut");
+        }
+    }
+}
+
+/// Seals what a session without a server has written; its lock shows that none serves.
+pub fn seal_dead(site: &mut Site, session: &SessionId, _lock: &Lock) -> Result<Option<Cut>, Failure> {
+    let key = crate::domain::state::RowKey::new(Kind::Session, session);
+    let state = site.ledger.state(&[Need::Row(key)])?;
+    let Some(row) = state.sessions.get(session) else {
+        return Ok(None);
+    };
+    let path = session::directory(&site.store, session).join(session::LOG);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let sealed = row.sealed.as_ref().map(|seal| Seal {
+        count: seal.count,
+        head: seal.head,
+        root: seal.root,
+    });
+    let covered = sealed.as_ref().map_or(0, |seal| seal.count);
+    let mut fresh: Vec<Digest> = Vec::new();
+    let (mut log, _) = WriteLog::open(&path, &row.agent, session, row.leaf, sealed.as_ref(), &mut |line| {
+        if line.seq >= covered && line.op == "version" {
+            fresh.extend(line.digest("sha256"));
+        }
+    })?;
+    let seal = log.seal();
+    if seal.count > covered {
+        log.sync().map_err(Failure::failed)?;
+        let versions = Versions::of(&site.store);
+        fresh.retain(|sha256| versions.has(sha256));
+        versions.make_durable(&fresh).map_err(Failure::failed)?;
+        append_seal(site, session, row, &seal)?;
+    }
+    Ok(Some(Cut {
+        count: seal.count,
+        head: seal.head,
+    }))
+}
+
+fn append_seal(
+    site: &mut Site,
+    session: &SessionId,
+    row: &SessionRow,
+    seal: &Seal,
+) -> Result<(), Failure> {
+    let sealed = Sealed {
+        count: seal.count,
+        head: seal.head,
+        root: seal.root,
+        scratch: None,
+    };
+    let draft = Draft::new(Event::Seal(sealed)).by(&row.agent).within(Some(session));
+    site.act(|turn| {
+        turn.append(&draft)?;
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// Seals every open session that has no server; a live one seals itself.
+pub fn seal_all(site: &mut Site) -> Result<(), Failure> {
+    let state = site.ledger.state(&[Need::All(Kind::Session)])?;
+    for (id, row) in &state.sessions {
+        if row.state == SessionState::Open
+            && session::directory(&site.store, id).is_dir()
+            && let Some(lock) = Lock::take(&session::directory(&site.store, id)).map_err(Failure::failed)?
+        {
+            seal_dead(site, id, &lock)?;
+        }
+    }
+    Ok(())
+}
+
+impl From<LogError> for Failure {
+    fn from(error: LogError) -> Self {
+        match &error {
+            LogError::Io { .. } => Self::failed(&error),
+            LogError::Broken { .. } | LogError::Short { .. } | LogError::Seal { .. } => {
+                Self::integrity(&error).hint("govfs verify says where")
+            }
         }
     }
 }

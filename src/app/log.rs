@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::app::failure::Failure;
+use crate::app::session;
 use crate::app::site::Site;
 use crate::domain::command::Need;
 use crate::domain::entry::Line;
@@ -162,12 +163,12 @@ fn row(log: Option<SessionId>, bytes: &[u8]) -> Result<Row, Failure> {
 
 /// The directory of a session in the store.
 pub fn session_dir(site: &Site, session: &SessionId) -> PathBuf {
-    site.store.join("sessions").join(session.as_str())
+    session::directory(&site.store, session)
 }
 
 /// Where a session's write log is.
 pub fn log_path(site: &Site, session: &SessionId) -> PathBuf {
-    session_dir(site, session).join("log.jsonl")
+    session_dir(site, session).join(session::LOG)
 }
 
 fn sources(site: &mut Site, filter: &Filter) -> Result<Vec<Source>, Failure> {

@@ -2,18 +2,22 @@
 
 pub mod agent;
 pub mod busy;
+pub mod checkpoint;
 pub mod claim;
 pub mod clock;
 pub mod control;
+pub mod export;
 pub mod failure;
 pub mod host;
 pub mod init;
 pub mod inside;
-pub mod keys;
 pub mod keeper;
+pub mod keys;
 pub mod live;
 pub mod log;
 pub mod mount;
+pub mod prove;
+pub mod replay;
 pub mod serve;
 pub mod session;
 pub mod site;

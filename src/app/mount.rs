@@ -18,15 +18,15 @@ use nix::mount::{MntFlags, umount2};
 
 use crate::app::control::{Answer, Ask, Live};
 use crate::app::failure::Failure;
-use crate::app::keys::places;
+use crate::app::keys;
+use crate::app::live::seal_dead;
 use crate::app::serve::record;
 use crate::app::session::{self, Lock, Session, Wish};
 use crate::app::site::Site;
-use crate::domain::event::{Event, Sealed, Unmounted};
+use crate::domain::event::{Event, Unmounted};
 use crate::domain::logop::Bytes;
 use crate::domain::names::AgentName;
 use crate::domain::path::percent_decode;
-use crate::store::writelog::WriteLog;
 
 /// How long a server may take to open a session: recovery hashes what had not settled.
 const START: Duration = Duration::from_secs(600);
@@ -105,7 +105,7 @@ fn standing_already(session: &Session, live: &Live, dir: &Path) -> Result<Standi
 fn default_place(session: &Session) -> Result<PathBuf, Failure> {
     let repo = session.dir.parent().and_then(Path::parent).unwrap_or(&session.dir);
     let digest = crate::domain::digest::Digest::of(repo.as_os_str().as_bytes()).hex();
-    let state = places()?.state;
+    let state = keys::state_dir()?;
     Ok(state.join("mounts").join(&digest[..12]).join(session.agent.as_str()))
 }
 
@@ -212,35 +212,11 @@ fn unmount_dead(site: &mut Site, session: &Session) -> Result<PathBuf, Failure> 
     };
     let dir = PathBuf::from(std::ffi::OsString::from_vec(mount.dir.0.clone()));
     clear_stale(session, &dir)?;
-    seal_dead(site, session)?;
+    if let Some(lock) = Lock::take(&session.dir).map_err(Failure::failed)? {
+        seal_dead(site, &session.id, &lock)?;
+    }
     record(site, session, Event::Unmount(Unmounted { dir: Bytes(mount.dir.0), forced: true }))?;
     Ok(dir)
-}
-
-/// Seals the log of a session that no server serves.
-pub fn seal_dead(site: &mut Site, session: &Session) -> Result<(), Failure> {
-    let Some(_lock) = Lock::take(&session.dir).map_err(Failure::failed)? else {
-        return Err(Failure::failed(format!("session {} is being served", session.id)));
-    };
-    if !session.log().exists() {
-        return Ok(());
-    }
-    let sealed = session.row.sealed.as_ref().map(|row| crate::domain::entry::Seal {
-        count: row.count,
-        head: row.head,
-        root: row.root,
-    });
-    let first = session.row.leaf;
-    let (mut log, _) =
-        WriteLog::open(&session.log(), &session.agent, &session.id, first, sealed.as_ref(), &mut |_| {})
-            .map_err(Failure::integrity)?;
-    log.sync().map_err(Failure::failed)?;
-    let seal = log.seal();
-    if sealed.is_some_and(|sealed| sealed.count == seal.count) {
-        return Ok(());
-    }
-    let sealed = Sealed { count: seal.count, head: seal.head, root: seal.root, scratch: None };
-    record(site, session, Event::Seal(sealed))
 }
 
 /// Takes away a mount point whose server is dead, so that it is in nobody's way.

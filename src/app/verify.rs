@@ -1,20 +1,47 @@
-//! `verify`: is the ledger whole?
+//! `verify`: is the ledger whole, and is it the one that was there before?
 //!
-//! Looks at the entries themselves first: chain, tree, the projections' idea of the
-//! end. The first fault is the answer: what and where.
+//! Looks at the entries themselves first: chain, tree, what the projections say of
+//! the end. Then at everything held against them: checkpoints given by hand, the
+//! copies under the state directory, the trailers of the merge target's commits.
+//! Then at the write logs, up to their last whole line beside a live server. Deep:
+//! the fold against the projections, and every kept version's bytes. The first
+//! fault is the answer: what and where. What is odd but no fault is a remark.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use crate::app::export::{self, Audited, Files};
 use crate::app::failure::Failure;
+use crate::app::keys;
+use crate::app::log::log_path;
 use crate::app::site::Site;
-use crate::domain::entry::Chain;
+use crate::domain::charter::Charter;
+use crate::domain::checkpoint::{Checkpoint, Note, Origin, PublicKey, rotation_message};
 use crate::domain::digest::Digest;
-use crate::domain::event::Entry;
+use crate::domain::entry::{Chain, Line, leaf};
+use crate::domain::event::{Entry, Event, KeySet};
+use crate::domain::export::{Bound, LEDGER};
+use crate::domain::names::SessionId;
 use crate::domain::proof::Tree;
 use crate::domain::state::State;
+use crate::git::repo::Repo;
+use crate::store::keys::{Copies, Kept};
 use crate::store::ledger::LedgerError;
+use crate::store::versions::{VersionError, Versions};
+use crate::store::writelog::Lines;
+
+/// The trailer of merge commits that anchors the ledger.
+pub const TRAILER: &str = "Govfs-Checkpoint";
+/// Where clones carry the export.
+pub const REF: &str = "refs/govfs/ledger";
 
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     pub deep: bool,
+    /// Checkpoints that were held elsewhere.
+    pub checkpoints: Vec<PathBuf>,
 }
 
 /// What was found whole.
@@ -22,38 +49,357 @@ pub struct Options {
 pub struct Report {
     pub entries: u64,
     pub root: Digest,
-    pub deep: bool,
+    pub sessions: u64,
+    pub writes: u64,
+    /// How many statements made earlier it agrees with.
+    pub anchors: u64,
+    pub versions: u64,
+    /// Odd, but no fault: a break of custody, dropped contents, an unsealed tail.
+    pub remarks: Vec<String>,
+}
+
+/// A statement about the ledger that was made earlier.
+struct Held {
+    checkpoint: Checkpoint,
+    place: String,
+    /// A signed one is believed only by a key of this ledger's.
+    note: Option<Note>,
+}
+
+/// What one pass over the entries gathers.
+struct Pass {
+    chain: Chain,
+    tree: Tree,
+    bound: Bound,
+    fold: Option<State>,
+    /// The root at each size that somebody stated something about.
+    roots: BTreeMap<u64, Digest>,
+    keys: BTreeSet<PublicKey>,
+    origins: BTreeSet<Origin>,
+    remarks: Vec<String>,
+    dropped: BTreeMap<Digest, u64>,
 }
 
 pub fn verify(site: &mut Site, options: &Options) -> Result<Report, Failure> {
+    let held = gather(site, options)?;
+    let mut pass = Pass::new(options.deep, &held);
     let lines = site.ledger.lines()?;
-    let mut chain = Chain::new(Digest::ZERO);
-    let mut tree = Tree::new();
-    let mut fold = State::default();
-    lines.forward(0, &mut |_, bytes| {
-        let (line, leaf) = chain.push(bytes)?;
-        tree.push(leaf);
-        if options.deep {
-            fold.apply(&Entry::from_line(&line, leaf).map_err(LedgerError::from)?);
-        }
-        Ok(true)
-    })?;
+    lines.forward(0, &mut |_, bytes| pass.line(bytes).map(|()| true))?;
     let (end, frontier) = lines.tail()?;
-    if end.seq() != chain.seq() || end.prev() != chain.prev() || frontier.root() != tree.root() {
+    if end.seq() != pass.chain.seq() || end.prev() != pass.chain.prev() || frontier.root() != pass.tree.root() {
+        let (have, recorded) = (pass.chain.seq(), end.seq());
         return Err(Failure::integrity(format!(
-            "the ledger has {} entries, but {} were recorded",
-            chain.seq(),
-            end.seq()
+            "ledger: {have} entries are there, but {recorded} were recorded"
         )));
     }
-    if options.deep
-        && let Some(difference) = lines.compare(&fold)?
+    if let Some(fold) = &pass.fold
+        && let Some(difference) = lines.compare(fold)?
     {
         return Err(Failure::integrity(format!("projection {difference}")));
     }
+    drop(lines);
+    for held in &held {
+        pass.agrees(held)?;
+    }
+    let (sessions, writes, named) = verify_logs(site, &mut pass, options.deep)?;
+    let versions = if options.deep {
+        verify_versions(site, &pass, &named)?
+    } else {
+        0
+    };
     Ok(Report {
-        entries: chain.seq(),
-        root: tree.root(),
-        deep: options.deep,
+        entries: pass.chain.seq(),
+        root: pass.tree.root(),
+        sessions,
+        writes,
+        anchors: held.len() as u64,
+        versions,
+        remarks: pass.remarks,
     })
+}
+
+/// Collects what was stated earlier: by hand, in the state directory, in the branch.
+fn gather(site: &mut Site, options: &Options) -> Result<Vec<Held>, Failure> {
+    let mut held = Vec::new();
+    for path in &options.checkpoints {
+        let bytes = std::fs::read(path)
+            .map_err(|error| Failure::missing(format!("{}: {error}", path.display())))?;
+        let note = Note::parse(&bytes)
+            .map_err(|error| Failure::integrity(format!("{}: {error}", path.display())))?;
+        held.push(Held::signed(note, path.display().to_string()));
+    }
+    let state = site.ledger.state(&[])?;
+    if let Some(origin) = &state.meta.origin
+        && let Ok(dir) = keys::state_dir()
+    {
+        let copies = Copies::of(&dir, origin);
+        for kept in copies.all()? {
+            if let Kept::Note(note) = kept {
+                held.push(Held::signed(note, copies.path().display().to_string()));
+            }
+        }
+    }
+    if let Some(law) = &state.law {
+        for trailer in site.repo.trailers(&law.target, TRAILER)? {
+            let place = format!("commit {}", trailer.commit);
+            let checkpoint = Checkpoint::from_trailer(&trailer.value)
+                .map_err(|error| Failure::integrity(format!("{place}: {error}")))?;
+            held.push(Held {
+                checkpoint,
+                place,
+                note: None,
+            });
+        }
+    }
+    Ok(held)
+}
+
+impl Held {
+    fn signed(note: Note, place: String) -> Self {
+        Self {
+            checkpoint: note.claimed().clone(),
+            place,
+            note: Some(note),
+        }
+    }
+}
+
+impl Pass {
+    fn new(deep: bool, held: &[Held]) -> Self {
+        let sizes = held.iter().map(|held| (held.checkpoint.size, Digest::ZERO));
+        let mut roots: BTreeMap<u64, Digest> = sizes.collect();
+        roots.insert(0, Tree::new().root());
+        Self {
+            chain: Chain::new(Digest::ZERO),
+            tree: Tree::new(),
+            bound: Bound::default(),
+            fold: deep.then(State::default),
+            roots,
+            keys: BTreeSet::new(),
+            origins: BTreeSet::new(),
+            remarks: Vec::new(),
+            dropped: BTreeMap::new(),
+        }
+    }
+
+    /// Takes the next entry.
+    fn line(&mut self, bytes: &[u8]) -> Result<(), LedgerError> {
+        let (line, leaf) = self.chain.push(bytes)?;
+        if matches!(line.op, "fork" | "checkpoint") {
+            self.roots.insert(self.tree.size(), self.tree.root());
+        }
+        self.tree.push(leaf);
+        if let Some(root) = self.roots.get_mut(&self.tree.size()) {
+            *root = self.tree.root();
+        }
+        self.bound
+            .note(&line, leaf)
+            .map_err(|flaw| LedgerError::Damaged(format!("entry {}: {flaw}", line.seq)))?;
+        if self.fold.is_some() || matches!(line.op, "key" | "fork" | "gc" | "checkpoint") {
+            let entry = Entry::from_line(&line, leaf)?;
+            self.entry(&entry)?;
+            if let Some(fold) = &mut self.fold {
+                fold.apply(&entry);
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: &Entry) -> Result<(), LedgerError> {
+        match &entry.event {
+            Event::Key(body) => self.key(entry.seq, body),
+            Event::Fork(body) => {
+                self.stated(entry.seq, body.old.size, body.old.root)?;
+                self.keys.insert(body.public);
+                self.origins.insert(body.origin.clone());
+                Ok(())
+            }
+            Event::Checkpoint(body) => self.stated(entry.seq, body.size, body.root),
+            Event::Gc(body) => {
+                let dropped = body.versions.iter().map(|sha256| (*sha256, entry.seq));
+                self.dropped.extend(dropped);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An entry may state the root of all entries before it: then it must be that.
+    fn stated(&self, seq: u64, size: u64, root: Digest) -> Result<(), LedgerError> {
+        match self.roots.get(&size) {
+            Some(found) if size == seq && *found != root => Err(LedgerError::Damaged(format!(
+                "entry {seq}: it states the root {root}, the entries before it give {found}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// A rotation is signed by the key before; a key that appears without is named, not a fault.
+    fn key(&mut self, seq: u64, body: &KeySet) -> Result<(), LedgerError> {
+        self.origins.insert(body.origin.clone());
+        match (&body.previous, &body.signature) {
+            (Some(previous), Some(signature)) => {
+                let message = rotation_message(&body.origin, previous, &body.public);
+                let bytes = keys::signature_bytes(signature);
+                let signed = bytes.is_some_and(|bytes| previous.verifies(&message, &bytes));
+                if !signed || !self.keys.contains(previous) {
+                    let what = format!("entry {seq}: the rotation is not signed by the key before");
+                    return Err(LedgerError::Damaged(what));
+                }
+            }
+            (Some(_), None) => self.remarks.push(format!(
+                "break of custody: entry {seq} adds the key {} without the signature of the one before",
+                body.public
+            )),
+            (None, _) => {}
+        }
+        self.keys.insert(body.public);
+        Ok(())
+    }
+
+    /// Holds the entries against what was stated about them earlier.
+    fn agrees(&self, held: &Held) -> Result<(), Failure> {
+        let Checkpoint { origin, size, root } = &held.checkpoint;
+        let place = &held.place;
+        if !self.origins.contains(origin) {
+            return Err(Failure::integrity(format!(
+                "{place}: a checkpoint of another ledger, {origin}"
+            )));
+        }
+        if let Some(note) = &held.note
+            && !self.keys.iter().any(|key| note.verify(key).is_ok())
+        {
+            return Err(Failure::integrity(format!(
+                "{place}: the checkpoint is not signed by a key of this ledger's"
+            )));
+        }
+        let have = self.tree.size();
+        if *size > have {
+            return Err(Failure::integrity(format!(
+                "ledger: rolled back or cut: {have} entries are there, but {place} states {size}"
+            )));
+        }
+        match self.roots.get(size) {
+            Some(found) if found == root => Ok(()),
+            Some(found) => Err(Failure::integrity(format!(
+                "ledger: forked: {place} states the root {root} for the first {size} entries, here they give {found}"
+            ))),
+            None => Err(Failure::failed(format!("{place}: its size was not looked at"))),
+        }
+    }
+}
+
+/// Verifies every write log; deep, also collects the versions that they name.
+fn verify_logs(
+    site: &Site,
+    pass: &mut Pass,
+    deep: bool,
+) -> Result<(u64, u64, BTreeSet<Digest>), Failure> {
+    let mut named = BTreeSet::new();
+    let (mut sessions, mut writes) = (0, 0);
+    let names: Vec<(String, u64)> = pass
+        .bound
+        .sessions()
+        .map(|(name, covered)| (name.to_owned(), covered))
+        .collect();
+    for (name, covered) in names {
+        let id: SessionId = name.parse().map_err(Failure::integrity)?;
+        sessions += 1;
+        let path = log_path(site, &id);
+        let shown = format!("session {name}");
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && covered == 0 => continue,
+            Err(error) => {
+                return Err(Failure::integrity(format!("{shown}: its write log: {error}")));
+            }
+        };
+        let mut audit = pass.bound.audit(&name, &shown).map_err(Failure::integrity)?;
+        let mut lines = Lines::new(BufReader::with_capacity(1 << 17, file));
+        while let Some(bytes) = lines.read().map_err(Failure::failed)? {
+            let (line, _) = audit.line(bytes).map_err(Failure::integrity)?;
+            writes += 1;
+            if deep && line.op == "version" {
+                named.extend(line.digest("sha256"));
+            }
+        }
+        let beyond = audit.end().map_err(Failure::integrity)?;
+        if beyond > 0 {
+            pass.remarks.push(format!("{shown}: {beyond} entries are not sealed yet"));
+        }
+    }
+    Ok((sessions, writes, named))
+}
+
+/// Reads every kept version, and misses those that a log names and nobody dropped.
+fn verify_versions(site: &Site, pass: &Pass, named: &BTreeSet<Digest>) -> Result<u64, Failure> {
+    let versions = Versions::of(&site.store);
+    let kept = versions.all().map_err(Failure::failed)?;
+    for sha256 in &kept {
+        match versions.check(sha256) {
+            Ok(_) => {}
+            // Dropped by a gc that runs beside us.
+            Err(VersionError::Missing(_)) => {}
+            Err(error @ VersionError::Altered { .. }) => return Err(Failure::integrity(error)),
+            Err(error) => return Err(Failure::failed(error)),
+        }
+    }
+    for sha256 in named {
+        if !pass.dropped.contains_key(sha256) && !versions.has(sha256) {
+            return Err(Failure::integrity(VersionError::Missing(*sha256)));
+        }
+    }
+    Ok(kept.len() as u64)
+}
+
+/// Verifies the export that clones carry, and every merge commit's trailer against it.
+pub fn verify_ref(
+    dir: &Path,
+    key: Option<&PublicKey>,
+    held: &[PathBuf],
+) -> Result<(Audited, u64), Failure> {
+    let repo = Repo::discover(dir)?;
+    let Some(blobs) = repo.read_ref(REF)? else {
+        return Err(Failure::missing(format!("there is no {REF}"))
+            .hint(format!("fetch it: git fetch origin {REF}:{REF}")));
+    };
+    let (roots, charter) = states_of(&blobs)?;
+    let audited = export::audit(&Files::Blobs(blobs), key, held)?;
+    let target = charter.as_ref().map_or("main", |law| law.target.as_str());
+    let mut anchors = 0;
+    for trailer in repo.trailers(target, TRAILER)? {
+        let place = format!("commit {}", trailer.commit);
+        let stated = Checkpoint::from_trailer(&trailer.value)
+            .map_err(|error| Failure::integrity(format!("{place}: {error}")))?;
+        let found = usize::try_from(stated.size).ok().and_then(|size| roots.get(size));
+        if found != Some(&stated.root) {
+            return Err(Failure::integrity(format!(
+                "{place}: its trailer states another history of the first {} entries",
+                stated.size
+            ))
+            .hint("the export may be older than the commit: govfs export --ref on the operator's machine"));
+        }
+        anchors += 1;
+    }
+    Ok((audited, anchors))
+}
+
+/// Returns the tree's root after each entry, and the last charter.
+fn states_of(blobs: &BTreeMap<String, Vec<u8>>) -> Result<(Vec<Digest>, Option<Charter>), Failure> {
+    let mut tree = Tree::new();
+    let mut roots = vec![tree.root()];
+    let mut law = None;
+    let ledger = blobs.get(LEDGER).map(Vec::as_slice).unwrap_or_default();
+    for bytes in ledger.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+        tree.push(leaf(bytes));
+        roots.push(tree.root());
+        if let Ok(line) = Line::parse(bytes)
+            && line.op == "charter"
+            && let Ok(entry) = Entry::from_line(&line, leaf(bytes))
+            && let Event::Charter(body) = entry.event
+        {
+            law = Charter::parse(&body.text).ok();
+        }
+    }
+    Ok((roots, law))
 }

@@ -1,30 +1,128 @@
 //! `govfs verify`
 
-use serde_json::json;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
 
 use super::Context;
+use super::output::Ink;
+use crate::app::export::{self, Audited, Files};
 use crate::app::failure::Failure;
+use crate::app::keys;
 use crate::app::verify::{self, Options};
 
-/// Check that the ledger is whole
+/// Check that the ledger is whole, and the one that was there before
 ///
 /// The first fault is named with its place; exit status 4.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  govfs verify\n  govfs verify --deep")]
+#[command(after_help = "Examples:\n  govfs verify --deep\n  govfs verify --checkpoint kept-elsewhere\n  govfs verify --export DIR --key key.pub")]
 pub(super) struct Args {
-    /// Also fold all entries again and compare the projections
+    /// Also fold all entries again, compare the projections, and read every version
     #[arg(long)]
     deep: bool,
+    /// Verify the export that clones carry in refs/govfs/ledger
+    #[arg(long = "ref", conflicts_with_all = ["deep", "export"])]
+    reference: bool,
+    /// A checkpoint that was kept elsewhere: the ledger must continue it
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Vec<PathBuf>,
+    /// Verify an export; needs no repository
+    #[arg(long, value_name = "DIR", conflicts_with = "deep")]
+    export: Option<PathBuf>,
+    /// The public key that you trust (key.pub)
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "every verb has this shape")]
 pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
-    let report = verify::verify(&mut context.site()?, &Options { deep: args.deep })?;
-    if context.out.json {
-        let fields = json!({ "ok": true, "entries": report.entries, "root": report.root, "deep": report.deep });
-        context.out.document("verify", fields);
-    } else {
-        context.out.line(format!("{} entries verify, root {}", report.entries, report.root));
+    let key = match &args.key {
+        Some(path) => {
+            let bytes = std::fs::read(path)
+                .map_err(|error| Failure::missing(format!("{}: {error}", path.display())))?;
+            Some(keys::public_key(&bytes)?)
+        }
+        None => None,
+    };
+    if let Some(dir) = args.export {
+        if !dir.is_dir() {
+            return Err(Failure::missing(format!("{}: no such directory", dir.display())));
+        }
+        let audited = export::audit(&Files::Directory(dir), key.as_ref(), &args.checkpoint)?;
+        audited_words(&audited, key.is_some(), context);
+        return Ok(());
+    }
+    if args.reference {
+        let (audited, anchors) = verify::verify_ref(&context.dir, key.as_ref(), &args.checkpoint)?;
+        context.out.note(format!("{anchors} merge commits state it"));
+        audited_words(&audited, key.is_some(), context);
+        return Ok(());
+    }
+    let options = Options {
+        deep: args.deep,
+        checkpoints: args.checkpoint,
+    };
+    let report = verify::verify(&mut context.site()?, &options)?;
+    let out = &mut context.out;
+    if out.json {
+        let fields = json!({
+            "ok": true,
+            "entries": report.entries,
+            "root": report.root,
+            "sessions": report.sessions,
+            "writes": report.writes,
+            "anchors": report.anchors,
+            "versions": report.versions,
+            "remarks": report.remarks,
+            "deep": args.deep,
+        });
+        out.document("verify", fields);
+        return Ok(());
+    }
+    let good = out.paint(Ink::Green, "verified");
+    out.line(format!(
+        "{good}: {} entries, {} writes of {} sessions, root {}",
+        report.entries, report.writes, report.sessions, report.root
+    ));
+    if report.anchors > 0 {
+        out.line(format!("it continues {} checkpoints held outside it", report.anchors));
+    }
+    if args.deep {
+        out.line(format!("the projections are the fold; {} versions are whole", report.versions));
+    }
+    for remark in &report.remarks {
+        out.line(format!("remark: {remark}"));
     }
     Ok(())
+}
+
+fn audited_words(audited: &Audited, trusted: bool, context: &mut Context) {
+    let out = &mut context.out;
+    let Audited {
+        checkpoint,
+        key,
+        sessions,
+        writes,
+    } = audited;
+    if out.json {
+        let fields: Value = json!({
+            "ok": true,
+            "origin": checkpoint.origin,
+            "entries": checkpoint.size,
+            "root": checkpoint.root,
+            "sessions": sessions,
+            "writes": writes,
+            "key": key,
+            "trusted": trusted,
+        });
+        out.document("verify", fields);
+        return;
+    }
+    let good = out.paint(Ink::Green, "verified");
+    out.line(format!(
+        "{good}: {} entries, {writes} writes of {sessions} sessions of {}, root {}",
+        checkpoint.size, checkpoint.origin, checkpoint.root
+    ));
+    if !trusted {
+        out.line(format!("remark: signed by the export's own key {key}; give --key to say which one you trust"));
+    }
 }

@@ -344,6 +344,13 @@ pub fn rebuild(entry: &Entry) -> (Command, Now) {
 pub fn differs(state: &State, entry: &Entry) -> Option<String> {
     let (command, now) = rebuild(entry);
     let verdict = decide(state, &command, &now);
+    if let (Command::Claim(ask), Event::Claim(_)) = (&command, &entry.event) {
+        // A renewal by activity is not judged again, so neither is it here.
+        let renewed = decide(state, &Command::Renew { agent: ask.agent.clone() }, &now);
+        if renewed.drafts.iter().any(|draft| draft.event == entry.event) {
+            return None;
+        }
+    }
     let recorded_refusal = matches!(&entry.event, Event::Claim(body) if body.decision == Decision::Deny);
     if verdict.refusal.is_some() != recorded_refusal {
         let again = match &verdict.refusal {

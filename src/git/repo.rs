@@ -5,6 +5,7 @@
 //! the one commit that govfs makes by itself: `governor.md`. Never runs a hook, a
 //! filter or a program, and never writes anything else.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -204,6 +205,65 @@ impl Repo {
             .map_err(fault("find out who commits"))
     }
 
+    /// Writes files as a tree and makes `name` a commit of it, on top of what it names now.
+    pub fn write_ref(
+        &self,
+        name: &str,
+        files: &BTreeMap<String, Vec<u8>>,
+        message: &str,
+    ) -> Result<Oid, RepoError> {
+        let doing = fault("write the ref");
+        let mut index = git2::Index::new().map_err(&doing)?;
+        for (path, bytes) in files {
+            let id = self.inner.blob(bytes).map_err(&doing)?;
+            index.add(&entry(path, id)).map_err(&doing)?;
+        }
+        let tree = index
+            .write_tree_to(&self.inner)
+            .and_then(|oid| self.inner.find_tree(oid))
+            .map_err(&doing)?;
+        let parent = match self.inner.refname_to_id(name) {
+            Ok(oid) => Some(self.inner.find_commit(oid).map_err(&doing)?),
+            Err(error) if error.code() == ErrorCode::NotFound => None,
+            Err(error) => return Err(doing(error)),
+        };
+        let who = self.identity()?;
+        let parents: Vec<_> = parent.iter().collect();
+        let commit = self
+            .inner
+            .commit(Some(name), &who, &who, message, &tree, &parents)
+            .map_err(&doing)?;
+        Ok(to_oid(commit))
+    }
+
+    /// Reads all files of the commit that `name` names.
+    pub fn read_ref(&self, name: &str) -> Result<Option<BTreeMap<String, Vec<u8>>>, RepoError> {
+        let doing = fault("read the ref");
+        let tree = match self.inner.refname_to_id(name) {
+            Ok(oid) => self.inner.find_commit(oid).and_then(|commit| commit.tree()).map_err(&doing)?,
+            Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
+            Err(error) => return Err(doing(error)),
+        };
+        let mut files = BTreeMap::new();
+        let mut failed = Ok(());
+        tree.walk(git2::TreeWalkMode::PreOrder, |folder, entry| {
+            if entry.kind() == Some(ObjectType::Blob) {
+                match self.inner.find_blob(entry.id()) {
+                    Ok(blob) => {
+                        let name = String::from_utf8_lossy(entry.name_bytes()).into_owned();
+                        
+                        files.insert(format!("{folder}{name}"), blob.content().to_vec());
+                    }
+                    Err(error) => failed = Err(error),
+                }
+            }
+            git2::TreeWalkResult::Ok
+        })
+        .map_err(&doing)?;
+        failed.map_err(&doing)?;
+        Ok(Some(files))
+    }
+
     /// Returns the trailers named `key` along the first-parent line of `branch`, newest first.
     pub fn trailers(&self, branch: &str, key: &str) -> Result<Vec<Trailer>, RepoError> {
         let doing = fault("read the branch");
@@ -232,6 +292,25 @@ impl Repo {
             }
         }
         Ok(found)
+    }
+}
+
+/// An entry of an index that lives in memory only.
+fn entry(path: &str, id: git2::Oid) -> git2::IndexEntry {
+    let never = git2::IndexTime::new(0, 0);
+    git2::IndexEntry {
+        ctime: never,
+        mtime: never,
+        dev: 0,
+        ino: 0,
+        mode: 0o100_644,
+        uid: 0,
+        gid: 0,
+        file_size: 0,
+        id,
+        flags: 0,
+        flags_extended: 0,
+        path: path.as_bytes().to_vec(),
     }
 }
 

@@ -1,1 +1,218 @@
+//! The database against the fold, and what happens when it is tampered with or full.
 
+use std::cell::Cell;
+use std::path::Path;
+
+use super::*;
+use crate::domain::claim::Ask;
+use crate::domain::command::{Command, Refusal};
+use crate::domain::digest::Digest;
+use crate::domain::entry::Chain;
+use crate::domain::event::{CharterSet, CharterSource, Draft, Entry, Event, Mode};
+use crate::domain::names::AgentName;
+use crate::domain::pattern::Pattern;
+use crate::domain::state::State;
+use crate::domain::time::{Now, Timestamp};
+
+const CHARTER: &str = include_str!("../../../governor.md");
+
+thread_local! {
+    static MS: Cell<u64> = const { Cell::new(1) };
+}
+
+/// A clock that a test sets; it may stand still, and entries' times still grow.
+fn clock() -> Now {
+    let ms = MS.get();
+    Now {
+        ts: Timestamp(i64::try_from(ms).expect("fits") * 1_000_000),
+        boot: "boot".to_owned(),
+        boot_ms: ms,
+    }
+}
+
+fn ledger(dir: &Path) -> Ledger {
+    let mut ledger = Ledger::create(dir).expect("made");
+    let mut turn = ledger.turn(&clock).expect("a turn");
+    let set = CharterSet {
+        sha256: Digest::of(CHARTER.as_bytes()),
+        source: CharterSource::Init,
+        text: CHARTER.to_owned(),
+    };
+    turn.append(&Draft::new(Event::Charter(set))).expect("appended");
+    turn.commit().expect("committed");
+    ledger
+}
+
+fn ask(who: &str, what: &[&str]) -> Ask {
+    let agent: AgentName = who.parse().expect("a name");
+    let patterns = what.iter().map(|text| Pattern::parse(text.as_bytes()).expect(text)).collect();
+    Ask::new(agent, Mode::Write, patterns)
+}
+
+fn run(ledger: &mut Ledger, command: &Command) -> Option<Refusal> {
+    let mut turn = ledger.turn(&clock).expect("a turn");
+    let refusal = turn.command(command).expect("decided");
+    turn.commit().expect("committed");
+    refusal
+}
+
+/// Folds all lines from nothing; the chain must hold.
+fn fold(ledger: &mut Ledger) -> Result<State, LedgerError> {
+    let lines = ledger.lines()?;
+    let mut chain = Chain::new(Digest::ZERO);
+    let mut state = State::default();
+    lines.forward(0, &mut |_, bytes| {
+        let (line, leaf) = chain.push(bytes)?;
+        state.apply(&Entry::from_line(&line, leaf)?);
+        Ok(true)
+    })?;
+    let (end, _) = lines.tail()?;
+    assert_eq!((end.seq(), end.prev()), (chain.seq(), chain.prev()));
+    match lines.compare(&state)? {
+        None => Ok(state),
+        Some(difference) => Err(LedgerError::Damaged(difference)),
+    }
+}
+
+#[test]
+fn the_projections_are_the_fold_after_every_command() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut ledger = ledger(dir.path());
+    let mut short = ask("carol", &["tmp/**"]);
+    short.ttl_ms = Some(10);
+    let steps = [
+        (Command::Claim(ask("alice", &["src", "docs/**"])), true),
+        (Command::Claim(ask("bob", &["src/a.rs"])), false),
+        (Command::Claim(short), true),
+        (Command::Claim(ask("bob", &["**/x.md"])), false),
+        (Command::Claim(ask("bob", &["lib/x.md"])), true),
+        (Command::Claim(ask("alice", &["src"])), true),
+        (Command::Renew { agent: "alice".parse().expect("a name") }, true),
+        (Command::Release { agent: "alice".parse().expect("a name"), patterns: Vec::new(), cut: None }, true),
+        (Command::Claim(ask("bob", &["tmp/x"])), true),
+        (Command::Claim(ask("dave", &["s?c", "doc*/**"])), true),
+        (Command::Claim(ask("erin", &["src/a"])), true),
+    ];
+    for (at, (command, allowed)) in steps.into_iter().enumerate() {
+        MS.set(1 + at as u64 * 5);
+        let refusal = run(&mut ledger, &command);
+        assert_eq!(refusal.is_none(), allowed, "{command:?}: {refusal:?}");
+        fold(&mut ledger).expect("projections are the fold");
+    }
+}
+
+#[test]
+fn a_turn_that_is_dropped_has_never_been() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut ledger = ledger(dir.path());
+    let mut turn = ledger.turn(&clock).expect("a turn");
+    turn.command(&Command::Claim(ask("alice", &["src"]))).expect("decided");
+    drop(turn);
+    assert!(fold(&mut ledger).expect("whole").claims.is_empty());
+}
+
+#[test]
+fn entries_cannot_be_changed_by_accident() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ledger = ledger(dir.path());
+    for sql in ["UPDATE entry SET line = x'00'", "DELETE FROM entry"] {
+        let error = ledger.connection.execute(sql, []).expect_err(sql);
+        assert!(error.to_string().contains("append-only"), "{error}");
+    }
+}
+
+#[test]
+fn rows_changed_behind_the_ledgers_back_are_found() {
+    let tamperings = [
+        ("UPDATE item SET body = replace(CAST(body AS TEXT), 'alice', 'mallo') WHERE kind = 'agent'", "fold"),
+        ("DELETE FROM claim", "fold"),
+        ("UPDATE claim SET body = CAST(replace(CAST(body AS TEXT), '\"write\"', '\"read\"') AS BLOB)", "fold"),
+        ("INSERT INTO item VALUES ('agent', 'eve', CAST('{}' AS BLOB))", "fold"),
+        ("DELETE FROM entry WHERE seq = 2", "chain"),
+        ("DELETE FROM entry WHERE seq = (SELECT max(seq) FROM entry)", "tail"),
+        ("UPDATE entry SET seq = 100 - seq WHERE seq IN (1, 99)", "chain"),
+        ("UPDATE entry SET line = (SELECT line FROM entry WHERE seq = 1) WHERE seq = 2", "chain"),
+        ("UPDATE entry SET line = CAST(replace(CAST(line AS TEXT), 'src', 'lib') AS BLOB) WHERE seq = 2", "chain"),
+        ("INSERT INTO entry SELECT seq + 1, line, leaf FROM entry ORDER BY seq DESC LIMIT 1", "chain"),
+    ];
+    for (sql, kind) in tamperings {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut ledger = ledger(dir.path());
+        run(&mut ledger, &Command::Claim(ask("alice", &["src"])));
+        run(&mut ledger, &Command::Claim(ask("bob", &["docs"])));
+        let guards = "DROP TRIGGER entry_stays; DROP TRIGGER entry_lasts;";
+        ledger.connection.execute_batch(guards).expect("dropped");
+        let changed = ledger.connection.execute(sql, []).expect(sql);
+        assert!(changed > 0, "{sql}");
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| fold(&mut ledger)));
+        let found = match result {
+            Ok(Err(LedgerError::Damaged(_) | LedgerError::Row(_))) => "fold",
+            Ok(Err(LedgerError::Chain(_))) => "chain",
+            Ok(Err(LedgerError::Tail(_))) => "tail",
+            other => panic!("{sql}: {other:?}"),
+        };
+        assert_eq!(found, kind, "{sql}");
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_the_ledger_valid_and_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut ledger = ledger(dir.path());
+    run(&mut ledger, &Command::Claim(ask("alice", &["src"])));
+    let pages: i64 = ledger
+        .connection
+        .query_row("PRAGMA page_count", [], |row| row.get(0))
+        .expect("counted");
+    ledger.connection.pragma_update(None, "max_page_count", pages).expect("limited");
+    let many: Vec<String> = (0..500).map(|n| format!("some/long/path/number/{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let mut turn = ledger.turn(&clock).expect("a turn");
+    let failed = match turn.command(&Command::Claim(ask("bob", &many))) {
+        Ok(_) => turn.commit().map(drop),
+        Err(error) => {
+            drop(turn);
+            Err(error)
+        }
+    };
+    assert!(matches!(failed, Err(LedgerError::Full)), "{failed:?}");
+    assert_eq!(failed.expect_err("full").to_string(), "the disk is full: nothing was changed");
+    ledger.connection.pragma_update(None, "max_page_count", 1_000_000).expect("lifted");
+    assert_eq!(fold(&mut ledger).expect("whole").claims.len(), 1);
+    assert_eq!(run(&mut ledger, &Command::Claim(ask("bob", &many))), None);
+    fold(&mut ledger).expect("whole");
+}
+
+#[test]
+fn a_newer_store_and_a_foreign_file_are_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let made = ledger(dir.path());
+    made.connection.pragma_update(None, "user_version", FORMAT + 1).expect("set");
+    drop(made);
+    assert!(matches!(Ledger::open(dir.path()), Err(LedgerError::Newer { found: 2, known: 1 })));
+    for name in [FILE, "ledger.db-wal", "ledger.db-shm"] {
+        std::fs::remove_file(dir.path().join(name)).expect("removed");
+    }
+    assert!(matches!(Ledger::open(dir.path()), Err(LedgerError::NotThere(_))));
+    std::fs::write(dir.path().join(FILE), b"something else, and long enough").expect("written");
+    assert!(matches!(Ledger::open(dir.path()), Err(LedgerError::Damaged(_) | LedgerError::Foreign(_))));
+}
+
+#[test]
+fn the_queue_keeps_its_order_and_forgets_the_dead() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut ledger = ledger(dir.path());
+    let turn = ledger.turn(&clock).expect("a turn");
+    let process = |pid| Process { pid, start: 7, boot: "boot".to_owned() };
+    for (pid, who) in [(1, "alice"), (2, "bob"), (3, "carol")] {
+        let ask = ask(who, &["src"]);
+        turn.join(&ask.agent, ask.mode, &ask.patterns, &process(pid)).expect("joined");
+    }
+    let names = |turn: &Turn<'_>, dead: u32| -> Vec<String> {
+        let queue = turn.queue(&|process| process.pid != dead).expect("the queue");
+        queue.into_iter().map(|waiting| waiting.agent.to_string()).collect()
+    };
+    assert_eq!(names(&turn, 0), ["alice", "bob", "carol"]);
+    assert_eq!(names(&turn, 1), ["bob", "carol"]);
+    assert_eq!(names(&turn, 0), ["bob", "carol"], "who died is gone for good");
+}

@@ -1,0 +1,70 @@
+//! Checkpoints: sign one now, keep a copy where the repository's writers do not write.
+
+use std::path::Path;
+
+use crate::app::failure::Failure;
+use crate::app::keys;
+use crate::app::live;
+use crate::app::site::Site;
+use crate::domain::checkpoint::{Checkpoint, SecretKey};
+use crate::domain::command::Need;
+use crate::domain::event::{Checkpointed, Draft, Event};
+use crate::domain::state::Kind;
+use crate::store::keys::Copies;
+use crate::store::ledger::Turn;
+
+/// A signed checkpoint.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    pub checkpoint: Checkpoint,
+    pub note: String,
+    /// The entry that records it.
+    pub entry: u64,
+}
+
+/// Seals what the sessions have written, signs the ledger as it is now, and records that.
+pub fn sign(site: &mut Site) -> Result<Signed, Failure> {
+    live::seal_all(site)?;
+    let ((checkpoint, key), entries, _) = site.act(|turn| {
+        let (checkpoint, key) = state_now(turn)?;
+        turn.append(&record(&checkpoint))?;
+        Ok((checkpoint, key))
+    })?;
+    let note = checkpoint.sign(&key);
+    keep_copy(&checkpoint, &note)?;
+    Ok(Signed {
+        checkpoint,
+        note,
+        entry: entries.last().map_or(0, |entry| entry.seq),
+    })
+}
+
+/// What the ledger is in this turn, and the key that can say so.
+fn state_now(turn: &mut Turn<'_>) -> Result<(Checkpoint, SecretKey), Failure> {
+    turn.load(&[Need::All(Kind::Key)])?;
+    let (origin, key) = keys::signing(turn.state())?;
+    let (size, root) = turn.tree();
+    let checkpoint = Checkpoint { origin, size, root };
+    Ok((checkpoint, key))
+}
+
+/// The entry that records a checkpoint.
+pub fn record(checkpoint: &Checkpoint) -> Draft {
+    Draft::new(Event::Checkpoint(Checkpointed {
+        origin: checkpoint.origin.clone(),
+        size: checkpoint.size,
+        root: checkpoint.root,
+        anchor: None,
+    }))
+}
+
+/// Appends it to the copies under the state directory.
+pub fn keep_copy(checkpoint: &Checkpoint, note: &str) -> Result<(), Failure> {
+    let copies = Copies::of(&keys::state_dir()?, &checkpoint.origin);
+    Ok(copies.append(note)?)
+}
+
+/// Writes a note to a file of the caller's.
+pub fn write(path: &Path, note: &str) -> Result<(), Failure> {
+    std::fs::write(path, note).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))
+}
