@@ -90,7 +90,7 @@ pub enum Answer {
     Done,
     /// Entries up to the cut stand; no later one was allowed by the fenced claims.
     Cut {
-        count: u64,
+        cut: Option<Cut>,
     },
     Settled(Sealing),
     Stats {

@@ -272,7 +272,8 @@ fn apply_charter(rules: &mut Rules, text: &str, state: &State, agent: &AgentName
         rules.halt = Some(Halt::Ended);
         return;
     };
-    rules.protected.clone_from(&charter.protected);
+    rules.protected.clone_from(&charter.paths.protected);
+    rules.sensitive.clone_from(&charter.paths.sensitive);
     let role = state.agents.get(agent).map(|row| &row.role);
     match role.and_then(|role| charter.roles.get(role)) {
         Some(role) => rules.role = Some(role.paths.clone()).filter(|paths| !paths.is_empty()),

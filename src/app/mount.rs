@@ -20,7 +20,8 @@ use crate::app::control::{Answer, Ask, Live};
 use crate::app::failure::Failure;
 use crate::app::keys;
 use crate::app::live::seal_dead;
-use crate::app::serve::record;
+use crate::app::serve::ground::Shown;
+use crate::app::serve::{self, Orders, record};
 use crate::app::session::{self, Lock, Session, Wish};
 use crate::app::site::Site;
 use crate::domain::event::{Event, Unmounted};
@@ -43,28 +44,66 @@ pub struct Standing {
     pub already: bool,
 }
 
+/// What is to be mounted where, or what stands there already.
+enum Ready {
+    Standing(Standing),
+    Place(Session, PathBuf),
+}
+
 /// Mounts the agent's session at `dir`, or at its default place.
 pub fn mount(site: &mut Site, wish: &Wish, dir: Option<&Path>) -> Result<Standing, Failure> {
+    let (session, dir) = match prepare(site, wish, dir)? {
+        Ready::Standing(standing) => return Ok(standing),
+        Ready::Place(session, dir) => (session, dir),
+    };
+    let mut server = server(site, &session)?;
+    server.arg("--at").arg(&dir);
+    if nix::unistd::geteuid().is_root() {
+        server.arg("--allow-other");
+    }
+    start(server.stdin(Stdio::null()), &session)?;
+    Ok(Standing { dir, already: false })
+}
+
+/// Serves in this process until the mount ends; `ready` hears the directory.
+pub fn foreground(
+    mut site: Site,
+    wish: &Wish,
+    dir: Option<&Path>,
+    ready: impl FnOnce(&Path),
+) -> Result<(), Failure> {
+    let (session, dir) = match prepare(&mut site, wish, dir)? {
+        Ready::Standing(standing) => {
+            return Err(Failure::refused(format!("{} is mounted already", standing.dir.display()))
+                .hint(format!("govfs unmount {}", wish.agent)));
+        }
+        Ready::Place(session, dir) => (session, dir),
+    };
+    let (uid, gid) = serve::own_ids();
+    let orders = Orders {
+        dir: site.repo.root().to_owned(),
+        session: session.id,
+        shown: Shown { uid, gid, place: dir, sealed: false, allow_other: uid == 0 },
+        inherited: None,
+    };
+    drop(site);
+    serve::serve(orders, ready)
+}
+
+fn prepare(site: &mut Site, wish: &Wish, dir: Option<&Path>) -> Result<Ready, Failure> {
     let session = session::enter(site, wish)?;
     let dir = match dir {
         Some(dir) => std::path::absolute(dir).map_err(Failure::failed)?,
         None => default_place(&session)?,
     };
     if let Some(live) = Live::connect(&session.dir).map_err(Failure::failed)? {
-        return standing_already(&session, &live, &dir);
+        return standing_already(&session, &live, &dir).map(Ready::Standing);
     }
     clear_stale(&session, &dir)?;
     fs::create_dir_all(&dir).map_err(|error| fault(&dir, &error))?;
     let dir = fs::canonicalize(&dir).map_err(|error| fault(&dir, &error))?;
     refuse_place(site, &dir)?;
-    let root = nix::unistd::geteuid().is_root();
-    let mut server = server(site, &session)?;
-    server.arg("--at").arg(&dir);
-    if root {
-        server.arg("--allow-other");
-    }
-    start(server.stdin(Stdio::null()), &session)?;
-    Ok(Standing { dir, already: false })
+    Ok(Ready::Place(session, dir))
 }
 
 /// A mount over the repository itself or its store would hide what it is made from.

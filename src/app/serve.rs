@@ -8,7 +8,7 @@
 //! control zone.
 
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,10 +44,20 @@ pub struct Orders {
     /// The repository.
     pub dir: PathBuf,
     pub session: SessionId,
-    pub mounting: Mounting,
     pub shown: Shown,
-    /// The namespaces of a sealed mount: user, then mount.
-    pub anchor: Option<[OwnedFd; 2]>,
+    /// The namespaces of a sealed mount (user, then mount), inherited under these
+    /// numbers; its FUSE device is then the standard input.
+    pub inherited: Option<[i32; 2]>,
+}
+
+/// Takes over what a launcher made: the device from standard input, and the namespaces.
+fn inherit(numbers: [i32; 2]) -> Result<(Mounting, [OwnedFd; 2]), Failure> {
+    let device = std::io::stdin().as_fd().try_clone_to_owned().map_err(Failure::failed)?;
+    let open = |number: i32| {
+        let path = format!("/proc/self/fd/{number}");
+        std::fs::File::open(path).map(OwnedFd::from).map_err(Failure::failed)
+    };
+    Ok((Mounting::Fd(device), [open(numbers[0])?, open(numbers[1])?]))
 }
 
 /// Why the server ends.
@@ -61,11 +71,16 @@ pub enum End {
 
 /// Serves until the mount ends. `ready` hears when programs may use it.
 pub fn serve(orders: Orders, ready: impl FnOnce(&Path)) -> Result<(), Failure> {
+    let (mounting, anchor) = match orders.inherited {
+        Some(numbers) => inherit(numbers).map(|(device, anchor)| (device, Some(anchor)))?,
+        None => (Mounting::At(orders.shown.place.clone()), None),
+    };
+    let _ = nix::unistd::setsid(); // a leader already has a session of its own
     let signals = take_signals()?;
     let mut site = Site::open(&orders.dir)?;
     let row = session::load(&mut site, &orders.session)?;
     let session = Session::of(&site, &orders.session, &row);
-    let desk = Arc::new(Desk::new(&site, &session, &orders.shown, orders.anchor)?);
+    let desk = Arc::new(Desk::new(&site, &session, &orders.shown, anchor)?);
     let doors = Doors {
         control: Box::new({
             let desk = Arc::clone(&desk);
@@ -78,7 +93,7 @@ pub fn serve(orders: Orders, ready: impl FnOnce(&Path)) -> Result<(), Failure> {
         tracing::warn!(entry = loss.entry, bytes = loss.len, "the log's torn end was cut");
     }
     let options = ServeOptions { allow_other: orders.shown.allow_other, now: SystemTime::now };
-    let server = serve_mount(orders.mounting, opened.overlay, options)
+    let server = serve_mount(mounting, opened.overlay, options)
         .map_err(|error| Failure::machine(format!("cannot mount: {error}")).hint("govfs doctor"))?;
     let listener = Listener::bind(&session.dir).map_err(Failure::failed)?;
     let (sender, ends) = mpsc::channel();
@@ -181,6 +196,11 @@ pub fn record(site: &mut Site, session: &Session, event: Event) -> Result<(), Fa
         Some(refusal) => Err(refusal.into()),
         None => Ok(()),
     }
+}
+
+/// Returns the ids of this process.
+pub fn own_ids() -> (u32, u32) {
+    (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
 }
 
 /// Says on the caller's pipe that the mount serves, and lets go of it.

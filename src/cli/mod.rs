@@ -15,10 +15,13 @@ mod claim;
 mod claims;
 mod init;
 mod log;
+mod mount;
 mod output;
 mod release;
+mod serve;
 mod show;
 mod text;
+mod unmount;
 mod verify;
 
 /// Several coding agents on one git repository, each in its own governed mount.
@@ -62,6 +65,9 @@ enum Verb {
     Claim(claim::Args),
     Release(release::Args),
     Claims(claims::Args),
+    Mount(mount::Args),
+    Unmount(unmount::Args),
+    Serve(serve::Args),
     Log(log::Args),
     Show(show::Args),
     Verify(verify::Args),
@@ -101,6 +107,9 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Claim(args) => claim::run(args, context),
         Verb::Release(args) => release::run(args, context),
         Verb::Claims(args) => claims::run(args, context),
+        Verb::Mount(args) => mount::run(args, context),
+        Verb::Unmount(args) => unmount::run(args, context),
+        Verb::Serve(args) => serve::run(args, context),
         Verb::Log(args) => log::run(args, context),
         Verb::Show(args) => show::run(args, context),
         Verb::Verify(args) => verify::run(args, context),
