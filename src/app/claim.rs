@@ -68,7 +68,7 @@ pub fn claim(site: &mut Site, mut ask: Ask, patience: Patience) -> Result<Answer
     let ((refusal, ticket), entries, state) =
         site.act(|turn| try_first(turn, &mut ask, waits))?;
     let Some(refusal) = refusal else {
-        return granted(&entries, &state);
+        return granted(site, &entries, &state);
     };
     match ticket {
         Some(ticket) => wait_for(site, ask, ticket, patience, refusal),
@@ -126,7 +126,7 @@ fn wait_for(
         }
         let (done, entries, state) = site.act(|turn| try_again(turn, &mut ask, ticket))?;
         match done {
-            Some(None) => return granted(&entries, &state),
+            Some(None) => return granted(site, &entries, &state),
             Some(Some(refusal)) => return Ok(Answer::Refused(refusal)),
             None => {}
         }
@@ -187,7 +187,12 @@ fn needs_of(queue: &[Waiting]) -> Vec<Need> {
     queue.iter().map(need).collect()
 }
 
-fn granted(entries: &[Entry], state: &State) -> Result<Answer, Failure> {
+/// Returns the claims that were given, once the agent's live server knows of them.
+fn granted(site: &Site, entries: &[Entry], state: &State) -> Result<Answer, Failure> {
+    let claim = entries.iter().rfind(|entry| matches!(entry.event, Event::Claim(_)));
+    if let Some(session) = claim.and_then(|entry| entry.session.as_ref()) {
+        live::refresh(site, session)?;
+    }
     let body = entries.iter().rev().find_map(|entry| match &entry.event {
         Event::Claim(body) => Some(body),
         _ => None,
@@ -205,9 +210,15 @@ pub fn release(
     agent: &AgentName,
     patterns: &[Pattern],
 ) -> Result<Vec<Pattern>, Failure> {
-    let before = site.ledger.state(&[Need::Agent(agent.clone())])?;
-    let session = before.open_session_id(agent).cloned();
-    let fence = session.as_ref().map(|id| live::fence(site, id)).transpose()?;
+    let before = site
+        .ledger
+        .state(&[Need::Agent(agent.clone()), Need::ClaimsOf(agent.clone())])?;
+    let ends = |claim: &&ClaimRow| patterns.is_empty() || patterns.contains(&claim.pattern);
+    let ids: Vec<u64> = before.claims_of(agent).filter(ends).map(|claim| claim.id).collect();
+    let fence = match before.open_session_id(agent) {
+        Some(session) if !ids.is_empty() => Some(live::fence(site, session, &ids)?),
+        _ => None,
+    };
     let command = Command::Release {
         agent: agent.clone(),
         patterns: patterns.to_vec(),

@@ -6,7 +6,9 @@
 //! last whole line and sealed; nothing before the cut is lost.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::time::Duration;
 
+use crate::app::control::{Answer, Ask, Live};
 use crate::app::failure::Failure;
 use crate::app::log::{log_path, session_dir};
 use crate::app::site::Site;
@@ -22,40 +24,91 @@ use crate::store::writelog::{LogError, WriteLog};
 /// The file in a session's directory that its server holds locked.
 pub const LOCK: &str = "lock";
 
-/// A session that is held still while its claims change.
+/// How long a live server may take to settle everything.
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+/// How long it may take for anything else.
+const ASK_LIMIT: Duration = Duration::from_secs(10);
+
+/// A session whose claims change: nothing more is written under those that end.
 #[derive(Debug)]
 pub struct Fence {
     cut: Option<Cut>,
+    server: Option<Live>,
     /// Held while no server lives, so that none can start meanwhile.
     _lock: Option<File>,
 }
 
 impl Fence {
-    /// Returns the last entry that counts; `None` where the session has written nothing.
+    /// Returns which entries count; `None` where the session has written nothing.
     pub fn cut(&self) -> Option<Cut> {
         self.cut.clone()
     }
 
     /// Lets the session go on, under the claims that it has now.
     pub fn lift(self) -> Result<(), Failure> {
-        drop(self);
-        Ok(())
+        match self.server {
+            Some(mut server) => expect_done(server.ask(&Ask::Refresh, ASK_LIMIT)),
+            None => Ok(()),
+        }
     }
 }
 
-/// Holds a session still and says where its log ends.
-pub fn fence(site: &mut Site, session: &SessionId) -> Result<Fence, Failure> {
-    let Some(lock) = lock(site, session)? else {
+/// Stops writing under `claims` and says where the session's log then ends.
+pub fn fence(site: &mut Site, session: &SessionId, claims: &[u64]) -> Result<Fence, Failure> {
+    if let Some(mut server) = connect(site, session)? {
+        let ask = Ask::Fence {
+            claims: claims.to_vec(),
+        };
+        let cut = match server.ask(&ask, ASK_LIMIT) {
+            Ok(Answer::Cut { count }) => Cut { count },
+            other => return Err(unexpected(other)),
+        };
         return Ok(Fence {
-            cut: None,
+            cut: Some(cut),
+            server: Some(server),
             _lock: None,
         });
+    }
+    let lock = lock(site, session)?;
+    let cut = match &lock {
+        Some(_) => seal_dead(site, session)?,
+        None => None,
     };
-    let cut = seal_dead(site, session)?;
     Ok(Fence {
         cut,
-        _lock: Some(lock),
+        server: None,
+        _lock: lock,
     })
+}
+
+/// Tells the session's server, if one lives, that the ledger changed.
+pub fn refresh(site: &Site, session: &SessionId) -> Result<(), Failure> {
+    match connect(site, session)? {
+        Some(mut server) => expect_done(server.ask(&Ask::Refresh, ASK_LIMIT)),
+        None => Ok(()),
+    }
+}
+
+/// Returns the connection to a session's live server.
+pub fn connect(site: &Site, session: &SessionId) -> Result<Option<Live>, Failure> {
+    Live::connect(&session_dir(site, session))
+        .map_err(|error| Failure::failed(format!("the server of session {session}: {error}")))
+}
+
+fn expect_done(answer: std::io::Result<Answer>) -> Result<(), Failure> {
+    match answer {
+        Ok(Answer::Done) => Ok(()),
+        other => Err(unexpected(other)),
+    }
+}
+
+fn unexpected(answer: std::io::Result<Answer>) -> Failure {
+    match answer {
+        Ok(Answer::Failed { why }) => Failure::failed(format!("the session's server: {why}")),
+        Ok(other) => Failure::failed(format!("the session's server gave an unexpected answer: {other:?}")),
+        Err(error) => Failure::failed(format!("the session's server does not answer: {error}"))
+            .hint("end it with govfs unmount --force, then try again"),
+    }
 }
 
 /// Takes a session's lock; `None` where it has no directory yet, or a server holds it.
@@ -111,10 +164,7 @@ fn seal_dead(site: &mut Site, session: &SessionId) -> Result<Option<Cut>, Failur
         versions.make_durable(&fresh).map_err(Failure::failed)?;
         append_seal(site, session, row, &seal)?;
     }
-    Ok(Some(Cut {
-        count: seal.count,
-        head: seal.head,
-    }))
+    Ok(Some(Cut { count: seal.count }))
 }
 
 fn append_seal(
@@ -137,16 +187,40 @@ fn append_seal(
     Ok(())
 }
 
-/// Seals every open session that has no server; a live one seals itself.
+/// Seals every open session; a live server settles first.
 pub fn seal_all(site: &mut Site) -> Result<(), Failure> {
     let state = site.ledger.state(&[Need::All(Kind::Session)])?;
     for (id, row) in &state.sessions {
-        if row.state == SessionState::Open
-            && let Some(lock) = lock(site, id)?
-        {
+        if row.state != SessionState::Open {
+            continue;
+        }
+        if let Some(mut server) = connect(site, id)? {
+            seal_live(site, id, row, &mut server)?;
+        } else if let Some(lock) = lock(site, id)? {
             seal_dead(site, id)?;
             drop(lock);
         }
+    }
+    Ok(())
+}
+
+fn seal_live(
+    site: &mut Site,
+    id: &SessionId,
+    row: &SessionRow,
+    server: &mut Live,
+) -> Result<(), Failure> {
+    let sealing = match server.ask(&Ask::Settle, SETTLE_LIMIT) {
+        Ok(Answer::Settled(sealing)) => sealing,
+        other => return Err(unexpected(other)),
+    };
+    let seal = Seal {
+        count: sealing.count,
+        head: sealing.head,
+        root: sealing.root,
+    };
+    if row.sealed.as_ref().map_or(0, |sealed| sealed.count) < seal.count {
+        append_seal(site, id, row, &seal)?;
     }
     Ok(())
 }
