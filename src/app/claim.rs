@@ -187,7 +187,12 @@ fn needs_of(queue: &[Waiting]) -> Vec<Need> {
     queue.iter().map(need).collect()
 }
 
+/// Returns the claims that were given, once the agent's live server knows of them.
 fn granted(site: &Site, entries: &[Entry], state: &State) -> Result<Answer, Failure> {
+    let claim = entries.iter().rfind(|entry| matches!(entry.event, Event::Claim(_)));
+    if let Some(session) = claim.and_then(|entry| entry.session.as_ref()) {
+        live::refresh(site, session)?;
+    }
     let body = entries.iter().rev().find_map(|entry| match &entry.event {
         Event::Claim(body) => Some(body),
         _ => None,
@@ -195,9 +200,6 @@ fn granted(site: &Site, entries: &[Entry], state: &State) -> Result<Answer, Fail
     let Some(body) = body else {
         return Err(Failure::failed("the claim was not recorded"));
     };
-    if let Some(session) = entries.iter().rev().find_map(|entry| entry.agent.as_ref()).and_then(|agent| state.open_session_id(agent)) {
-        live::refresh(site, session);
-    }
     let rows = body.claims.iter().filter_map(|claim| state.claims.get(&claim.id));
     Ok(Answer::Granted(rows.cloned().collect()))
 }
@@ -208,13 +210,15 @@ pub fn release(
     agent: &AgentName,
     patterns: &[Pattern],
 ) -> Result<Vec<Pattern>, Failure> {
-    let before = site.ledger.state(&[Need::Agent(agent.clone())])?;
-    let session = before.open_session_id(agent).cloned();
-    let ending = match &session {
-        Some(_) => claims_to_end(site, agent, patterns)?,
-        None => Vec::new(),
+    let before = site
+        .ledger
+        .state(&[Need::Agent(agent.clone()), Need::ClaimsOf(agent.clone())])?;
+    let ends = |claim: &&ClaimRow| patterns.is_empty() || patterns.contains(&claim.pattern);
+    let ids: Vec<u64> = before.claims_of(agent).filter(ends).map(|claim| claim.id).collect();
+    let fence = match before.open_session_id(agent) {
+        Some(session) if !ids.is_empty() => Some(live::fence(site, session, &ids)?),
+        _ => None,
     };
-    let fence = session.as_ref().map(|id| live::fence(site, id, &ending)).transpose()?;
     let command = Command::Release {
         agent: agent.clone(),
         patterns: patterns.to_vec(),
@@ -234,13 +238,6 @@ pub fn release(
         _ => None,
     });
     Ok(freed.flatten().map(|freed| freed.pattern).collect())
-}
-
-/// Returns the ids of the claims that a release would end.
-fn claims_to_end(site: &mut Site, agent: &AgentName, patterns: &[Pattern]) -> Result<Vec<u64>, Failure> {
-    let state = site.ledger.state(&[Need::ClaimsOf(agent.clone())])?;
-    let ends = |claim: &&ClaimRow| patterns.is_empty() || patterns.contains(&claim.pattern);
-    Ok(state.claims_of(agent).filter(ends).map(|claim| claim.id).collect())
 }
 
 /// Returns all claims in force, ending those that are due first.

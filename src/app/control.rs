@@ -27,7 +27,6 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::domain::digest::Digest;
-use crate::domain::event::Cut;
 use crate::sandbox::pass;
 
 /// What the store's layout and this protocol are; a server of another format is never talked into anything.
@@ -90,7 +89,7 @@ pub enum Answer {
     Done,
     /// Entries up to the cut stand; no later one was allowed by the fenced claims.
     Cut {
-        cut: Option<Cut>,
+        count: u64,
     },
     Settled(Sealing),
     Stats {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, BufWriter, Cursor, Read, Write};
+use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::app::checkpoint;
@@ -11,159 +11,41 @@ use crate::app::keys;
 use crate::app::live;
 use crate::app::log::log_path;
 use crate::app::site::Site;
+use crate::app::verify::{REF, TRAILER};
+use crate::domain::base::Oid;
 use crate::domain::checkpoint::{Checkpoint, Note, PublicKey, SecretKey};
 use crate::domain::command::Need;
 use crate::domain::digest::Digest;
 use crate::domain::entry::Chain;
-use crate::domain::export::{
-    self, Bound, CHARTERS, CHECKPOINT, ExportAudit, KEY, LEDGER, README, SESSIONS,
-};
+use crate::domain::export::{self, Bound, CHARTERS, CHECKPOINT, KEY, LEDGER, README, SESSIONS};
 use crate::domain::names::SessionId;
+use crate::domain::path::check_name;
 use crate::domain::proof::Tree;
 use crate::domain::state::Kind;
+use crate::store::exported::{self, ExportError};
+pub use crate::store::exported::Verified;
 use crate::store::writelog::Lines;
 
 const BUFFER: usize = 1 << 17;
 
-/// Where an export is read from.
-#[derive(Debug)]
-pub enum Files {
-    Directory(PathBuf),
-    /// The blobs of `refs/govfs/ledger`.
-    Blobs(BTreeMap<String, Vec<u8>>),
-}
-
-/// What an export was found to contain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Audited {
-    pub checkpoint: Checkpoint,
-    pub key: PublicKey,
-    pub sessions: u64,
-    pub writes: u64,
-}
-
-impl Files {
-    fn open(&self, name: &str) -> Result<Box<dyn BufRead + '_>, Failure> {
-        let missing = || Failure::integrity(format!("{name}: is missing"));
-        match self {
-            Self::Directory(dir) => match File::open(dir.join(name)) {
-                Ok(file) => Ok(Box::new(BufReader::with_capacity(BUFFER, file))),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(missing()),
-                Err(error) => Err(Failure::failed(format!("{name}: {error}"))),
-            },
-            Self::Blobs(blobs) => {
-                let bytes = blobs.get(name).ok_or_else(missing)?;
-                Ok(Box::new(Cursor::new(bytes)))
-            }
-        }
-    }
-
-    fn read(&self, name: &str) -> Result<Vec<u8>, Failure> {
-        let mut bytes = Vec::new();
-        let read = self.open(name)?.read_to_end(&mut bytes);
-        read.map_err(|error| Failure::failed(format!("{name}: {error}")))?;
-        Ok(bytes)
-    }
-
-    /// Returns the names of the files in `folder`, `folder/` before each.
-    fn list(&self, folder: &str) -> Result<Vec<String>, Failure> {
-        let mut names = match self {
-            Self::Directory(dir) => {
-                let entries = match fs::read_dir(dir.join(folder)) {
-                    Ok(entries) => entries,
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-                    Err(error) => return Err(Failure::failed(format!("{folder}: {error}"))),
-                };
-                let name = |entry: std::io::Result<fs::DirEntry>| {
-                    let name = entry.map_err(Failure::failed)?.file_name();
-                    Ok(format!("{folder}/{}", name.to_string_lossy()))
-                };
-                entries.map(name).collect::<Result<Vec<_>, Failure>>()?
-            }
-            Self::Blobs(blobs) => {
-                let prefix = format!("{folder}/");
-                blobs.keys().filter(|name| name.starts_with(&prefix)).cloned().collect()
-            }
-        };
-        names.sort();
-        Ok(names)
-    }
-}
-
 /// Verifies an export against the key that the auditor trusts and the checkpoints he kept.
 pub fn audit(
-    files: &Files,
+    dir: &Path,
     key: Option<&PublicKey>,
     held: &[PathBuf],
-) -> Result<Audited, Failure> {
-    let own = files.read(KEY)?;
-    let mut audit =
-        ExportAudit::new(&files.read(CHECKPOINT)?, &own, key).map_err(Failure::integrity)?;
+) -> Result<Verified, Failure> {
+    let mut checkpoints = Vec::with_capacity(held.len());
     for path in held {
         let bytes = fs::read(path)
             .map_err(|error| Failure::missing(format!("{}: {error}", path.display())))?;
         let note = Note::parse(&bytes)
             .map_err(|error| Failure::integrity(format!("{}: {error}", path.display())))?;
-        audit.hold(note.claimed()).map_err(Failure::integrity)?;
+        checkpoints.push(note.claimed().clone());
     }
-    let mut lines = Lines::new(files.open(LEDGER)?);
-    while let Some(bytes) = lines.read().map_err(Failure::failed)? {
-        audit.ledger(bytes).map_err(Failure::integrity)?;
-    }
-    refuse_rest(LEDGER, lines.rest())?;
-    let bound = audit.end().map_err(Failure::integrity)?;
-    let (sessions, writes) = audit_sessions(files, bound)?;
-    for file in files.list(CHARTERS)? {
-        export::check_charter(&file, &files.read(&file)?).map_err(Failure::integrity)?;
-    }
-    export::check_readme(&files.read(README)?).map_err(Failure::integrity)?;
-    Ok(Audited {
-        checkpoint: audit.checkpoint().clone(),
-        key: PublicKey::from_der(&own).map_err(Failure::integrity)?,
-        sessions,
-        writes,
+    exported::verify(dir, key, &checkpoints).map_err(|error| match &error {
+        ExportError::Fault(_) => Failure::integrity(&error),
+        ExportError::Io { .. } => Failure::failed(&error),
     })
-}
-
-/// Bytes after the last newline are no line.
-fn refuse_rest(file: &str, rest: &[u8]) -> Result<(), Failure> {
-    if rest.is_empty() {
-        return Ok(());
-    }
-    let fault = export::Fault::at(file, None, export::Flaw::Torn);
-    Err(Failure::integrity(fault))
-}
-
-fn audit_sessions(files: &Files, bound: &Bound) -> Result<(u64, u64), Failure> {
-    let mut strangers = files.list(SESSIONS)?;
-    let (mut sessions, mut writes) = (0, 0);
-    for (name, covered) in bound.sessions() {
-        let file = export::session_file(name);
-        sessions += 1;
-        match strangers.iter().position(|found| *found == file) {
-            Some(at) => drop(strangers.remove(at)),
-            None if covered == 0 => continue,
-            None => {
-                let fault = export::Fault::at(&file, None, export::Flaw::Missing);
-                return Err(Failure::integrity(fault));
-            }
-        }
-        let mut audit = bound.audit(name, &file).map_err(Failure::integrity)?;
-        let mut lines = Lines::new(files.open(&file)?);
-        while let Some(bytes) = lines.read().map_err(Failure::failed)? {
-            audit.line(bytes).map_err(Failure::integrity)?;
-        }
-        refuse_rest(&file, lines.rest())?;
-        writes += export::end_session(&audit).map_err(Failure::integrity)?;
-    }
-    match strangers.first() {
-        Some(file) => Err(Failure::integrity(export::Fault::at(
-            file,
-            None,
-            export::Flaw::Stranger,
-        ))),
-        None => Ok((sessions, writes)),
-    }
 }
 
 /// Writes the whole ledger to `dir`, signed.
@@ -256,14 +138,43 @@ fn put(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), Failure> {
     fs::write(&path, bytes).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))
 }
 
-/// Reads an export back as blobs, for the ref that clones carry.
+/// Reads an export back, for the ref that clones carry.
 pub fn collect(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
-    let files = Files::Directory(dir.to_owned());
     let mut names: Vec<String> = [LEDGER, CHECKPOINT, KEY, README].map(str::to_owned).to_vec();
-    names.extend(files.list(SESSIONS)?);
-    names.extend(files.list(CHARTERS)?);
-    names
-        .into_iter()
-        .map(|name| files.read(&name).map(|bytes| (name, bytes)))
-        .collect()
+    for folder in [SESSIONS, CHARTERS] {
+        for entry in fs::read_dir(dir.join(folder)).map_err(Failure::failed)? {
+            let name = entry.map_err(Failure::failed)?.file_name();
+            names.push(format!("{folder}/{}", name.to_string_lossy()));
+        }
+    }
+    let read = |name: String| match fs::read(dir.join(&name)) {
+        Ok(bytes) => Ok((name, bytes)),
+        Err(error) => Err(Failure::failed(format!("{name}: {error}"))),
+    };
+    names.into_iter().map(read).collect()
+}
+
+/// Lays an export out as files again.
+pub fn lay_out(files: &BTreeMap<String, Vec<u8>>, dir: &Path) -> Result<(), Failure> {
+    for (name, bytes) in files {
+        let plain = name.split('/').all(|part| check_name(part.as_bytes()).is_ok());
+        if !plain {
+            return Err(Failure::integrity(format!("{name:?} is no part of an export")));
+        }
+        let path = dir.join(name);
+        let parent = path.parent().unwrap_or(dir);
+        fs::create_dir_all(parent)
+            .and_then(|()| fs::write(&path, bytes))
+            .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
+    }
+    Ok(())
+}
+
+/// Exports to the ref that CI and teammates fetch, and returns its commit.
+pub fn export_ref(site: &mut Site) -> Result<(Checkpoint, Oid), Failure> {
+    let dir = tempfile::tempdir().map_err(Failure::failed)?;
+    let checkpoint = export(site, dir.path())?;
+    let message = format!("govfs ledger: {} entries\n\n{TRAILER}: {}\n", checkpoint.size, checkpoint.trailer());
+    let commit = site.repo.write_ref(REF, &collect(dir.path())?, &message)?;
+    Ok((checkpoint, commit))
 }

@@ -14,7 +14,7 @@ use crate::app::host;
 use crate::app::keys;
 use crate::app::site::{CHARTER, STORE, bad_charter, charter_set};
 use crate::domain::base::Oid;
-use crate::domain::charter::Charter;
+use crate::domain::charter::{Charter, DEFAULT_CHARTER};
 use crate::domain::checkpoint::{Origin, PublicKey};
 use crate::domain::command::Need;
 use crate::domain::digest::Digest;
@@ -25,7 +25,7 @@ use crate::store::keys::{Keys, fresh_origin};
 use crate::store::ledger::{Ledger, Turn};
 
 /// What the charter is when nobody wrote one.
-const DEFAULT: &str = include_str!("../../governor.md");
+const DEFAULT: &str = DEFAULT_CHARTER;
 /// The merge target that the default charter names.
 const DEFAULT_TARGET: &str = "main";
 const MESSAGE: &str = "governor.md: the charter that governs agents here\n";
@@ -140,7 +140,7 @@ fn find_charter(repo: &Repo) -> Result<Found, Failure> {
         Some(text) => text.clone(),
         None => default_text(repo).into_bytes(),
     };
-    let target = parse(&text)?.target.clone();
+    let target = parse(&text)?.merge.target.clone();
     let tip = repo.tip(&target)?;
     let at_tip = match tip {
         Some(tip) => repo.file_at(tip, CHARTER)?,
@@ -186,7 +186,7 @@ fn retarget(branch: &str) -> String {
     let line = |name: &str| format!("target = \"{name}\"");
     let text = DEFAULT.replacen(&line(DEFAULT_TARGET), &line(branch), 1);
     match Charter::parse(&text) {
-        Ok(charter) if charter.target == branch => text,
+        Ok(charter) if charter.merge.target == branch => text,
         _ => DEFAULT.to_owned(),
     }
 }

@@ -22,7 +22,7 @@ use crate::domain::logop::{Actor, LogOp};
 use crate::domain::names::{AgentName, SessionId};
 use crate::domain::path::RepoPath;
 use crate::domain::state::{ClaimRow, State};
-use crate::domain::event::{Cut, Mode};
+use crate::domain::event::Mode;
 use crate::store::versions::Versions;
 use crate::store::writelog::WriteLog;
 
@@ -109,12 +109,6 @@ impl Keeper {
 
     pub fn count(&self) -> u64 {
         self.log.lock().count()
-    }
-
-    /// Returns the log's last entry; `None` before the first.
-    pub fn cut(&self) -> Option<Cut> {
-        let seal = self.log.lock().seal();
-        (seal.count > 0).then_some(Cut { count: seal.count, head: seal.head })
     }
 
     /// Makes the log and the versions that it names durable, and returns what a

@@ -1,12 +1,16 @@
 //! Sessions that run: fixing where a write log ends while claims change hands.
 //!
-//! Owns: [`fence`], the one way to end what a session may write, and sealing what a
-//! session without a server has written. Whoever ends a claim first fixes the cut: entries of the session's log after it do not count.
-//! A live server answers with its last entry; a dead one's log is read by whoever
-//! holds its lock; one that is alive and silent loses its connection first.
+//! Owns: [`fence`], the one way to end what a session may write, and sealing. Whoever
+//! ends a claim first fixes the cut: entries of the session's log after it do not
+//! count. With no server alive the session's lock is taken, the log read to its
+//! last whole line and sealed; one that is alive and silent loses its connection
+//! to the kernel first. Nothing before the cut is lost.
 
+use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::app::control::{Answer, Ask, Live};
@@ -22,116 +26,153 @@ use crate::domain::state::{Kind, SessionRow, SessionState};
 use crate::store::versions::Versions;
 use crate::store::writelog::{LogError, WriteLog};
 
-/// How long a live server may be silent before its connection is cut.
-const SILENCE: Duration = Duration::from_secs(20);
-/// How long a server may take to end after that.
-const END: Duration = Duration::from_secs(20);
+/// How long a live server may take to settle everything.
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+/// How long it may take for anything else.
+const ASK_LIMIT: Duration = Duration::from_secs(10);
+/// How long a server may take to end once its connection to the kernel is cut.
+const END_LIMIT: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(5);
 
-/// A session that is held still while its claims change.
+/// A session whose claims change: nothing more is written under those that end.
 #[derive(Debug)]
 pub struct Fence {
     cut: Option<Cut>,
-    live: Option<Live>,
-    /// Held while nobody serves, so that nobody starts to.
+    server: Option<Live>,
+    /// Held while no server lives, so that none can start meanwhile.
     _lock: Option<Lock>,
 }
 
 impl Fence {
-    /// Returns the last entry that counts; `None` where the session has written nothing.
+    /// Returns which entries count; `None` where the session has written nothing.
     pub fn cut(&self) -> Option<Cut> {
         self.cut.clone()
     }
 
     /// Lets the session go on, under the claims that it has now.
     pub fn lift(self) -> Result<(), Failure> {
-        match self.live {
-            Some(mut live) => match live.ask(&Ask::Refresh, SILENCE) {
-                Ok(Answer::Failed { why }) => Err(Failure::failed(why)),
-                // A server that ended meanwhile reads the rules when it starts again.
-                _ => Ok(()),
-            },
+        match self.server {
+            Some(mut server) => expect_done(server.ask(&Ask::Refresh, ASK_LIMIT)),
             None => Ok(()),
         }
     }
 }
 
-/// Tells the session's live server, if there is one, that the ledger changed.
-pub fn refresh(site: &Site, id: &SessionId) {
-    let dir = session::directory(&site.store, id);
-    if let Ok(Some(mut live)) = Live::connect(&dir)
-        && let Err(error) = live.ask(&Ask::Refresh, SILENCE)
-    {
-        tracing::warn!(%error, session = %id, "the server will see the change by itself");
-    }
-}
-
-/// Holds a session still and says where its log ends: `claims` allow nothing from here on.
-pub fn fence(site: &mut Site, id: &SessionId, claims: &[u64]) -> Result<Fence, Failure> {
-    let dir = session::directory(&site.store, id);
-    let connected = Live::connect(&dir);
-    if let Ok(Some(mut live)) = connected {
-        let ask = Ask::Fence { claims: claims.to_vec() };
-        match live.ask(&ask, SILENCE) {
-            Ok(Answer::Cut { cut }) => return Ok(Fence { cut, live: Some(live), _lock: None }),
-            Ok(Answer::Failed { why }) => return Err(Failure::failed(why)),
-            _ => {}
+/// Stops writing under `claims` and says where the session's log then ends.
+pub fn fence(site: &mut Site, session: &SessionId, claims: &[u64]) -> Result<Fence, Failure> {
+    if let Ok(Some(mut server)) = connect(site, session) {
+        let ask = Ask::Fence {
+            claims: claims.to_vec(),
+        };
+        match server.ask(&ask, ASK_LIMIT) {
+            Ok(Answer::Cut { count }) => {
+                return Ok(Fence {
+                    cut: Some(Cut { count }),
+                    server: Some(server),
+                    _lock: None,
+                });
+            }
+            Ok(other) => return Err(unexpected(Ok(other))),
+            // It died meanwhile, or lives and is silent: somebody has to stand in.
+            Err(error) => tracing::warn!(%error, %session, "the server does not answer"),
         }
     }
-    stand_in(site, id, &dir)
+    stand_in(site, session)
 }
 
 /// Takes a dead or silent server's place: no entry can follow the ones that are there.
-fn stand_in(site: &mut Site, id: &SessionId, dir: &Path) -> Result<Fence, Failure> {
-    if !dir.exists() {
-        return Ok(Fence { cut: None, live: None, _lock: None });
+fn stand_in(site: &mut Site, session: &SessionId) -> Result<Fence, Failure> {
+    let dir = session::directory(&site.store, session);
+    if !dir.is_dir() {
+        return Ok(Fence {
+            cut: None,
+            server: None,
+            _lock: None,
+        });
     }
     let begin = Instant::now();
     let mut aborted = false;
     loop {
-        if let Some(lock) = Lock::take(dir).map_err(Failure::failed)? {
-            let cut = seal_dead(site, id, &lock)?;
-            return Ok(Fence { cut, live: None, _lock: Some(lock) });
+        if let Some(lock) = Lock::take(&dir).map_err(Failure::failed)? {
+            return Ok(Fence {
+                cut: seal_dead(site, session, &lock)?,
+                server: None,
+                _lock: Some(lock),
+            });
         }
-        if !aborted && begin.elapsed() > Duration::from_millis(500) {
-            abort_connection(site, id);
+        if !aborted {
+            abort_connection(site, session);
             aborted = true;
         }
-        if begin.elapsed() > END {
-            return Err(Failure::failed(format!("the server of {id} neither answers nor ends"))
-                .hint(format!("end it by its process id (in {}), then try again", dir.join("lock").display())));
+        if begin.elapsed() > END_LIMIT {
+            let lock = dir.join("lock");
+            return Err(Failure::failed(format!("the server of {session} neither answers nor ends"))
+                .hint(format!("end the process that {} names, then try again", lock.display())));
         }
         std::thread::sleep(LOOK);
     }
 }
 
-/// Cuts the kernel's connection to a silent server: its mount fails closed.
-fn abort_connection(site: &mut Site, id: &SessionId) {
-    use std::os::unix::ffi::OsStringExt;
-    use std::os::unix::fs::MetadataExt;
-    let Ok(row) = session::load(site, id) else { return };
-    let Some(mount) = row.mount else { return };
-    let place = std::path::PathBuf::from(std::ffi::OsString::from_vec(mount.dir.0));
-    // The parent answers without the silent server; the device number stands in mountinfo.
+/// Cuts the kernel's connection to a silent server: its mount fails closed, and the server ends.
+fn abort_connection(site: &mut Site, session: &SessionId) {
+    let Some(mount) = session::load(site, session).ok().and_then(|row| row.mount) else {
+        return;
+    };
+    let place = PathBuf::from(OsString::from_vec(mount.dir.0));
     let info = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let device = info.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(' ').collect();
-        (fields.get(4).map(Path::new) == Some(place.as_path())).then(|| fields.get(2).map(|&dev| dev.to_owned()))?
+        let here = fields.get(4).map(Path::new) == Some(place.as_path());
+        here.then(|| fields.get(2).and_then(|device| device.split_once(':')))?
+            .map(|(_, minor)| minor.to_owned())
     });
-    let minor = device.as_deref().and_then(|device| device.split_once(':')).map(|(_, minor)| minor.to_owned());
-    let minor = minor.or_else(|| {
-        fs::metadata(&place).ok().map(|meta| nix::sys::stat::minor(meta.dev()).to_string())
+    let minor = device.or_else(|| {
+        let meta = fs::metadata(&place).ok()?;
+        Some(nix::sys::stat::minor(meta.dev()).to_string())
     });
-    if let Some(minor) = minor {
-        let path = format!("/sys/fs/fuse/connections/{minor}/abort");
-        if let Err(error) = fs::write(&path, "1") {
-            tracing::warn!(%error, path, "the connection of a silent server cannot be cut");
-        }
+    let Some(minor) = minor else { return };
+    let path = format!("/sys/fs/fuse/connections/{minor}/abort");
+    if let Err(error) = fs::write(&path, "1") {
+        tracing::warn!(%error, path, "the connection of a silent server cannot be cut");
+    }
+}
+
+/// Tells the session's server, if one lives, that the ledger changed.
+pub fn refresh(site: &Site, session: &SessionId) -> Result<(), Failure> {
+    match connect(site, session)? {
+        Some(mut server) => expect_done(server.ask(&Ask::Refresh, ASK_LIMIT)),
+        None => Ok(()),
+    }
+}
+
+/// Returns the connection to a session's live server.
+pub fn connect(site: &Site, session: &SessionId) -> Result<Option<Live>, Failure> {
+    Live::connect(&session::directory(&site.store, session))
+        .map_err(|error| Failure::failed(format!("the server of session {session}: {error}")))
+}
+
+fn expect_done(answer: std::io::Result<Answer>) -> Result<(), Failure> {
+    match answer {
+        Ok(Answer::Done) => Ok(()),
+        other => Err(unexpected(other)),
+    }
+}
+
+fn unexpected(answer: std::io::Result<Answer>) -> Failure {
+    match answer {
+        Ok(Answer::Failed { why }) => Failure::failed(format!("the session's server: {why}")),
+        Ok(other) => Failure::failed(format!("the session's server gave an unexpected answer: {other:?}")),
+        Err(error) => Failure::failed(format!("the session's server does not answer: {error}"))
+            .hint("end it with govfs unmount --force, then try again"),
     }
 }
 
 /// Seals what a session without a server has written; its lock shows that none serves.
-pub fn seal_dead(site: &mut Site, session: &SessionId, _lock: &Lock) -> Result<Option<Cut>, Failure> {
+pub fn seal_dead(
+    site: &mut Site,
+    session: &SessionId,
+    _lock: &Lock,
+) -> Result<Option<Cut>, Failure> {
     let key = crate::domain::state::RowKey::new(Kind::Session, session);
     let state = site.ledger.state(&[Need::Row(key)])?;
     let Some(row) = state.sessions.get(session) else {
@@ -161,10 +202,7 @@ pub fn seal_dead(site: &mut Site, session: &SessionId, _lock: &Lock) -> Result<O
         versions.make_durable(&fresh).map_err(Failure::failed)?;
         append_seal(site, session, row, &seal)?;
     }
-    Ok(Some(Cut {
-        count: seal.count,
-        head: seal.head,
-    }))
+    Ok(Some(Cut { count: seal.count }))
 }
 
 fn append_seal(
@@ -187,16 +225,44 @@ fn append_seal(
     Ok(())
 }
 
-/// Seals every open session that has no server; a live one seals itself.
+/// Seals every open session; a live server settles first.
 pub fn seal_all(site: &mut Site) -> Result<(), Failure> {
     let state = site.ledger.state(&[Need::All(Kind::Session)])?;
     for (id, row) in &state.sessions {
-        if row.state == SessionState::Open
-            && session::directory(&site.store, id).is_dir()
-            && let Some(lock) = Lock::take(&session::directory(&site.store, id)).map_err(Failure::failed)?
+        if row.state != SessionState::Open {
+            continue;
+        }
+        if let Some(mut server) = connect(site, id)? {
+            seal_live(site, id, row, &mut server)?;
+            continue;
+        }
+        let dir = session::directory(&site.store, id);
+        if dir.is_dir()
+            && let Some(lock) = Lock::take(&dir).map_err(Failure::failed)?
         {
             seal_dead(site, id, &lock)?;
         }
+    }
+    Ok(())
+}
+
+fn seal_live(
+    site: &mut Site,
+    id: &SessionId,
+    row: &SessionRow,
+    server: &mut Live,
+) -> Result<(), Failure> {
+    let sealing = match server.ask(&Ask::Settle, SETTLE_LIMIT) {
+        Ok(Answer::Settled(sealing)) => sealing,
+        other => return Err(unexpected(other)),
+    };
+    let seal = Seal {
+        count: sealing.count,
+        head: sealing.head,
+        root: sealing.root,
+    };
+    if row.sealed.as_ref().map_or(0, |sealed| sealed.count) < seal.count {
+        append_seal(site, id, row, &seal)?;
     }
     Ok(())
 }

@@ -116,7 +116,7 @@ impl Site {
     /// Returns the branch that merges go to.
     pub fn target(state: &State) -> Result<String, Failure> {
         match &state.law {
-            Some(law) => Ok(law.target.clone()),
+            Some(law) => Ok(law.merge.target.clone()),
             None => Err(bad_recorded_charter()),
         }
     }

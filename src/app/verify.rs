@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use crate::app::export::{self, Audited, Files};
+use crate::app::export;
 use crate::app::failure::Failure;
 use crate::app::keys;
 use crate::app::log::log_path;
@@ -27,6 +27,7 @@ use crate::domain::names::SessionId;
 use crate::domain::proof::Tree;
 use crate::domain::state::State;
 use crate::git::repo::Repo;
+use crate::store::exported::Verified;
 use crate::store::keys::{Copies, Kept};
 use crate::store::ledger::LedgerError;
 use crate::store::versions::{VersionError, Versions};
@@ -140,7 +141,7 @@ fn gather(site: &mut Site, options: &Options) -> Result<Vec<Held>, Failure> {
         }
     }
     if let Some(law) = &state.law {
-        for trailer in site.repo.trailers(&law.target, TRAILER)? {
+        for trailer in site.repo.trailers(&law.merge.target, TRAILER)? {
             let place = format!("commit {}", trailer.commit);
             let checkpoint = Checkpoint::from_trailer(&trailer.value)
                 .map_err(|error| Failure::integrity(format!("{place}: {error}")))?;
@@ -357,15 +358,17 @@ pub fn verify_ref(
     dir: &Path,
     key: Option<&PublicKey>,
     held: &[PathBuf],
-) -> Result<(Audited, u64), Failure> {
+) -> Result<(Verified, u64), Failure> {
     let repo = Repo::discover(dir)?;
     let Some(blobs) = repo.read_ref(REF)? else {
         return Err(Failure::missing(format!("there is no {REF}"))
             .hint(format!("fetch it: git fetch origin {REF}:{REF}")));
     };
     let (roots, charter) = states_of(&blobs)?;
-    let audited = export::audit(&Files::Blobs(blobs), key, held)?;
-    let target = charter.as_ref().map_or("main", |law| law.target.as_str());
+    let dir = tempfile::tempdir().map_err(Failure::failed)?;
+    export::lay_out(&blobs, dir.path())?;
+    let verified = export::audit(dir.path(), key, held)?;
+    let target = charter.as_ref().map_or("main", |law| law.merge.target.as_str());
     let mut anchors = 0;
     for trailer in repo.trailers(target, TRAILER)? {
         let place = format!("commit {}", trailer.commit);
@@ -381,7 +384,7 @@ pub fn verify_ref(
         }
         anchors += 1;
     }
-    Ok((audited, anchors))
+    Ok((verified, anchors))
 }
 
 /// Returns the tree's root after each entry, and the last charter.

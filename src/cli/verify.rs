@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::output::Ink;
-use crate::app::export::{self, Audited, Files};
+use crate::app::export;
 use crate::app::failure::Failure;
 use crate::app::keys;
 use crate::app::verify::{self, Options};
+use crate::app::export::Verified;
 
 /// Check that the ledger is whole, and the one that was there before
 ///
@@ -47,7 +48,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
         if !dir.is_dir() {
             return Err(Failure::missing(format!("{}: no such directory", dir.display())));
         }
-        let audited = export::audit(&Files::Directory(dir), key.as_ref(), &args.checkpoint)?;
+        let audited = export::audit(&dir, key.as_ref(), &args.checkpoint)?;
         audited_words(&audited, key.is_some(), context);
         return Ok(());
     }
@@ -95,23 +96,18 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     Ok(())
 }
 
-fn audited_words(audited: &Audited, trusted: bool, context: &mut Context) {
+fn audited_words(verified: &Verified, trusted: bool, context: &mut Context) {
     let out = &mut context.out;
-    let Audited {
-        checkpoint,
-        key,
-        sessions,
-        writes,
-    } = audited;
+    let checkpoint = &verified.checkpoint;
+    let writes = verified.entries.saturating_sub(checkpoint.size);
     if out.json {
         let fields: Value = json!({
             "ok": true,
             "origin": checkpoint.origin,
             "entries": checkpoint.size,
             "root": checkpoint.root,
-            "sessions": sessions,
+            "sessions": verified.sessions,
             "writes": writes,
-            "key": key,
             "trusted": trusted,
         });
         out.document("verify", fields);
@@ -119,10 +115,10 @@ fn audited_words(audited: &Audited, trusted: bool, context: &mut Context) {
     }
     let good = out.paint(Ink::Green, "verified");
     out.line(format!(
-        "{good}: {} entries, {writes} writes of {sessions} sessions of {}, root {}",
-        checkpoint.size, checkpoint.origin, checkpoint.root
+        "{good}: {} entries, {writes} writes of {} sessions of {}, root {}",
+        checkpoint.size, verified.sessions, checkpoint.origin, checkpoint.root
     ));
     if !trusted {
-        out.line(format!("remark: signed by the export's own key {key}; give --key to say which one you trust"));
+        out.line("remark: signed by the export's own key; say with --key which one you trust");
     }
 }

@@ -129,7 +129,7 @@ pub(super) fn decide_claim(state: &State, ask: &Ask, now: &Now) -> Verdict {
             "see `govfs plan list`",
         ));
     }
-    let lease = Lease::new(now, ask.ttl_ms.unwrap_or(law.claim_ttl_ms()));
+    let lease = Lease::new(now, ask.ttl_ms.unwrap_or(law.claims.ttl_ms));
     let refusal = forbidden(law, &role, ask).or_else(|| taken(state, ask));
     let body = match &refusal {
         None => grant(state, ask, lease),
@@ -156,7 +156,7 @@ fn forbidden(law: &Charter, role: &RoleName, ask: &Ask) -> Option<Refusal> {
         ));
     };
     for pattern in &ask.patterns {
-        if !law.protected.is_empty() && pattern.inside(&law.protected).is_ok() {
+        if !law.paths.protected.is_empty() && pattern.inside(&law.paths.protected).is_ok() {
             return Some(Refusal::new(
                 No::Rule,
                 "protected",

@@ -23,7 +23,7 @@ use crate::app::session::Session;
 use crate::app::site::Site;
 use crate::domain::charter::ClaimMode;
 use crate::domain::claim::Ask as ClaimAsk;
-use crate::domain::event::{Cut, Mode, Scratch};
+use crate::domain::event::{Mode, Scratch};
 use crate::domain::gate::Halt;
 use crate::domain::path::{RepoPath, percent_encode};
 use crate::domain::pattern::Pattern;
@@ -171,7 +171,7 @@ impl Desk {
     }
 
     fn claim_first(&self, path: &RepoPath) -> bool {
-        let Ok(pattern) = Pattern::of_path(path) else { return false };
+        let Ok(pattern) = Pattern::exactly(path) else { return false };
         let ask = ClaimAsk::new(self.session.agent.clone(), Mode::Write, vec![pattern]);
         let claimed = Site::open(&self.dir).and_then(|mut site| {
             match claim::claim(&mut site, ask, Patience::None)? {
@@ -186,11 +186,11 @@ impl Desk {
     }
 
     /// Lets everything that had passed the old rules finish, and returns the log's end then.
-    fn drain(&self) -> Option<Cut> {
+    fn drain(&self) -> u64 {
         if let Some(server) = self.server.read().as_ref() {
             server.overlay().drain();
         }
-        self.keeper().and_then(|keeper| keeper.cut())
+        self.keeper().map_or(0, |keeper| keeper.count())
     }
 
     fn settle(&self) -> Answer {
@@ -284,7 +284,7 @@ impl Handler for Desk {
                 if let Some(keeper) = self.keeper() {
                     keeper.fence(&claims);
                 }
-                Answer::Cut { cut: self.drain() }
+                Answer::Cut { count: self.drain() }
             }
             Ask::Settle => self.settle(),
             Ask::Freeze => self.freeze(),

@@ -197,10 +197,9 @@ body! {
         pattern: Pattern,
     }
 
-    /// The last entry of a session's write log that counts.
+    /// The first `count` entries of a session's write log stand; of later ones, none that these claims allowed.
     Cut {
         count: u64,
-        head: Digest,
     }
 
     /// The head names agent and session.
