@@ -23,7 +23,8 @@ use crate::domain::path::percent_encode;
 pub(super) struct Args {
     agent: AgentName,
     /// Where; made if missing (default: beneath the state directory)
-    dir: Option<PathBuf>,
+    #[arg(value_name = "DIR")]
+    place: Option<PathBuf>,
     /// Claim these first, all or none
     #[arg(long = "claim", value_name = "PATTERN")]
     claims: Vec<OsString>,
@@ -46,9 +47,9 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let mut site = context.site()?;
     context.out.note("tier C: processes outside a sandbox can go around this mount");
     if args.foreground {
-        return mount::foreground(site, &wish, args.dir.as_deref(), |dir| show(context, &args.agent, dir));
+        return mount::foreground(site, &wish, args.place.as_deref(), |dir| show(context, &args.agent, dir));
     }
-    let standing = mount::mount(&mut site, &wish, args.dir.as_deref())?;
+    let standing = mount::mount(&mut site, &wish, args.place.as_deref())?;
     show(context, &args.agent, &standing.dir);
     Ok(())
 }
