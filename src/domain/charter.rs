@@ -183,7 +183,8 @@ impl Sandbox {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// From the mildest to the strictest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Diversity {
     Off,
     /// A reviewer with another engine is asked first.
@@ -308,8 +309,43 @@ impl Charter {
             .collect()
     }
 
+    /// Returns this charter with what `pinned` asked for besides: the paths it kept
+    /// from writers, its reviews and its checks. A merge is judged by both.
+    #[must_use]
+    pub fn with_demands_of(&self, pinned: &Self) -> Self {
+        let mut both = self.clone();
+        add(&mut both.paths.protected, &pinned.paths.protected);
+        add(&mut both.paths.sensitive, &pinned.paths.sensitive);
+        let reviews = &pinned.reviews;
+        both.reviews.required = both.reviews.required.max(reviews.required);
+        both.reviews.engine_diversity = both.reviews.engine_diversity.max(reviews.engine_diversity);
+        add(&mut both.reviews.rules, &reviews.rules);
+        for (name, role) in &pinned.roles {
+            let own = (both.roles.entry(name.clone())).or_insert_with(|| role.clone());
+            let reviewers = pinned.reviewers_of(name).into_iter().cloned();
+            add(&mut own.reviewed_by, &reviewers.collect::<Vec<_>>());
+        }
+        for check in &pinned.checks {
+            if !both.checks.iter().any(|own| own.name == check.name) {
+                both.checks.push(check.clone());
+            }
+        }
+        add(&mut both.merge.checks, &pinned.merge.checks);
+        both.plans.required |= pinned.plans.required;
+        both
+    }
+
     /// Returns the charter in plain words: headings, each with its lines.
     pub fn explain(&self) -> Vec<(String, Vec<String>)> {
         explain::explain(self)
+    }
+}
+
+/// Appends what is not there yet.
+fn add<T: Clone + PartialEq>(list: &mut Vec<T>, more: &[T]) {
+    for one in more {
+        if !list.contains(one) {
+            list.push(one.clone());
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The charter as a table of faults, and the default one with all its examples.
 
 use super::*;
+use proptest::prelude::*;
 
 fn block(toml: &str) -> String {
     format!("# Rules\n\n```toml charter\n{toml}\n```\n")
@@ -392,4 +393,68 @@ fn a_charter_is_told_in_plain_words() {
           a session's entries are sealed every 1000 entries and every 1m
           a session may keep any number of bytes
         "##);
+}
+
+#[test]
+fn a_merge_is_judged_by_the_pinned_charter_and_the_current_one() {
+    let pinned = parsed(
+        r#"
+        [paths]
+        protected = ["LICENSE"]
+        [reviews]
+        required = 2
+        engine-diversity = "require"
+        [roles.agent]
+        reviewed-by = ["arch"]
+        [roles.arch]
+        [checks.old]
+        command = "old"
+        [checks.both]
+        command = "then"
+        "#,
+    );
+    let current = parsed(
+        r#"
+        [paths]
+        protected = ["policy"]
+        [reviews]
+        required = 1
+        [[reviews.rules]]
+        paths = ["src"]
+        person = true
+        [checks.both]
+        command = "now"
+        "#,
+    );
+    let both = current.with_demands_of(&pinned);
+    for text in ["LICENSE", "policy", "governor.md"] {
+        assert!(both.is_protected(&path(text)), "{text}");
+    }
+    assert_eq!(both.reviews.required, 2);
+    assert_eq!(both.reviews.engine_diversity, Diversity::Require);
+    assert_eq!(both.reviews.rules, current.reviews.rules);
+    assert_eq!(both.reviewers_of(&both.default_role)[0].as_str(), "arch");
+    assert_eq!(both.merge.checks, ["both", "old"]);
+    assert_eq!(both.checks[0].command, CharterCommand::Shell("now".into()));
+    assert_eq!(current.with_demands_of(&current), current);
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_a_panic(cuts in proptest::collection::vec((0..DEFAULT_CHARTER.len(), 0..40_usize, "[\\[\\]\"=#\n`a-z{}*]{0,4}"), 0..6)) {
+        let mut text = DEFAULT_CHARTER.replace("\n#", "\n");
+        for (at, len, put) in cuts {
+            let (at, end) = (at.min(text.len()), (at + len).min(text.len()));
+            if text.is_char_boundary(at) && text.is_char_boundary(end) {
+                text.replace_range(at..end, &put);
+            }
+        }
+        match Charter::parse(&text) {
+            Ok(charter) => prop_assert!(!charter.explain().is_empty()),
+            Err(faults) => {
+                let lines = text.lines().count() + 1;
+                prop_assert!(faults.iter().all(|fault| (1..=lines).contains(&fault.line)), "{faults:?}");
+            }
+        }
+    }
 }
