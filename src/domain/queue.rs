@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::base::Oid;
 use crate::domain::dag::Member;
 use crate::domain::names::{AgentName, PlanId, RoleName};
-use crate::domain::plan::Plan;
+use crate::domain::plan::{Check, Plan};
 use crate::domain::queue::advice::{Obstacle, World};
 
 #[derive(
@@ -337,7 +337,7 @@ impl Queue {
             let hint = format!("merge its work with `govfs merge {owner}`");
             return Err(QueueRefusal::new(id, "not-merged", message, hint));
         };
-        let checks = item.plan.acceptance.iter().map(|check| check.shown());
+        let checks = item.plan.acceptance.iter().map(Check::shown);
         let missing: Vec<String> = checks
             .filter(|check| !merge.checks.contains(check))
             .collect();

@@ -164,7 +164,11 @@ impl ReviewRules {
     fn needs<'a>(&'a self, author: &Party, paths: &'a [RepoPath]) -> Needs<'a> {
         let mut needs = Needs {
             required: self.required,
-            person: self.person.then_some(None),
+            person: if self.person {
+                NeedPerson::Always
+            } else {
+                NeedPerson::No
+            },
             ..Needs::default()
         };
         for rule in &self.paths {
@@ -173,8 +177,8 @@ impl ReviewRules {
                 continue;
             };
             needs.required = needs.required.max(rule.required);
-            if rule.person {
-                needs.person.get_or_insert(Some(path));
+            if rule.person && needs.person == NeedPerson::No {
+                needs.person = NeedPerson::For(path);
             }
             for lane in &rule.roles {
                 needs.lanes.entry(lane).or_insert(path);
@@ -192,7 +196,15 @@ struct Needs<'a> {
     required: u32,
     lanes: BTreeMap<&'a RoleName, &'a RepoPath>,
     own_lane: Option<&'a RepoPath>,
-    person: Option<Option<&'a RepoPath>>,
+    person: NeedPerson<'a>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum NeedPerson<'a> {
+    #[default]
+    No,
+    Always,
+    For(&'a RepoPath),
 }
 
 impl Needs<'_> {
@@ -200,7 +212,7 @@ impl Needs<'_> {
         self.required > 0
             || !self.lanes.is_empty()
             || self.own_lane.is_some()
-            || self.person.is_some()
+            || self.person != NeedPerson::No
     }
 }
 
@@ -218,11 +230,15 @@ pub fn judge(
     let needs = rules.needs(author, paths);
     number(&needs, &approvals, &mut verdict);
     lanes(rules, author, &needs, &approvals, &mut verdict);
-    if let Some(path) = needs.person
-        && !approvals.iter().any(|by| by.person)
-    {
-        let why = path.map_or(String::new(), |path| format!(" for {path}"));
-        verdict.lack("review-person", format!("a person must approve{why}"));
+    if !approvals.iter().any(|by| by.person) {
+        match needs.person {
+            NeedPerson::No => {}
+            NeedPerson::Always => verdict.lack("review-person", "a person must approve".to_owned()),
+            NeedPerson::For(path) => {
+                let message = format!("a person must approve for {path}");
+                verdict.lack("review-person", message);
+            }
+        }
     }
     if needs.any() {
         diversity(rules.diversity, author, &approvals, &mut verdict);
@@ -382,7 +398,7 @@ pub fn reviewers<'a>(
     let mut out: Vec<&Party> = agents.iter().filter(may).collect();
     out.sort_by_key(|by| {
         let lane = needs.lanes.contains_key(&by.role);
-        let person = needs.person.is_some() && by.person;
+        let person = needs.person != NeedPerson::No && by.person;
         (!lane, !person, !differs(author, by), &by.agent)
     });
     out

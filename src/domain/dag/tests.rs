@@ -169,6 +169,9 @@ fn an_id_is_taken_once() {
     );
 }
 
+/// A role, an agent, a file, and the rules that refuse it.
+type Case<'a> = (Option<&'a str>, Option<&'a str>, &'a str, &'a [&'a str]);
+
 #[test]
 fn the_role_and_the_charter_bound_what_a_plan_may_claim() {
     let patterns = |texts: &[&str]| -> Vec<Pattern> {
@@ -193,7 +196,7 @@ fn the_role_and_the_charter_bound_what_a_plan_may_claim() {
         let found = verify(&members(&[plan]), &rules).findings;
         found.into_iter().map(|f| f.rule).collect()
     };
-    let cases: [(Option<&str>, Option<&str>, &str, &[&str]); 10] = [
+    let cases: [Case<'_>; 10] = [
         (Some("ui"), None, "web/a.ts", &[]),
         (Some("ui"), None, "docs/*.md", &[]),
         (Some("ui"), None, "docs", &["role-paths"]),

@@ -61,7 +61,8 @@ fn write_item(out: &mut String, item: &Item) {
     let plan = &item.plan;
     let _ = writeln!(out, "  - id: {}", scalar(plan.id.as_str()));
     let mut line = |key: &str, value: String| {
-        let _ = writeln!(out, "    {key}: {value}");
+        let gap = if value.is_empty() { "" } else { " " };
+        let _ = writeln!(out, "    {key}:{gap}{value}");
     };
     line("type", scalar(&plan.kind));
     if let Some(role) = &plan.role {
@@ -341,12 +342,10 @@ fn find_merge(
     let mut found = merges
         .iter()
         .filter(|merge| merge.commit.to_string().starts_with(&lower));
-    match (found.next(), found.next()) {
-        (Some(merge), None) => Ok(Some(merge.commit)),
-        _ => {
-            let message = format!("{written} is no commit that a merge here made");
-            let hint = format!("see the merges with `govfs log --op merge`; {plan} needs its own");
-            Err(QueueRefusal::new(plan, "not-merged", message, hint))
-        }
+    if let (Some(merge), None) = (found.next(), found.next()) {
+        return Ok(Some(merge.commit));
     }
+    let message = format!("{written} is no commit that a merge here made");
+    let hint = format!("see the merges with `govfs log --op merge`; {plan} needs its own");
+    Err(QueueRefusal::new(plan, "not-merged", message, hint))
 }

@@ -264,18 +264,16 @@ impl<'a> Task<'a> {
 }
 
 fn text(key: String, node: &Node, problems: &mut Problems<'_>) -> Option<At<String>> {
-    match &node.what {
-        What::Text(text) => Some(At {
+    if let What::Text(text) = &node.what {
+        return Some(At {
             line: node.line,
             key,
             value: text.clone(),
-        }),
-        _ => {
-            let message = format!("must be a text, not {}", node.kind());
-            problems.add(node.line, key, message);
-            None
-        }
+        });
     }
+    let message = format!("must be a text, not {}", node.kind());
+    problems.add(node.line, key, message);
+    None
 }
 
 /// Returns the texts of a list; one text is a list of one.

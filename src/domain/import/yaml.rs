@@ -3,6 +3,8 @@
 //! Only what a queue needs: one document of maps, lists and scalars. Aliases,
 //! tags, keys that are no text, keys given twice and deep nesting are faults.
 
+use std::collections::BTreeSet;
+
 use yaml_rust2::parser::{Event, Parser};
 use yaml_rust2::scanner::TScalarStyle;
 
@@ -45,7 +47,15 @@ impl Node {
 /// A map or list that is still open.
 enum Open {
     List(u32, Vec<Node>),
-    Map(u32, Vec<(String, Node)>, Option<String>),
+    Map(OpenMap),
+}
+
+struct OpenMap {
+    line: u32,
+    pairs: Vec<(String, Node)>,
+    names: BTreeSet<String>,
+    /// The key whose value comes next.
+    key: Option<String>,
 }
 
 /// Returns the document; faults go to `problems`, and then there is none.
@@ -65,12 +75,13 @@ pub(super) fn parse(text: &str, problems: &mut Problems<'_>) -> Option<Node> {
         let at = line(mark.line());
         let node = match event {
             Event::StreamEnd => return root.filter(|_| problems.is_empty()),
-            Event::Nothing | Event::StreamStart | Event::DocumentEnd => continue,
             Event::DocumentStart if root.is_some() => {
                 problems.add(at, "", "more than one YAML document");
                 return None;
             }
-            Event::DocumentStart => continue,
+            Event::Nothing | Event::StreamStart | Event::DocumentStart | Event::DocumentEnd => {
+                continue;
+            }
             Event::Alias(_) => {
                 problems.add(at, "", "YAML aliases are not read here");
                 return None;
@@ -84,7 +95,12 @@ pub(super) fn parse(text: &str, problems: &mut Problems<'_>) -> Option<Node> {
                 continue;
             }
             Event::MappingStart(..) => {
-                open.push(Open::Map(at, Vec::new(), None));
+                open.push(Open::Map(OpenMap {
+                    line: at,
+                    pairs: Vec::new(),
+                    names: BTreeSet::new(),
+                    key: None,
+                }));
                 continue;
             }
             Event::Scalar(text, style, _, tag) => {
@@ -98,9 +114,9 @@ pub(super) fn parse(text: &str, problems: &mut Problems<'_>) -> Option<Node> {
                     line,
                     what: What::List(items),
                 },
-                Some(Open::Map(line, pairs, _)) => Node {
-                    line,
-                    what: What::Map(pairs),
+                Some(Open::Map(map)) => Node {
+                    line: map.line,
+                    what: What::Map(map.pairs),
                 },
                 None => return None,
             },
@@ -111,26 +127,31 @@ pub(super) fn parse(text: &str, problems: &mut Problems<'_>) -> Option<Node> {
 
 /// Puts a finished value where it belongs.
 fn put(node: Node, open: &mut [Open], root: &mut Option<Node>, problems: &mut Problems<'_>) {
-    match open.last_mut() {
-        None => *root = Some(node),
-        Some(Open::List(_, items)) => items.push(node),
-        Some(Open::Map(_, pairs, key)) => match key.take() {
-            Some(name) => pairs.push((name, node)),
-            None => {
-                let name = match node.what {
-                    What::Text(name) => name,
-                    _ => {
-                        problems.add(node.line, "", "a key must be a text");
-                        String::new()
-                    }
-                };
-                if pairs.iter().any(|(known, _)| *known == name) {
-                    problems.add(node.line, name.clone(), "stands here twice");
-                }
-                *key = Some(name);
-            }
-        },
+    let map = match open.last_mut() {
+        None => {
+            *root = Some(node);
+            return;
+        }
+        Some(Open::List(_, items)) => {
+            items.push(node);
+            return;
+        }
+        Some(Open::Map(map)) => map,
+    };
+    if let Some(name) = map.key.take() {
+        map.pairs.push((name, node));
+        return;
     }
+    let name = if let What::Text(name) = node.what {
+        name
+    } else {
+        problems.add(node.line, "", "a key must be a text");
+        String::new()
+    };
+    if !map.names.insert(name.clone()) {
+        problems.add(node.line, name.clone(), "stands here twice");
+    }
+    map.key = Some(name);
 }
 
 fn scalar(line: u32, text: String, style: TScalarStyle) -> Node {

@@ -20,6 +20,7 @@ pub struct DecimalError(String);
 impl Decimal {
     pub const ZERO: Self = Self(0);
 
+    #[must_use]
     pub fn minus(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }

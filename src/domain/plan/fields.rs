@@ -168,7 +168,7 @@ impl<'a> Fields<'a> {
 
     pub fn boolean(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Option<At<bool>> {
         let at = self.raw(key, problems)?;
-        at.expect("true or false", problems, |value| value.as_bool())
+        at.expect("true or false", problems, flag)
     }
 
     pub fn integer(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Option<At<i64>> {
@@ -301,18 +301,16 @@ impl<'a> At<&'a DeValue<'a>> {
         problems: &mut Problems<'_>,
         read: impl Fn(&DeValue<'_>) -> Option<T>,
     ) -> Option<At<T>> {
-        match read(self.value) {
-            Some(value) => Some(At {
+        if let Some(value) = read(self.value) {
+            return Some(At {
                 line: self.line,
                 key: self.key,
                 value,
-            }),
-            None => {
-                let message = format!("must be {what}, not {}", kind(self.value));
-                problems.add(self.line, self.key, message);
-                None
-            }
+            });
         }
+        let message = format!("must be {what}, not {}", kind(self.value));
+        problems.add(self.line, self.key, message);
+        None
     }
 
     /// Returns the elements of `items`, this value's array.
@@ -371,6 +369,10 @@ impl At<String> {
 pub fn whole(value: &DeValue<'_>) -> Option<i64> {
     let integer = value.as_integer()?;
     i64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+fn flag(value: &DeValue<'_>) -> Option<bool> {
+    value.as_bool()
 }
 
 /// Returns what to call `value` in a message.

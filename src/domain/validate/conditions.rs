@@ -6,8 +6,8 @@
 
 use crate::domain::dag::{Fact, Finding};
 use crate::domain::path::RepoPath;
-use crate::domain::plan::Plan;
 use crate::domain::plan::decimal::Decimal;
+use crate::domain::plan::{Check, Command, Plan};
 use crate::domain::validate::external::Outcome;
 
 /// The outcomes that preconditions are held against.
@@ -115,7 +115,7 @@ pub fn after(plan: &Plan, facts: &After) -> Vec<Finding> {
         &wanted.commands,
         &facts.commands,
     ));
-    let checks: Vec<_> = plan.acceptance.iter().map(|check| check.shown()).collect();
+    let checks: Vec<_> = plan.acceptance.iter().map(Check::shown).collect();
     let key = "acceptance.checks";
     out.extend(listed(plan, "acceptance", key, &checks, &facts.checks));
     out
@@ -171,10 +171,10 @@ fn each(
     plan: &Plan,
     rule: &'static str,
     key: &str,
-    commands: &[crate::domain::plan::Command],
+    commands: &[Command],
     outcomes: &[Outcome],
 ) -> Vec<Finding> {
-    let shown: Vec<String> = commands.iter().map(|command| command.shown()).collect();
+    let shown: Vec<String> = commands.iter().map(Command::shown).collect();
     listed(plan, rule, key, &shown, outcomes)
 }
 
