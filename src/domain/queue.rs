@@ -2,12 +2,14 @@
 //!
 //! Owns: the states and their transitions, who may claim a plan, what moves it.
 //! `advice` says what is eligible and what to do next, `check` holds the queue
-//! against its invariants and against git. Invariants: a plan in progress has one
-//! owner; a done plan has the merge that did it, and so have all that it depends
-//! on. There is no file to edit: an edited export is judged by these same rules.
+//! against its invariants and against git, `protect` judges moves of the branch.
+//! Invariants: a plan in progress has one owner; a done plan has the merge that
+//! did it, and so have all that it depends on. There is no file to edit: an
+//! edited export is judged by these same rules.
 
 pub mod advice;
 pub mod check;
+pub mod protect;
 
 #[cfg(test)]
 mod tests;
