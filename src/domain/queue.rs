@@ -19,25 +19,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 use crate::domain::base::Oid;
 use crate::domain::dag::Member;
 use crate::domain::names::{AgentName, PlanId, RoleName};
 use crate::domain::plan::{Check, Plan};
 use crate::domain::queue::advice::{Obstacle, World};
 
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum QueueState {
-    #[default]
-    Todo,
-    InProgress,
-    Blocked,
-    Done,
-}
+pub use crate::domain::event::QueueState;
 
 impl QueueState {
     pub const ALL: [Self; 4] = [Self::Todo, Self::InProgress, Self::Blocked, Self::Done];
@@ -259,12 +247,14 @@ impl Queue {
         };
         let owner = item.owner.clone();
         match (item.state, to) {
-            (from, to) if from == to && to != QueueState::Blocked => Err(QueueRefusal::new(
-                id,
-                "no-change",
-                format!("{id} is {to} already"),
-                "nothing to do",
-            )),
+            // Asking for what is so changes nothing, and is no fault.
+            (QueueState::Done, QueueState::Done) => {
+                let commit = self.merge_of(item, given.commit.or(item.commit), merges)?;
+                Ok(change(owner, Some(commit), item.reason.clone()))
+            }
+            (from, to) if from == to && to != QueueState::Blocked => {
+                Ok(change(owner, item.commit, item.reason.clone()))
+            }
             (from, QueueState::Blocked) if from.after(Step::Block).is_some() => {
                 let reason = given.reason.clone();
                 Ok(change(owner, None, reason.or_else(|| item.reason.clone())))

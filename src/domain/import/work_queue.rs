@@ -241,7 +241,7 @@ impl<'a> Task<'a> {
     fn state(&mut self, task: &mut Imported, problems: &mut Problems<'_>) {
         if let Some(at) = self.text(&["status", "state"], problems) {
             let state = at.parse::<QueueState>(problems);
-            task.state = state.map(|at| at.value).unwrap_or_default();
+            task.state = state.map_or(QueueState::Todo, |at| at.value);
         }
         let owner = self.text(&["owner"], problems);
         let owner = owner.and_then(|at| at.parse::<AgentName>(problems));

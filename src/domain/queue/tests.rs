@@ -242,7 +242,7 @@ fn states_are_set_only_along_the_table() {
             .map(|c| c.to)
             .map_err(|r| r.rule)
     };
-    assert_eq!(rule(&fresh, "b", Todo), Err("no-change"));
+    assert_eq!(rule(&fresh, "b", Todo), Ok(Todo), "what is so already");
     assert_eq!(rule(&fresh, "b", InProgress), Err("no-owner"));
     assert_eq!(rule(&fresh, "b", Done), Err("transition"));
     assert_eq!(rule(&fresh, "b", Blocked), Ok(Blocked));
@@ -257,6 +257,13 @@ fn states_are_set_only_along_the_table() {
     assert_eq!(rule(&fresh, "a", InProgress), Ok(InProgress));
     let mut finished = started();
     done(&mut finished, "a", 1);
+    assert_eq!(rule(&finished, "a", Done), Ok(Done));
+    let other = Given {
+        commit: Some(oid(9)),
+        reason: None,
+    };
+    let other = finished.set_status(&id("a"), Done, &other, &merges);
+    assert_eq!(other.expect_err("another merge").rule, "not-merged");
     assert_eq!(rule(&finished, "a", Blocked), Err("transition"));
     assert_eq!(rule(&finished, "a", InProgress), Err("transition"));
     assert_eq!(rule(&finished, "a", Todo), Err("merged"));
