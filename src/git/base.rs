@@ -125,6 +125,11 @@ impl GitBase {
         self.eol
     }
 
+    /// Returns the first file, if any, that showed its Git LFS pointer for want of content.
+    pub fn first_bare_pointer(&self) -> Option<RepoPath> {
+        self.lfs.first_bare()
+    }
+
     /// Returns the bytes of a blob as git stores them.
     pub fn blob(&self, oid: &Oid) -> Result<Vec<u8>, ObjectError> {
         self.objects.read(oid)

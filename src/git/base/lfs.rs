@@ -35,6 +35,8 @@ pub trait Smudge: Send + Sync {
 pub(super) struct LfsContents {
     smudge: Option<Arc<dyn Smudge>>,
     answers: Mutex<HashMap<Digest, bool>>,
+    /// The first file that shows its pointer.
+    bare: Mutex<Option<RepoPath>>,
 }
 
 impl std::fmt::Debug for LfsContents {
@@ -48,7 +50,13 @@ impl LfsContents {
         Self {
             smudge,
             answers: Mutex::default(),
+            bare: Mutex::default(),
         }
+    }
+
+    /// Returns the first file, if any, that shows its pointer.
+    pub(super) fn first_bare(&self) -> Option<RepoPath> {
+        self.bare.lock().clone()
     }
 
     /// Returns the size of the file whose pointer text is `text`.
@@ -75,18 +83,26 @@ impl LfsContents {
     }
 
     fn pointer(&self, path: &RepoPath, text: &[u8]) -> Option<(&dyn Smudge, LfsPointer)> {
-        let smudge = self.smudge.as_deref()?;
         let pointer = LfsPointer::parse(text)?;
-        if let Some(answer) = self.answers.lock().get(&pointer.sha256) {
-            return answer.then_some((smudge, pointer));
+        let smudge = self.smudge.as_deref();
+        let smudge = smudge.filter(|smudge| self.answer(*smudge, path, &pointer));
+        if smudge.is_none() {
+            self.bare.lock().get_or_insert_with(|| path.clone());
         }
-        let answer = smudge.available(path, &pointer);
+        Some((smudge?, pointer))
+    }
+
+    fn answer(&self, smudge: &dyn Smudge, path: &RepoPath, pointer: &LfsPointer) -> bool {
+        if let Some(answer) = self.answers.lock().get(&pointer.sha256) {
+            return *answer;
+        }
+        let fresh = smudge.available(path, pointer);
         let mut answers = self.answers.lock();
         if answers.len() >= ANSWERS_MAX {
             answers.clear();
         }
-        answers.insert(pointer.sha256, answer);
-        answer.then_some((smudge, pointer))
+        // Of two threads that asked at once, the first one's answer holds.
+        *answers.entry(pointer.sha256).or_insert(fresh)
     }
 }
 
@@ -160,5 +176,93 @@ impl Smudge for LfsProgram {
             return std::fs::read(self.stored(pointer));
         }
         self.run(path, pointer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use tempfile::TempDir;
+
+    use crate::domain::base::Base as _;
+    use crate::git::base::GitBase;
+    use crate::git::base::Options;
+    use crate::git::base::tests::Repo;
+    use crate::git::base::tests::path;
+
+    /// Returns a repository with a pointer to `content`, at `big.bin`.
+    fn repository(content: &[u8]) -> Repo {
+        let repo = Repo::new();
+        repo.write(".gitattributes", "*.bin filter=lfs -text\n");
+        repo.write(
+            "big.bin",
+            lfs_pointer(&Digest::of(content), content.len() as u64),
+        );
+        repo.write("odd.bin", "no pointer\n");
+        repo.commit();
+        repo
+    }
+
+    fn base(repo: &Repo, program: PathBuf) -> GitBase {
+        let options = Options {
+            smudge: Some(Arc::new(LfsProgram::new(program, repo.common()))),
+            ..Options::default()
+        };
+        GitBase::open(&repo.common(), repo.head(), options).expect("base")
+    }
+
+    fn shown(base: &GitBase, name: &str) -> io::Result<Vec<u8>> {
+        let entry = base.find(&path(name))?.expect("an entry");
+        let size = base.size(&path(name), &entry)?;
+        let bytes = base.read(&path(name), &entry)?;
+        assert_eq!(size, bytes.len() as u64);
+        Ok(bytes)
+    }
+
+    fn program(dir: &TempDir, script: &str) -> PathBuf {
+        let path = dir.path().join("git-lfs");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("write");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
+        path
+    }
+
+    #[test]
+    fn without_the_program_the_pointer_is_shown() {
+        let repo = repository(b"content");
+        let base = base(&repo, "/nonexistent/git-lfs".into());
+        assert_eq!(base.first_bare_pointer(), None);
+        let text = shown(&base, "big.bin").expect("shown");
+        assert!(text.starts_with(b"version https://git-lfs"));
+        assert_eq!(base.first_bare_pointer(), Some(path("big.bin")));
+        assert_eq!(shown(&base, "odd.bin").expect("shown"), b"no pointer\n");
+    }
+
+    #[test]
+    fn content_comes_from_the_program_or_from_the_store() {
+        let repo = repository(b"content");
+        let dir = TempDir::new().expect("tempdir");
+        let honest = program(&dir, "cat >/dev/null; printf content");
+        assert_eq!(
+            shown(&base(&repo, honest), "big.bin").expect("shown"),
+            b"content"
+        );
+        let pointer = LfsPointer {
+            sha256: Digest::of(b"content"),
+            size: 7,
+        };
+        let stored = LfsProgram::new(PathBuf::new(), repo.common()).stored(&pointer);
+        fs::create_dir_all(stored.parent().expect("parent")).expect("mkdir");
+        fs::write(&stored, "content").expect("write");
+        let base = base(&repo, "/nonexistent/git-lfs".into());
+        assert_eq!(shown(&base, "big.bin").expect("shown"), b"content");
+        assert_eq!(base.first_bare_pointer(), None);
+        // Content that is not what the pointer says is an error, not shown.
+        fs::write(&stored, "CONTENT").expect("write");
+        let error = shown(&base, "big.bin").expect_err("altered");
+        assert!(error.to_string().contains("big.bin"), "{error}");
     }
 }

@@ -6,6 +6,8 @@ use std::process::Command;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use crate::domain::zone::GitdirRule;
+use crate::domain::zone::gitdir_rule;
 use crate::git::base::GitBase;
 use crate::git::base::Options;
 use crate::git::base::tests::Repo;
@@ -244,6 +246,57 @@ fn everyday_commands_work_and_touch_nothing_of_the_repository() {
         fs::read(mount.repo.common().join("config")).expect("config"),
         config
     );
+}
+
+/// Names that git 2.47 made while it was traced through some sixty commands.
+const MADE: &str = "AUTO_MERGE AUTO_MERGE.lock BISECT_EXPECTED_REV.lock BISECT_HEAD.lock BISECT_LOG \
+    BISECT_NAMES BISECT_START CHERRY_PICK_HEAD CHERRY_PICK_HEAD.lock COMMIT_EDITMSG FETCH_HEAD HEAD \
+    HEAD.lock MERGE_HEAD MERGE_MODE MERGE_MSG MERGE_MSG.lock ORIG_HEAD ORIG_HEAD.lock REBASE_HEAD.lock \
+    gc.pid gc.pid.lock index index.lock index.stash.110 index.stash.110.lock info/refs info/refs_MQiTMe \
+    logs/HEAD logs/refs/heads/t logs/refs/stash next-index-111.lock objects/3a/tmp_obj_x9 \
+    objects/info/commit-graph objects/info/commit-graph.lock objects/info/packs objects/info/packs_15QG \
+    objects/maintenance.lock objects/pack/.tmp-1-pack-0a.idx objects/pack/multi-pack-index.lock \
+    objects/pack/pack-0a.pack objects/pack/tmp_pack_T packed-refs packed-refs.lock packed-refs.new \
+    rebase-apply rebase-apply/0001 rebase-merge rebase-merge/git-rebase-todo.lock refs/heads/t.lock \
+    refs/notes/commits refs/stash refs/stash.lock refs/tags/v1";
+
+#[test]
+fn what_git_makes_may_be_made_and_nothing_that_it_would_run() {
+    for name in MADE.split_whitespace() {
+        assert_eq!(gitdir_rule(name.as_bytes()), GitdirRule::Writable, "{name}");
+    }
+    for name in [
+        "config",
+        "info/exclude",
+        "objects/info/alternates",
+        "shallow",
+    ] {
+        assert_eq!(gitdir_rule(name.as_bytes()), GitdirRule::Provided, "{name}");
+    }
+    for name in [
+        "config.lock",
+        "config.worktree",
+        "hooks",
+        "hooks/pre-commit",
+        "info/attributes",
+        "commondir.lock",
+        "objects/info/alternates.lock",
+        "modules/x/config",
+        "worktrees/x",
+        "info/grafts",
+        "gitdir.lock",
+    ] {
+        assert_eq!(gitdir_rule(name.as_bytes()), GitdirRule::Refused, "{name}");
+    }
+    let mount = sample();
+    mount.write("README", "other\n");
+    mount.git(&["stash", "-q"]);
+    mount.git(&["gc", "-q"]);
+    let dir = mount.root.join(".git");
+    for name in snapshot(&dir).keys() {
+        let rule = gitdir_rule(name.as_os_str().as_bytes());
+        assert_ne!(rule, GitdirRule::Refused, "{}", name.display());
+    }
 }
 
 #[test]
