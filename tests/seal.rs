@@ -13,6 +13,8 @@ mod cases;
 mod helper;
 #[path = "seal/rows.rs"]
 mod rows;
+#[path = "seal/screens.rs"]
+mod screens;
 
 use std::process::ExitCode;
 

@@ -79,7 +79,7 @@ pub(super) fn enter(setup: Setup<'_>, anchor: &Anchor) -> ! {
     match try_enter(&setup, anchor) {
         Ok(Fork::Parent(first)) => drop(setup.channel.send(&Report::Init(first.as_raw()), &[])),
         Ok(Fork::Child) => first(setup),
-        Err(error) => drop(setup.channel.send(&Report::Failed(error), &[])),
+        Err(error) => drop(setup.channel.send(&Report::Unstarted(error), &[])),
     }
     sys::exit_now(0)
 }

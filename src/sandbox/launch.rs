@@ -14,6 +14,7 @@
 //! first process, which dies with the launcher.
 
 use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use nix::poll::PollFd;
@@ -85,7 +86,7 @@ pub fn launch(spec: &Spec, source: &MountSource<'_>) -> Result<i32, SealError> {
     let filter = rules::call_filter(call_rules)?;
     let signals = Signals::take()?;
     let result = start(spec, plan, filter, anchor, &signals);
-    let result = result.and_then(|(channel, first, mode)| stay(&channel, first, mode, &signals));
+    let result = result.and_then(|started| stay(started, &signals));
     signals.give_back();
     result
 }
@@ -144,13 +145,21 @@ impl Signals {
     }
 }
 
+/// A session whose first process exists.
+struct Started {
+    channel: Channel,
+    first: Pid,
+    early: Early,
+    mode: Mode,
+}
+
 fn start(
     spec: &Spec,
     plan: Plan,
     filter: rules::CallFilter,
     anchor: &Anchor,
     signals: &Signals,
-) -> Result<(Channel, Pid, Mode), SealError> {
+) -> Result<Started, SealError> {
     let (near, far) = Channel::pair()?;
     let mode = Mode::of_streams();
     let umask = file_mode_mask();
@@ -173,7 +182,13 @@ fn start(
     drop(far);
     let first = first_process(&near);
     let _ = waitpid(child, None);
-    Ok((near, first?, mode))
+    let (first, early) = first?;
+    Ok(Started {
+        channel: near,
+        first,
+        early,
+        mode,
+    })
 }
 
 /// Reads the file mode mask, which can only be read by setting it.
@@ -183,26 +198,35 @@ fn file_mode_mask() -> nix::sys::stat::Mode {
     mask
 }
 
-fn first_process(channel: &Channel) -> Result<Pid, SealError> {
-    match channel.receive()? {
-        Some((Report::Init(first), _)) => Ok(Pid::from_raw(first)),
-        Some((Report::Failed(error), _)) => Err(error),
-        other => Err(SealError::new(
-            Layer::Launcher,
-            format!("the setup process said {other:?}"),
-        )),
+/// What the first process said before its number was known.
+type Early = Vec<(Report, Vec<OwnedFd>)>;
+
+fn first_process(channel: &Channel) -> Result<(Pid, Early), SealError> {
+    let mut early = Vec::new();
+    loop {
+        match channel.receive()? {
+            Some((Report::Init(first), _)) => return Ok((Pid::from_raw(first), early)),
+            Some((Report::Unstarted(error), _)) => return Err(error),
+            Some(other) => early.push(other),
+            None => {
+                return Err(SealError::new(
+                    Layer::Launcher,
+                    "the setup process ended without a word",
+                ));
+            }
+        }
     }
 }
 
 /// Stays with the session until it is over, and clears up after it.
-fn stay(channel: &Channel, first: Pid, mode: Mode, signals: &Signals) -> Result<i32, SealError> {
-    let mut outer = Outer::new(mode);
-    let outcome = attend(channel, &mut outer, signals);
+fn stay(started: Started, signals: &Signals) -> Result<i32, SealError> {
+    let mut outer = Outer::new(started.mode);
+    let outcome = attend(&started.channel, started.early, &mut outer, signals);
     if outcome.is_err() {
-        let _ = nix::sys::signal::kill(first, Signal::SIGKILL);
+        let _ = nix::sys::signal::kill(started.first, Signal::SIGKILL);
     }
     // With the first process every other one of the session is gone, and with them the last output.
-    while waitpid(first, None) == Err(Errno::EINTR) {}
+    while waitpid(started.first, None) == Err(Errno::EINTR) {}
     while outer.copy_output() {}
     outer.restore();
     outcome
@@ -217,7 +241,17 @@ struct Ready {
     keys: bool,
 }
 
-fn attend(channel: &Channel, outer: &mut Outer, signals: &Signals) -> Result<i32, SealError> {
+fn attend(
+    channel: &Channel,
+    early: Early,
+    outer: &mut Outer,
+    signals: &Signals,
+) -> Result<i32, SealError> {
+    for (report, descriptors) in early {
+        if let Some(status) = take(report, descriptors, channel, outer)? {
+            return Ok(status);
+        }
+    }
     loop {
         let ready = wait(channel, outer, signals)?;
         if ready.output {
@@ -284,15 +318,24 @@ fn wait(channel: &Channel, outer: &Outer, signals: &Signals) -> Result<Ready, Se
     })
 }
 
-/// Takes one report. Returns the status when the program has ended.
 fn hear(channel: &Channel, outer: &mut Outer) -> Result<Option<i32>, SealError> {
-    let Some((report, mut descriptors)) = channel.receive()? else {
+    match channel.receive()? {
+        Some((report, descriptors)) => take(report, descriptors, channel, outer),
         // The first process was killed from outside before it could say anything.
-        return Ok(Some(128 + Signal::SIGKILL as i32));
-    };
+        None => Ok(Some(128 + Signal::SIGKILL as i32)),
+    }
+}
+
+/// Takes one report. Returns the status when the program has ended.
+fn take(
+    report: Report,
+    mut descriptors: Vec<OwnedFd>,
+    channel: &Channel,
+    outer: &mut Outer,
+) -> Result<Option<i32>, SealError> {
     match report {
         Report::Exited(status) => return Ok(Some(status)),
-        Report::Failed(error) => return Err(error),
+        Report::Failed(error) | Report::Unstarted(error) => return Err(error),
         Report::Terminal => {
             if let Some(master) = descriptors.pop() {
                 outer.connect(master)?;

@@ -1,5 +1,6 @@
 //! The seal around an agent: namespaces, Landlock, seccomp, terminals, exec. Alone holds `unsafe`.
 
+mod absent;
 mod error;
 mod fix;
 mod inside;

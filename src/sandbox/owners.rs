@@ -3,7 +3,7 @@
 //! A root operator's agent has a kernel uid of its own, to which root's files are closed. Each place is therefore
 //! cloned outside, as root, and its owners are mapped on the clone (an idmapped mount). Where the file system or a
 //! missing capability forbids that, a writable directory becomes a copy that lives with the session, what the
-//! agent can read anyway stays as it is, and anything else is an error that names the directory.
+//! agent can read anyway stays as it is, a closed home is rebuilt from its open entries, and anything else is an error that names the directory.
 //! Only the operator's own id is mapped; files of others stay others'.
 
 use std::collections::hash_map::DefaultHasher;
@@ -105,6 +105,10 @@ fn without_mapping(
     if !place.writable && open_to_all(&place.source) {
         return Ok(());
     }
+    if place.home {
+        place.closed = true;
+        return Ok(());
+    }
     let Some(room) = copy_room else {
         let what = format!(
             "{} cannot be shown under the agent's own uid",
@@ -121,7 +125,7 @@ fn without_mapping(
 }
 
 /// Whether everybody may read (and enter) a path.
-fn open_to_all(path: &Path) -> bool {
+pub(super) fn open_to_all(path: &Path) -> bool {
     let Ok(metadata) = fs::metadata(path) else {
         return false;
     };

@@ -8,12 +8,14 @@
 //! today. Nothing of the host is changed but directories that the spec asks to be made.
 
 use std::ffi::CString;
+use std::ffi::OsString;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -26,6 +28,8 @@ use nix::fcntl::openat2;
 use nix::mount::MsFlags;
 use nix::mount::mount;
 
+use crate::sandbox::absent;
+use crate::sandbox::absent::Skeleton;
 use crate::sandbox::error::Context;
 use crate::sandbox::error::Layer;
 use crate::sandbox::error::SealError;
@@ -41,6 +45,9 @@ use crate::sandbox::sys::Change;
 /// Where the govfs program stands inside; its directory is first in `PATH`.
 pub(super) const PROGRAM_DIRECTORY: &str = "/run/govfs/bin";
 
+/// A file without content or rights, shown where a hidden file's name has to stay.
+const NOTHING: &str = "/run/govfs/nothing";
+
 /// Directories of the host that the program gets empty and for itself.
 const PRIVATE: [&str; 3] = ["/tmp", "/var/tmp", "/run"];
 
@@ -55,6 +62,9 @@ pub(super) struct Place {
     pub(super) identity: (u64, u64),
     /// The detached tree, where it had to be made outside.
     pub(super) tree: Option<OwnedFd>,
+    /// The operator's home: attached first, and rebuilt from its open entries if it is closed to the agent.
+    pub(super) home: bool,
+    pub(super) closed: bool,
 }
 
 /// The whole view, decided.
@@ -97,7 +107,7 @@ impl Plan {
         plan.add_name_service();
         plan.add_places(spec)?;
         plan.places
-            .sort_by_key(|place| place.place.components().count());
+            .sort_by_key(|place| (!place.home, place.place.components().count()));
         if let Identity::Mapped { outside, .. } = spec.identity {
             owners::show_to(outside, &mut plan.places, spec.copy_room.as_deref())?;
         }
@@ -115,7 +125,11 @@ impl Plan {
             return Ok(());
         }
         if self.ids.is_some() || self.is_private(&home) {
-            self.places.push(Place::new(home.clone(), home, false)?);
+            let place = Place::new(home.clone(), home, false)?;
+            self.places.push(Place {
+                home: true,
+                ..place
+            });
         }
         Ok(())
     }
@@ -192,6 +206,28 @@ impl Plan {
         Ok(())
     }
 
+    /// Mount options that give a private directory to the agent.
+    fn owner(&self) -> String {
+        self.ids
+            .map_or_else(String::new, |(uid, gid)| format!(",uid={uid},gid={gid}"))
+    }
+
+    /// Returns what is attached after the directories are rebuilt, and whether each is a directory.
+    fn later(&self) -> Vec<(PathBuf, bool)> {
+        let places = self.places.iter().filter(|place| !place.home);
+        let mut later: Vec<_> = places
+            .map(|place| (place.place.clone(), place.directory))
+            .collect();
+        later.push((self.repo.clone(), true));
+        later
+    }
+
+    fn is_shown(&self, path: &Path) -> bool {
+        self.places
+            .iter()
+            .any(|place| path.starts_with(&place.place))
+    }
+
     fn is_private(&self, path: &Path) -> bool {
         self.private.iter().any(|private| path.starts_with(private))
     }
@@ -223,6 +259,8 @@ impl Place {
             writable,
             identity,
             tree: None,
+            home: false,
+            closed: false,
         })
     }
 }
@@ -253,10 +291,15 @@ fn private_directories() -> Vec<PathBuf> {
     directories
 }
 
+enum Shown {
+    Tree(OwnedFd),
+    Rebuilt(Skeleton),
+}
+
 /// The sources, cloned before anything is covered.
 struct Sources {
     repo: OwnedFd,
-    places: Vec<OwnedFd>,
+    places: Vec<Shown>,
     devices: Vec<(&'static str, OwnedFd)>,
 }
 
@@ -270,18 +313,26 @@ pub(super) fn build(plan: &mut Plan, spec: &Spec) -> Result<(), SealError> {
         close_host()?;
     }
     private_mounts(plan, spec, &sources)?;
-    for (place, tree) in plan.places.iter().zip(&sources.places) {
-        attach_place(plan, place, tree)?;
+    let mut trees = sources.places.into_iter();
+    let homes = plan.places.iter().filter(|place| place.home).count();
+    for (place, tree) in plan.places.iter().zip(trees.by_ref().take(homes)) {
+        show(plan, place, tree)?;
     }
-    if spec.has(Layer::Hidden) {
-        for path in &plan.hidden {
-            cover(path)?;
-        }
+    let covered = if spec.has(Layer::Hidden) {
+        make_absent(plan)?
+    } else {
+        Vec::new()
+    };
+    for (place, tree) in plan.places.iter().skip(homes).zip(trees) {
+        show(plan, place, tree)?;
+    }
+    for path in &covered {
+        cover(path)?;
     }
     let target = target(plan, &plan.repo, true)?;
     attach(&sources.repo, &target, &plan.repo)?;
-    protect("/run/govfs")?;
-    protect("/dev")
+    protect(Path::new("/run/govfs"))?;
+    protect(Path::new("/dev"))
 }
 
 fn collect(plan: &mut Plan) -> Result<Sources, SealError> {
@@ -294,6 +345,11 @@ fn collect(plan: &mut Plan) -> Result<Sources, SealError> {
     change(&repo, writable, &plan.repo_source)?;
     let mut places = Vec::new();
     for place in &mut plan.places {
+        if place.closed {
+            let hidden = names_in(&plan.hidden, &place.source);
+            places.push(Shown::Rebuilt(Skeleton::of(&place.source, &hidden, true)?));
+            continue;
+        }
         let tree = match place.tree.take() {
             Some(tree) => tree,
             None => clone(&place.source)?,
@@ -304,7 +360,7 @@ fn collect(plan: &mut Plan) -> Result<Sources, SealError> {
             attributes.set |= sys::ATTR_READ_ONLY;
         }
         change(&tree, attributes, &place.source)?;
-        places.push(tree);
+        places.push(Shown::Tree(tree));
     }
     let mut devices = Vec::new();
     for name in rules::DEVICES {
@@ -389,9 +445,7 @@ fn close_host() -> Result<(), SealError> {
 }
 
 fn private_mounts(plan: &Plan, spec: &Spec, sources: &Sources) -> Result<(), SealError> {
-    let owner = plan
-        .ids
-        .map_or_else(String::new, |(uid, gid)| format!(",uid={uid},gid={gid}"));
+    let owner = plan.owner();
     for directory in &plan.private {
         let mode = if directory == Path::new("/run") {
             "mode=0755"
@@ -428,6 +482,13 @@ fn private_mounts(plan: &Plan, spec: &Spec, sources: &Sources) -> Result<(), Sea
         &format!("mode=0755{owner}"),
         MsFlags::empty(),
     )?;
+    let mut nothing = fs::OpenOptions::new();
+    nothing
+        .write(true)
+        .create_new(true)
+        .mode(0)
+        .open(NOTHING)
+        .context(Layer::View, "cannot make an empty file")?;
     if spec.has(Layer::PidNamespace) {
         mount_processes()
     } else {
@@ -435,7 +496,7 @@ fn private_mounts(plan: &Plan, spec: &Spec, sources: &Sources) -> Result<(), Sea
     }
 }
 
-fn tmpfs(place: &Path, options: &str, flags: MsFlags) -> Result<(), SealError> {
+pub(super) fn tmpfs(place: &Path, options: &str, flags: MsFlags) -> Result<(), SealError> {
     let flags = flags | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("tmpfs"), place, Some("tmpfs"), flags, Some(options)).map_err(|errno| {
         fix::mounting(
@@ -513,13 +574,20 @@ fn target(plan: &Plan, path: &Path, directory: bool) -> Result<OwnedFd, SealErro
             ));
         }
     }
-    if directory {
-        make_directory(path)?;
-    } else {
-        path.parent().map_or(Ok(()), make_directory)?;
-        fs::write(path, "").context(Layer::View, &format!("cannot make a place for {name}"))?;
-    }
+    make_place(path, directory)?;
     open_place(path).context(Layer::View, &format!("cannot reach {name}"))
+}
+
+/// Makes an empty directory or file, and its ancestors, to attach something over.
+pub(super) fn make_place(path: &Path, directory: bool) -> Result<(), SealError> {
+    if directory {
+        return make_directory(path);
+    }
+    path.parent().map_or(Ok(()), make_directory)?;
+    fs::write(path, "").context(
+        Layer::View,
+        &format!("cannot make a place for {}", path.display()),
+    )
 }
 
 /// Under a mapped uid an ancestor may be closed: it is replaced by an empty one, so that the path stands alone in it.
@@ -545,14 +613,68 @@ fn open_way(plan: &Plan, path: &Path) -> Result<(), SealError> {
     ))
 }
 
-fn attach_place(plan: &Plan, place: &Place, tree: &OwnedFd) -> Result<(), SealError> {
+fn show(plan: &Plan, place: &Place, shown: Shown) -> Result<(), SealError> {
     let target = target(plan, &place.place, place.directory)?;
-    attach(tree, &target, &place.place)
+    match shown {
+        Shown::Tree(tree) => attach(&tree, &target, &place.place),
+        Shown::Rebuilt(skeleton) => skeleton.build(&plan.owner(), &plan.later()),
+    }
+}
+
+fn names_in(hidden: &[PathBuf], directory: &Path) -> Vec<OsString> {
+    let inside = hidden
+        .iter()
+        .filter(|path| path.parent() == Some(directory));
+    inside
+        .filter_map(|path| path.file_name())
+        .map(OsString::from)
+        .collect()
+}
+
+/// Makes the hidden paths absent. Returns those that can only be covered, once everything else is in place.
+fn make_absent(plan: &Plan) -> Result<Vec<PathBuf>, SealError> {
+    let writable: Vec<PathBuf> = plan
+        .places
+        .iter()
+        .filter(|place| place.writable)
+        .map(|place| place.place.clone())
+        .collect();
+    let (here, below): (Vec<PathBuf>, Vec<PathBuf>) = plan
+        .hidden
+        .iter()
+        .cloned()
+        .partition(|path| !plan.is_private(path) || plan.is_shown(path));
+    // What lies in a private directory, and is not shown there, is absent already.
+    drop(below);
+    absent::remove(&here, &writable, &plan.owner(), &plan.later())
 }
 
 fn attach(tree: &OwnedFd, target: &OwnedFd, path: &Path) -> Result<(), SealError> {
     sys::attach(tree.as_fd(), target.as_fd())
         .map_err(|errno| fix::mounting(&format!("cannot attach {}", path.display()), errno))
+}
+
+/// Clones what lies at a path, read-only and without set-id bits and devices.
+pub(super) fn clone_read_only(path: &Path) -> Result<OwnedFd, SealError> {
+    let tree = clone(path)?;
+    let set = sys::ATTR_NO_SUID | sys::ATTR_NO_DEV | sys::ATTR_READ_ONLY;
+    change(
+        &tree,
+        Change {
+            set,
+            clear: 0,
+            recursive: true,
+        },
+        path,
+    )?;
+    Ok(tree)
+}
+
+/// Attaches a tree over an existing place of the view.
+pub(super) fn attach_at(tree: &OwnedFd, path: &Path) -> Result<(), SealError> {
+    let target =
+        open_place(path).context(Layer::View, &format!("cannot reach {}", path.display()))?;
+    attach(tree, &target, path)
 }
 
 /// Covers a hidden path with nothing. What no longer exists in the view needs no cover.
@@ -563,21 +685,16 @@ fn cover(path: &Path) -> Result<(), SealError> {
     if metadata.is_dir() {
         return tmpfs(path, "mode=0000", MsFlags::MS_RDONLY);
     }
-    let target =
-        open_place(path).context(Layer::Hidden, &format!("cannot reach {}", path.display()))?;
-    let empty = clone(Path::new("/dev/null"))?;
-    attach(&empty, &target, path)
+    attach_at(&clone_read_only(Path::new(NOTHING))?, path)
 }
 
-fn protect(path: &str) -> Result<(), SealError> {
-    let place = open_place(Path::new(path)).context(Layer::View, &format!("cannot open {path}"))?;
-    sys::change_mount(
-        place.as_fd(),
-        Change {
-            set: sys::ATTR_READ_ONLY,
-            clear: 0,
-            recursive: false,
-        },
-    )
-    .context(Layer::ReadOnly, &format!("cannot make {path} read-only"))
+pub(super) fn protect(path: &Path) -> Result<(), SealError> {
+    let failed = format!("cannot make {} read-only", path.display());
+    let place = open_place(path).context(Layer::ReadOnly, &failed)?;
+    let change = Change {
+        set: sys::ATTR_READ_ONLY,
+        clear: 0,
+        recursive: false,
+    };
+    sys::change_mount(place.as_fd(), change).context(Layer::ReadOnly, &failed)
 }

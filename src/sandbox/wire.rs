@@ -39,8 +39,10 @@ pub(super) enum Report {
     Made,
     /// The mount stands; beside it the descriptors of the FUSE device (if any), the user and the mount namespace.
     Raised,
-    /// The first process of the pid namespace, by its number outside.
+    /// The first process of the pid namespace, by its number outside. It may have said more by then.
     Init(i32),
+    /// There is no first process.
+    Unstarted(SealError),
     /// The terminal's master side, beside the message.
     Terminal,
     /// The program, stopped by the terminal, asks for the keyboard.

@@ -3,6 +3,7 @@
 use crate::bench::Bench;
 use crate::bench::Caller;
 use crate::rows;
+use crate::screens;
 
 pub(crate) type Case = (&'static str, fn());
 
@@ -97,6 +98,10 @@ fn hidden() {
                 "{:?} reads {path}",
                 bench.caller
             );
+        }
+        for path in ["home/.ssh", "home/.config/govfs", "store"] {
+            let exists = bench.attack(&["exists", &bench.text(path)], |_| {});
+            assert!(!exists, "{:?}: {path} is there", bench.caller);
         }
         assert!(
             bench.attack(&["read", &bench.text("home/plain")], |_| {}),
