@@ -69,7 +69,7 @@ fn merge_100(promote: &Promote, count: usize, round: usize) -> Duration {
     let merged = stage.merge(Some(base), Some(ours), candidate).unwrap();
     assert_eq!(merged.conflicts, []);
     let new = stage.commit(&spec(merged.tree, &[tip])).unwrap();
-    stage.settle().unwrap();
+    stage.settle(&[new]).unwrap();
     let follow = promote
         .prepare_follow(&target, merged.tree, &Plain, false)
         .unwrap();

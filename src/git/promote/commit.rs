@@ -130,7 +130,7 @@ impl Stage {
     /// Stages the commit, signed where git is configured to sign.
     pub fn commit(&mut self, spec: &CommitSpec) -> Result<Oid> {
         let buffer = self.commit_buffer(spec)?;
-        let signature = match Signer::configured(self.view(), &self.view().operator())? {
+        let signature = match Signer::configured(&self.disk, &self.disk.operator())? {
             Some(signer) => Some(signer.sign(&buffer)?),
             None => None,
         };
@@ -150,7 +150,7 @@ impl Stage {
             Ok(Signature::new(&name, &email, &time)?)
         };
         let author = sign(&spec.author, "agent")?;
-        let committer = sign(&self.view().operator(), "govfs")?;
+        let committer = sign(&self.disk.operator(), "govfs")?;
         let tree = repo.find_tree(to_git(spec.tree))?;
         let parents = spec
             .parents

@@ -7,11 +7,12 @@
 //! Never holds more than [`STAGED_MAX`] bytes of content: beyond that, and for
 //! streamed content, objects go straight to disk.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
-use git2::{ObjectType, Odb, OdbLookupFlags, Repository};
+use git2::{Config, ConfigLevel, ObjectType, Odb, OdbLookupFlags, Repository};
 
 use super::{Promote, PromoteError, Result, from_git, io_error, missing, to_git};
 use crate::domain::base::Oid;
@@ -29,11 +30,11 @@ const STAGE_PRIORITY: i32 = 1000;
 
 /// A place for new objects, beside the repository's own.
 pub struct Stage {
-    /// Sees staged objects and those on disk.
+    /// Sees staged objects and those on disk; its configuration is its own.
     view: Promote,
     /// Sees and writes only what is on disk.
-    disk: Promote,
-    staged: Vec<Oid>,
+    pub(super) disk: Promote,
+    staged: BTreeSet<Oid>,
     staged_bytes: usize,
     /// Objects already on disk, not yet synced.
     loose: Vec<Oid>,
@@ -54,7 +55,7 @@ impl Promote {
         Ok(Stage {
             view: Self { repo: view },
             disk: Self { repo: disk },
-            staged: Vec::new(),
+            staged: BTreeSet::new(),
             staged_bytes: 0,
             loose: Vec::new(),
         })
@@ -126,30 +127,52 @@ impl Stage {
         } else {
             self.view.repo.odb()?.write(kind, bytes)?;
             self.staged_bytes += bytes.len();
-            self.staged.push(from_git(oid));
+            self.staged.insert(from_git(oid));
         }
         Ok(from_git(oid))
     }
 
-    /// Makes every staged object durable. Only then may a ref name one.
-    pub fn settle(&mut self) -> Result<()> {
+    /// Makes `roots` and everything they reach durable; only then may a ref name
+    /// one. What they do not reach, such as trees on the way to a merge, stays staged.
+    pub fn settle(&mut self, roots: &[Oid]) -> Result<()> {
         let objects = self.disk.common_dir().join("objects");
-        if self.staged.len() >= PACK_FROM {
-            self.pack(&objects.join("pack"))?;
+        let reached = self.reached(roots)?;
+        if reached.len() >= PACK_FROM {
+            self.pack(&reached, &objects.join("pack"))?;
         } else {
-            self.loosen()?;
+            self.loosen(&reached)?;
         }
-        self.staged.clear();
+        self.staged.retain(|oid| !reached.contains(oid));
         let loose = std::mem::take(&mut self.loose);
         sync_loose(&objects, &loose)?;
         self.disk.repo.odb()?.refresh()?;
         Ok(())
     }
 
-    fn loosen(&mut self) -> Result<()> {
+    /// Returns the staged objects among `roots` and what they name.
+    fn reached(&self, roots: &[Oid]) -> Result<BTreeSet<Oid>> {
+        let mut out = BTreeSet::new();
+        let mut waiting = roots.to_vec();
+        while let Some(oid) = waiting.pop() {
+            if !self.staged.contains(&oid) || !out.insert(oid) {
+                continue;
+            }
+            let (_, kind) = self.view.repo.odb()?.read_header(to_git(oid))?;
+            match kind {
+                ObjectType::Commit => waiting.push(self.view.tree_of(oid)?),
+                ObjectType::Tree => {
+                    waiting.extend(self.view.names(oid)?.values().map(|leaf| leaf.oid));
+                }
+                _ => {}
+            }
+        }
+        Ok(out)
+    }
+
+    fn loosen(&mut self, oids: &BTreeSet<Oid>) -> Result<()> {
         let view = self.view.repo.odb()?;
         let disk = self.disk.repo.odb()?;
-        for &oid in &self.staged {
+        for &oid in oids {
             let object = view.read(to_git(oid)).map_err(|e| missing(&e, oid))?;
             disk.write(object.kind(), object.data())?;
             self.loose.push(oid);
@@ -157,9 +180,10 @@ impl Stage {
         Ok(())
     }
 
-    fn pack(&self, dir: &Path) -> Result<()> {
+    fn pack(&self, oids: &BTreeSet<Oid>, dir: &Path) -> Result<()> {
+        search_no_deltas(&self.view.repo)?;
         let mut builder = self.view.repo.packbuilder()?;
-        for &oid in &self.staged {
+        for &oid in oids {
             builder.insert_object(to_git(oid), None)?;
         }
         std::fs::create_dir_all(dir).map_err(io_error(dir.display().to_string()))?;
@@ -174,12 +198,25 @@ impl Stage {
     }
 }
 
+/// Gives a private handle a configuration by which packs are written without
+/// deltas: searching them is most of a merge's time, and `git gc` does it later.
+fn search_no_deltas(repo: &Repository) -> Result<()> {
+    let mut file = tempfile::NamedTempFile::new().map_err(io_error("temporary file"))?;
+    // libgit2 takes this key for the size beyond which an object gets no delta.
+    file.write_all(b"[pack]\n\tdeltaCacheSize = 50\n")
+        .map_err(io_error("temporary file"))?;
+    let mut config = Config::new()?;
+    config.add_file(file.path(), ConfigLevel::App, true)?;
+    let snapshot = config.snapshot()?;
+    Ok(repo.set_config(&snapshot)?)
+}
+
 fn exists(odb: &Odb<'_>, oid: git2::Oid) -> bool {
     odb.exists_ext(oid, OdbLookupFlags::NO_REFRESH)
 }
 
 fn sync_loose(objects: &Path, oids: &[Oid]) -> Result<()> {
-    let mut dirs = std::collections::BTreeSet::new();
+    let mut dirs = BTreeSet::new();
     for oid in oids {
         let path = loose_path(objects, oid);
         match sync(&path) {
