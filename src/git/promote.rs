@@ -162,6 +162,7 @@ fn from_git(oid: git2::Oid) -> Oid {
 /// The operator's repository, as promotion sees it.
 pub struct Promote {
     repo: Repository,
+    trees: tree::Trees,
 }
 
 impl std::fmt::Debug for Promote {
@@ -174,7 +175,14 @@ impl Promote {
     /// Opens the repository whose git directory or worktree is `path`.
     pub fn open(path: &Path) -> Result<Self> {
         let repo = Repository::open(path)?;
-        Ok(Self { repo })
+        Ok(Self::over(repo))
+    }
+
+    fn over(repo: Repository) -> Self {
+        Self {
+            repo,
+            trees: tree::Trees::default(),
+        }
     }
 
     /// Returns the git directory that all worktrees share.

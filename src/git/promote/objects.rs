@@ -53,8 +53,8 @@ impl Promote {
         view.odb()?.add_new_mempack_backend(STAGE_PRIORITY)?;
         let disk = Repository::open(self.repo.path())?;
         Ok(Stage {
-            view: Self { repo: view },
-            disk: Self { repo: disk },
+            view: Self::over(view),
+            disk: Self::over(disk),
             staged: BTreeSet::new(),
             staged_bytes: 0,
             loose: Vec::new(),
