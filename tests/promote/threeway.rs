@@ -83,6 +83,7 @@ type Case<'a> = (
 );
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn every_kind_of_conflict_has_its_name() {
     use ConflictKind as K;
     let ours = Side::Ours;
