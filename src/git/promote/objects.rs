@@ -7,14 +7,16 @@
 //! Never holds more than [`STAGED_MAX`] bytes of content: beyond that, and for
 //! streamed content, objects go straight to disk.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use git2::{Config, ConfigLevel, ObjectType, Odb, OdbLookupFlags, Repository};
+use parking_lot::Mutex;
 
-use super::{Promote, PromoteError, Result, from_git, io_error, missing, to_git};
+use super::{Promote, PromoteError, Result, from_git, io_error, to_git};
 use crate::domain::base::Oid;
 use crate::domain::digest::{Digest, Hasher};
 use crate::domain::path::RepoPath;
@@ -25,12 +27,12 @@ const PACK_FROM: usize = 24;
 const STAGED_MAX: usize = 64 << 20;
 /// One piece of streamed content.
 const PIECE: usize = 1 << 16;
-/// Above every backend on disk, so that staged objects are found first.
-const STAGE_PRIORITY: i32 = 1000;
+/// Staged objects by id.
+pub(super) type Memory = Mutex<HashMap<Oid, (ObjectType, Arc<[u8]>)>>;
 
 /// A place for new objects, beside the repository's own.
 pub struct Stage {
-    /// Sees staged objects and those on disk; its configuration is its own.
+    /// Sees staged objects and those on disk.
     view: Promote,
     /// Sees and writes only what is on disk.
     pub(super) disk: Promote,
@@ -50,7 +52,6 @@ impl Promote {
     /// Opens a stage over this repository.
     pub fn stage(&self) -> Result<Stage> {
         let view = Repository::open(self.repo.path())?;
-        view.odb()?.add_new_mempack_backend(STAGE_PRIORITY)?;
         let disk = Repository::open(self.repo.path())?;
         Ok(Stage {
             view: Self::over(view),
@@ -114,18 +115,20 @@ impl Stage {
     /// Stages an object; one that the repository has already is only freshened.
     pub(super) fn write(&mut self, kind: ObjectType, bytes: &[u8]) -> Result<Oid> {
         let oid = git2::Oid::hash_object(kind, bytes)?;
-        if exists(&self.view.repo.odb()?, oid) {
-            if exists(&self.disk.repo.odb()?, oid) {
-                // Freshened, so that a `git gc` beside us does not take it for old garbage.
-                self.disk.repo.odb()?.write(kind, bytes)?;
-            }
+        if self.staged.contains(&from_git(oid)) {
+            return Ok(from_git(oid));
+        }
+        if exists(&self.disk.repo.odb()?, oid) {
+            // Freshened, so that a `git gc` beside us does not take it for old garbage.
+            self.disk.repo.odb()?.write(kind, bytes)?;
             return Ok(from_git(oid));
         }
         if self.staged_bytes + bytes.len() > STAGED_MAX {
             self.disk.repo.odb()?.write(kind, bytes)?;
             self.loose.push(from_git(oid));
         } else {
-            self.view.repo.odb()?.write(kind, bytes)?;
+            let content = (kind, Arc::from(bytes));
+            self.view.memory.lock().insert(from_git(oid), content);
             self.staged_bytes += bytes.len();
             self.staged.insert(from_git(oid));
         }
@@ -143,6 +146,11 @@ impl Stage {
             self.loosen(&reached)?;
         }
         self.staged.retain(|oid| !reached.contains(oid));
+        let mut memory = self.view.memory.lock();
+        for (_, bytes) in reached.iter().filter_map(|oid| memory.remove(oid)) {
+            self.staged_bytes -= bytes.len();
+        }
+        drop(memory);
         let loose = std::mem::take(&mut self.loose);
         sync_loose(&objects, &loose)?;
         self.disk.repo.odb()?.refresh()?;
@@ -157,10 +165,10 @@ impl Stage {
             if !self.staged.contains(&oid) || !out.insert(oid) {
                 continue;
             }
-            let (_, kind) = self.view.repo.odb()?.read_header(to_git(oid))?;
+            let kind = self.view.memory.lock().get(&oid).map(|(kind, _)| *kind);
             match kind {
-                ObjectType::Commit => waiting.push(self.view.tree_of(oid)?),
-                ObjectType::Tree => {
+                Some(ObjectType::Commit) => waiting.push(self.view.tree_of(oid)?),
+                Some(ObjectType::Tree) => {
                     waiting.extend(self.view.names(oid)?.values().map(|leaf| leaf.oid));
                 }
                 _ => {}
@@ -169,20 +177,36 @@ impl Stage {
         Ok(out)
     }
 
+    /// Returns staged objects with their contents.
+    fn contents(&self, oids: &BTreeSet<Oid>) -> Vec<(Oid, ObjectType, Arc<[u8]>)> {
+        let memory = self.view.memory.lock();
+        let content = |oid: &Oid| {
+            let (kind, bytes) = memory.get(oid)?;
+            Some((*oid, *kind, Arc::clone(bytes)))
+        };
+        oids.iter().filter_map(content).collect()
+    }
+
     fn loosen(&mut self, oids: &BTreeSet<Oid>) -> Result<()> {
-        let view = self.view.repo.odb()?;
         let disk = self.disk.repo.odb()?;
-        for &oid in oids {
-            let object = view.read(to_git(oid)).map_err(|e| missing(&e, oid))?;
-            disk.write(object.kind(), object.data())?;
+        for (oid, kind, bytes) in self.contents(oids) {
+            disk.write(kind, &bytes)?;
             self.loose.push(oid);
         }
         Ok(())
     }
 
     fn pack(&self, oids: &BTreeSet<Oid>, dir: &Path) -> Result<()> {
-        search_no_deltas(&self.view.repo)?;
-        let mut builder = self.view.repo.packbuilder()?;
+        // A handle of its own: its objects are these alone, and so is its configuration.
+        let repo = Repository::open(self.disk.repo.path())?;
+        let odb = Odb::new()?;
+        odb.add_new_mempack_backend(1)?;
+        for (_, kind, bytes) in self.contents(oids) {
+            odb.write(kind, &bytes)?;
+        }
+        repo.set_odb(&odb)?;
+        search_no_deltas(&repo)?;
+        let mut builder = repo.packbuilder()?;
         for &oid in oids {
             builder.insert_object(to_git(oid), None)?;
         }
