@@ -17,6 +17,7 @@ mod checkout;
 mod commit;
 mod index;
 mod objects;
+mod places;
 mod refs;
 mod renames;
 mod revert;
@@ -35,9 +36,10 @@ use crate::domain::logop::FileMode;
 use crate::domain::path::RepoPath;
 
 pub use blame::{BlamedLine, Touch};
-pub use checkout::{Follow, Obstacle, Place, Trouble};
+pub use checkout::{Follow, Obstacle, Trouble};
 pub use commit::{CommitSpec, Person, message_with_trailers};
 pub use objects::Stage;
+pub use places::Place;
 pub use refs::Target;
 pub use revert::Reverted;
 pub use text::unified;
@@ -162,6 +164,9 @@ fn from_git(oid: git2::Oid) -> Oid {
 /// The operator's repository, as promotion sees it.
 pub struct Promote {
     repo: Repository,
+    trees: tree::Trees,
+    /// Objects that are not on disk yet; empty but in a stage's view.
+    memory: objects::Memory,
 }
 
 impl std::fmt::Debug for Promote {
@@ -174,7 +179,15 @@ impl Promote {
     /// Opens the repository whose git directory or worktree is `path`.
     pub fn open(path: &Path) -> Result<Self> {
         let repo = Repository::open(path)?;
-        Ok(Self { repo })
+        Ok(Self::over(repo))
+    }
+
+    fn over(repo: Repository) -> Self {
+        Self {
+            repo,
+            trees: tree::Trees::default(),
+            memory: objects::Memory::default(),
+        }
     }
 
     /// Returns the git directory that all worktrees share.
@@ -184,14 +197,20 @@ impl Promote {
 
     /// Returns the tree of a commit.
     pub fn tree_of(&self, commit: Oid) -> Result<Oid> {
-        let commit = self.repo.find_commit(to_git(commit))?;
-        Ok(from_git(commit.tree_id()))
+        let header = self.object(commit, git2::ObjectType::Commit)?;
+        let tree = ids(&header, b"tree ").next();
+        tree.ok_or(PromoteError::Missing(commit))
+    }
+
+    /// Lists the parents of a commit.
+    pub fn parents_of(&self, commit: Oid) -> Result<Vec<Oid>> {
+        let header = self.object(commit, git2::ObjectType::Commit)?;
+        Ok(ids(&header, b"parent ").collect())
     }
 
     /// Returns the first parent of a commit.
     pub fn first_parent(&self, commit: Oid) -> Result<Option<Oid>> {
-        let commit = self.repo.find_commit(to_git(commit))?;
-        Ok(commit.parent_ids().next().map(from_git))
+        Ok(self.parents_of(commit)?.first().copied())
     }
 
     /// Returns the message of a commit, as bytes.
@@ -207,24 +226,42 @@ impl Promote {
 
     /// Returns the size of a blob, from its header alone.
     pub fn blob_size(&self, oid: Oid) -> Result<u64> {
+        if let Some((_, bytes)) = self.memory.lock().get(&oid) {
+            return Ok(bytes.len() as u64);
+        }
         let odb = self.repo.odb()?;
-        let (size, _) = odb
-            .read_header(to_git(oid))
-            .map_err(|error| missing(&error, oid))?;
+        let header = odb.read_header(to_git(oid));
+        let (size, _) = header.map_err(|error| missing(&error, oid))?;
         Ok(size as u64)
     }
 
     fn object(&self, oid: Oid, kind: git2::ObjectType) -> Result<Vec<u8>> {
+        if let Some((staged, bytes)) = self.memory.lock().get(&oid) {
+            let fine = *staged == kind;
+            return fine
+                .then(|| bytes.to_vec())
+                .ok_or(PromoteError::Missing(oid));
+        }
         let odb = self.repo.odb()?;
-        let object = odb
-            .read(to_git(oid))
-            .map_err(|error| missing(&error, oid))?;
+        let object = odb.read(to_git(oid));
+        let object = object.map_err(|error| missing(&error, oid))?;
         if object.kind() == kind {
             Ok(object.data().to_vec())
         } else {
             Err(PromoteError::Missing(oid))
         }
     }
+}
+
+/// Returns the ids in a commit's header lines that begin with `key`.
+fn ids<'a>(commit: &'a [u8], key: &'static [u8]) -> impl Iterator<Item = Oid> + 'a {
+    commit
+        .split(|&b| b == b'\n')
+        .take_while(|line| !line.is_empty())
+        .filter_map(move |line| {
+            let hex = std::str::from_utf8(line.strip_prefix(key)?).ok()?;
+            git2::Oid::from_str(hex).ok().map(from_git)
+        })
 }
 
 fn missing(error: &git2::Error, oid: Oid) -> PromoteError {

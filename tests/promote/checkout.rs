@@ -42,7 +42,7 @@ fn promote(room: &Room, edits: &[Edit<'_>]) -> Result<Oid, PromoteError> {
     }
     let tree = stage.tree(base, &changes)?;
     let new = stage.commit(&spec(tree, target.tip.as_slice()))?;
-    stage.settle()?;
+    stage.settle(&[new])?;
     let follow = room.promote.prepare_follow(&target, tree, &Plain, false)?;
     room.promote.advance(&target, new, "govfs: merge")?;
     let promised: Vec<_> = changes.iter().map(Change::promise).collect();
@@ -320,7 +320,7 @@ fn a_crash_between_the_ref_and_the_files_is_finished_later() {
     ];
     let tree = stage.tree(Some(base), &changes).unwrap();
     let new = stage.commit(&spec(tree, target.tip.as_slice())).unwrap();
-    stage.settle().unwrap();
+    stage.settle(&[new]).unwrap();
     let follow = room
         .promote
         .prepare_follow(&target, tree, &Plain, false)

@@ -23,7 +23,7 @@ fn put(room: &Room, name: &str, text: &str) -> Result<(Oid, Oid), PromoteError> 
     let path = path(name);
     let tree = stage.tree(base, &[Change { path, what }])?;
     let new = stage.commit(&spec(tree, tip.as_slice()))?;
-    stage.settle()?;
+    stage.settle(&[new])?;
     Ok((new, tree))
 }
 
@@ -128,7 +128,7 @@ fn concurrent_merges_serialise_on_the_ref() {
                     };
                     let tree = stage.tree(Some(tree), &[change]).unwrap();
                     let new = stage.commit(&spec(tree, target.tip.as_slice())).unwrap();
-                    stage.settle().unwrap();
+                    stage.settle(&[new]).unwrap();
                     match promote.advance(&target, new, "merge") {
                         Ok(()) => break,
                         Err(PromoteError::Moved { .. }) => {}
@@ -206,10 +206,10 @@ fn few_objects_are_loose_and_many_are_one_pack() {
     let room = room();
     let dir = room.dir.path();
     let mut stage = room.promote.stage().unwrap();
-    for n in 0..3 {
-        stage.blob(format!("few {n}").as_bytes()).unwrap();
-    }
-    stage.settle().unwrap();
+    let few: Vec<Oid> = (0..3)
+        .map(|n| stage.blob(format!("few {n}").as_bytes()).unwrap())
+        .collect();
+    stage.settle(&few).unwrap();
     assert!(git(dir, &["count-objects", "-v"]).contains("count: 3\n"));
     let mut stage = room.promote.stage().unwrap();
     let blobs: Vec<Oid> = (0..100)
@@ -217,13 +217,21 @@ fn few_objects_are_loose_and_many_are_one_pack() {
         .collect();
     // Nothing is on disk before it is settled.
     assert!(room.promote.blob(blobs[0]).is_err());
-    stage.settle().unwrap();
+    stage.settle(&blobs).unwrap();
     let count = git(dir, &["count-objects", "-v"]);
     assert!(
         count.contains("count: 3\n") && count.contains("in-pack: 100\n"),
         "{count}"
     );
     assert_eq!(room.promote.blob(blobs[99]).unwrap(), b"many 99");
+    // What nothing reaches stays behind, and can still be settled later.
+    let mut stage = room.promote.stage().unwrap();
+    let (kept, left) = (stage.blob(b"kept").unwrap(), stage.blob(b"left").unwrap());
+    stage.settle(&[kept]).unwrap();
+    assert!(room.promote.blob(left).is_err());
+    assert_eq!(stage.blob(b"left").unwrap(), left);
+    stage.settle(&[left]).unwrap();
+    assert_eq!(room.promote.blob(left).unwrap(), b"left");
     git(dir, &["fsck", "--strict"]);
 }
 

@@ -163,7 +163,7 @@ proptest! {
             let Some(expected) = expected else { continue };
             prop_assert_eq!(&files(stage.view(), merged.tree), &expected);
             let commit = stage.commit(&spec(merged.tree, tip.as_slice())).unwrap();
-            stage.settle().unwrap();
+            stage.settle(&[commit]).unwrap();
             let target = room.promote.target("main").unwrap();
             prop_assert_eq!(target.tip, tip);
             room.promote.advance(&target, commit, "merge").unwrap();

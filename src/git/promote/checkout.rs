@@ -1,7 +1,7 @@
 //! The operator's checkouts of the merge target follow the branch.
 //!
-//! Owns: finding every worktree that has the branch checked out, deciding that
-//! nothing of the operator's would be lost, and moving only the changed paths.
+//! Owns: deciding that nothing of the operator's would be lost in any worktree
+//! that has the branch checked out, and moving only the changed paths.
 //!
 //! In order: [`Promote::prepare_follow`] locks each index and looks at the
 //! touched paths, before anything moves; the ref moves; [`Follow::finish`]
@@ -13,26 +13,16 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use git2::Repository;
 use nix::sys::stat::FileStat;
 
 use super::index::{Locked, NoIndex, Tracked};
+use super::places::Place;
 use super::worktree::{Content, Conversion, Worktree, is};
 use super::{Delta, Leaf, MODE_COMMIT, MODE_LINK, Promote, PromoteError, Result, Target, io_error};
 use crate::domain::base::Oid;
 use crate::domain::path::RepoPath;
-
-/// A worktree that has the branch checked out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    pub root: PathBuf,
-    git_dir: PathBuf,
-    symlinks: bool,
-    file_mode: bool,
-}
 
 /// What keeps a checkout from following.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,122 +132,6 @@ impl Promote {
             Err(PromoteError::Blocked(obstacles))
         }
     }
-
-    /// Finds the worktrees on the branch, and work under way that is about it.
-    fn places(&self, target: &Target, obstacles: &mut Vec<Obstacle>) -> Result<Vec<Place>> {
-        let common = self.common_dir();
-        let mut out = Vec::new();
-        let main = Repository::open(&common)?;
-        if let Some(root) = main.workdir() {
-            let place = place_of(&main, root, &common);
-            self.judge(target, place, &mut out, obstacles);
-        }
-        let Ok(list) = fs::read_dir(common.join("worktrees")) else {
-            return Ok(out);
-        };
-        for entry in list {
-            let admin = entry.map_err(io_error("worktrees"))?.path();
-            let Some(root) = linked_root(&admin) else {
-                continue;
-            };
-            if let Ok(repo) = Repository::open(&root) {
-                let place = place_of(&repo, &root, &admin);
-                self.judge(target, place, &mut out, obstacles);
-            } else if admin.join("locked").exists() && self.is_on(target, &admin) {
-                obstacles.push(Obstacle {
-                    place: root,
-                    path: None,
-                    trouble: Trouble::Away,
-                });
-            }
-        }
-        Ok(out)
-    }
-
-    fn judge(
-        &self,
-        target: &Target,
-        place: Place,
-        out: &mut Vec<Place>,
-        obstacles: &mut Vec<Obstacle>,
-    ) {
-        let on = self.is_on(target, &place.git_dir);
-        if let Some(what) = under_way(&place.git_dir, target, on) {
-            obstacles.push(Obstacle {
-                place: place.root,
-                path: None,
-                trouble: Trouble::InProgress(what),
-            });
-        } else if on {
-            out.push(place);
-        }
-    }
-
-    fn is_on(&self, target: &Target, git_dir: &Path) -> bool {
-        let Some(head) = head_of(git_dir) else {
-            return false;
-        };
-        let full = self.target(&head);
-        full.is_ok_and(|head| head.refname == target.refname)
-    }
-}
-
-fn place_of(repo: &Repository, root: &Path, git_dir: &Path) -> Place {
-    let flag = |key: &str| {
-        let config = repo.config();
-        config
-            .and_then(|config| config.get_bool(key))
-            .unwrap_or(true)
-    };
-    Place {
-        root: root.to_path_buf(),
-        git_dir: git_dir.to_path_buf(),
-        symlinks: flag("core.symlinks"),
-        file_mode: flag("core.filemode"),
-    }
-}
-
-/// Returns the branch that a git directory's `HEAD` names.
-fn head_of(git_dir: &Path) -> Option<String> {
-    let head = fs::read_to_string(git_dir.join("HEAD")).ok()?;
-    Some(head.strip_prefix("ref:")?.trim().to_owned())
-}
-
-/// Returns the root of the linked worktree that `admin` administers.
-fn linked_root(admin: &Path) -> Option<PathBuf> {
-    let text = fs::read_to_string(admin.join("gitdir")).ok()?;
-    let file = admin.join(text.trim_end_matches('\n'));
-    file.parent().map(Path::to_path_buf)
-}
-
-/// Names the work under way that a move of the branch would disturb.
-fn under_way(git_dir: &Path, target: &Target, on: bool) -> Option<&'static str> {
-    let says = |file: &str, words: &str| {
-        let text = fs::read_to_string(git_dir.join(file)).unwrap_or_default();
-        text.lines().any(|line| line.trim() == words)
-    };
-    let full = format!("refs/heads/{}", target.branch);
-    for file in [
-        "rebase-merge/head-name",
-        "rebase-apply/head-name",
-        "rebase-merge/update-refs",
-    ] {
-        if says(file, &full) || says(file, &target.refname) {
-            return Some("rebase");
-        }
-    }
-    if says("BISECT_START", &target.branch) {
-        return Some("bisection");
-    }
-    let unfinished = [
-        ("MERGE_HEAD", "merge"),
-        ("CHERRY_PICK_HEAD", "cherry-pick"),
-        ("REVERT_HEAD", "revert"),
-    ];
-    let found = unfinished
-        .iter()
-        .find(|(file, _)| on && git_dir.join(file).exists());
-    found.map(|(_, what)| *what)
 }
 
 impl Held {

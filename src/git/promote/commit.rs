@@ -13,9 +13,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use git2::{Config, ObjectType, Signature, Time};
+use git2::{Config, ObjectType};
 
-use super::{Promote, PromoteError, Result, Stage, from_git, io_error, to_git};
+use super::{Promote, PromoteError, Result, Stage, io_error, to_git};
 use crate::domain::base::Oid;
 
 /// A name and an address, as a commit carries them.
@@ -130,7 +130,7 @@ impl Stage {
     /// Stages the commit, signed where git is configured to sign.
     pub fn commit(&mut self, spec: &CommitSpec) -> Result<Oid> {
         let buffer = self.commit_buffer(spec)?;
-        let signature = match Signer::configured(self.view(), &self.view().operator())? {
+        let signature = match Signer::configured(&self.disk, &self.disk.operator())? {
             Some(signer) => Some(signer.sign(&buffer)?),
             None => None,
         };
@@ -142,25 +142,26 @@ impl Stage {
     }
 
     fn commit_buffer(&self, spec: &CommitSpec) -> Result<Vec<u8>> {
-        let repo = &self.view().repo;
-        let time = Time::new(spec.time.0, spec.time.1);
-        let sign = |who: &Person, otherwise: &str| -> Result<Signature<'static>> {
-            let name = clean(&who.name, otherwise);
-            let email = clean(&who.email, otherwise);
-            Ok(Signature::new(&name, &email, &time)?)
+        self.view().names(spec.tree)?;
+        let mut out = format!("tree {}\n", spec.tree);
+        for parent in &spec.parents {
+            self.view().tree_of(*parent)?;
+            out.extend(["parent ", &parent.to_string(), "\n"]);
+        }
+        let (seconds, east) = spec.time;
+        let sign = if east < 0 { '-' } else { '+' };
+        let zone = format!("{sign}{:02}{:02}", east.abs() / 60, east.abs() % 60);
+        let mut person = |field: &str, who: &Person, otherwise: &str| {
+            let (name, email) = (clean(&who.name, otherwise), clean(&who.email, otherwise));
+            out.push_str(field);
+            out.extend([" ", &name, " <", &email, "> "]);
+            out.extend([&seconds.to_string(), " ", &zone, "\n"]);
         };
-        let author = sign(&spec.author, "agent")?;
-        let committer = sign(&self.view().operator(), "govfs")?;
-        let tree = repo.find_tree(to_git(spec.tree))?;
-        let parents = spec
-            .parents
-            .iter()
-            .map(|&oid| repo.find_commit(to_git(oid)))
-            .collect::<std::result::Result<Vec<_>, _>>()?;
-        let parents: Vec<_> = parents.iter().collect();
-        let buffer =
-            repo.commit_create_buffer(&author, &committer, &spec.message, &tree, &parents)?;
-        Ok(buffer.to_vec())
+        person("author", &spec.author, "agent");
+        person("committer", &self.disk.operator(), "govfs");
+        out.push('\n');
+        out.push_str(&spec.message.replace('\0', ""));
+        Ok(out.into_bytes())
     }
 }
 
@@ -387,12 +388,6 @@ impl Promote {
         let commit = self.repo.find_commit(to_git(commit))?;
         let name = String::from_utf8_lossy(commit.author().name_bytes()).into_owned();
         Ok((name, commit.time().seconds()))
-    }
-
-    /// Lists the parents of a commit.
-    pub fn parents_of(&self, commit: Oid) -> Result<Vec<Oid>> {
-        let commit = self.repo.find_commit(to_git(commit))?;
-        Ok(commit.parent_ids().map(from_git).collect())
     }
 }
 

@@ -7,13 +7,16 @@
 //! Never holds more than [`STAGED_MAX`] bytes of content: beyond that, and for
 //! streamed content, objects go straight to disk.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use git2::{ObjectType, Odb, OdbLookupFlags, Repository};
+use git2::{Config, ConfigLevel, ObjectType, Odb, OdbLookupFlags, Repository};
+use parking_lot::Mutex;
 
-use super::{Promote, PromoteError, Result, from_git, io_error, missing, to_git};
+use super::{Promote, PromoteError, Result, from_git, io_error, to_git};
 use crate::domain::base::Oid;
 use crate::domain::digest::{Digest, Hasher};
 use crate::domain::path::RepoPath;
@@ -24,16 +27,16 @@ const PACK_FROM: usize = 24;
 const STAGED_MAX: usize = 64 << 20;
 /// One piece of streamed content.
 const PIECE: usize = 1 << 16;
-/// Above every backend on disk, so that staged objects are found first.
-const STAGE_PRIORITY: i32 = 1000;
+/// Staged objects by id.
+pub(super) type Memory = Mutex<HashMap<Oid, (ObjectType, Arc<[u8]>)>>;
 
 /// A place for new objects, beside the repository's own.
 pub struct Stage {
     /// Sees staged objects and those on disk.
     view: Promote,
     /// Sees and writes only what is on disk.
-    disk: Promote,
-    staged: Vec<Oid>,
+    pub(super) disk: Promote,
+    staged: BTreeSet<Oid>,
     staged_bytes: usize,
     /// Objects already on disk, not yet synced.
     loose: Vec<Oid>,
@@ -49,12 +52,11 @@ impl Promote {
     /// Opens a stage over this repository.
     pub fn stage(&self) -> Result<Stage> {
         let view = Repository::open(self.repo.path())?;
-        view.odb()?.add_new_mempack_backend(STAGE_PRIORITY)?;
         let disk = Repository::open(self.repo.path())?;
         Ok(Stage {
-            view: Self { repo: view },
-            disk: Self { repo: disk },
-            staged: Vec::new(),
+            view: Self::over(view),
+            disk: Self::over(disk),
+            staged: BTreeSet::new(),
             staged_bytes: 0,
             loose: Vec::new(),
         })
@@ -113,53 +115,99 @@ impl Stage {
     /// Stages an object; one that the repository has already is only freshened.
     pub(super) fn write(&mut self, kind: ObjectType, bytes: &[u8]) -> Result<Oid> {
         let oid = git2::Oid::hash_object(kind, bytes)?;
-        if exists(&self.view.repo.odb()?, oid) {
-            if exists(&self.disk.repo.odb()?, oid) {
-                // Freshened, so that a `git gc` beside us does not take it for old garbage.
-                self.disk.repo.odb()?.write(kind, bytes)?;
-            }
+        if self.staged.contains(&from_git(oid)) {
+            return Ok(from_git(oid));
+        }
+        if exists(&self.disk.repo.odb()?, oid) {
+            // Freshened, so that a `git gc` beside us does not take it for old garbage.
+            self.disk.repo.odb()?.write(kind, bytes)?;
             return Ok(from_git(oid));
         }
         if self.staged_bytes + bytes.len() > STAGED_MAX {
             self.disk.repo.odb()?.write(kind, bytes)?;
             self.loose.push(from_git(oid));
         } else {
-            self.view.repo.odb()?.write(kind, bytes)?;
+            let content = (kind, Arc::from(bytes));
+            self.view.memory.lock().insert(from_git(oid), content);
             self.staged_bytes += bytes.len();
-            self.staged.push(from_git(oid));
+            self.staged.insert(from_git(oid));
         }
         Ok(from_git(oid))
     }
 
-    /// Makes every staged object durable. Only then may a ref name one.
-    pub fn settle(&mut self) -> Result<()> {
+    /// Makes `roots` and everything they reach durable; only then may a ref name
+    /// one. What they do not reach, such as trees on the way to a merge, stays staged.
+    pub fn settle(&mut self, roots: &[Oid]) -> Result<()> {
         let objects = self.disk.common_dir().join("objects");
-        if self.staged.len() >= PACK_FROM {
-            self.pack(&objects.join("pack"))?;
+        let reached = self.reached(roots)?;
+        if reached.len() >= PACK_FROM {
+            self.pack(&reached, &objects.join("pack"))?;
         } else {
-            self.loosen()?;
+            self.loosen(&reached)?;
         }
-        self.staged.clear();
+        self.staged.retain(|oid| !reached.contains(oid));
+        let mut memory = self.view.memory.lock();
+        for (_, bytes) in reached.iter().filter_map(|oid| memory.remove(oid)) {
+            self.staged_bytes -= bytes.len();
+        }
+        drop(memory);
         let loose = std::mem::take(&mut self.loose);
         sync_loose(&objects, &loose)?;
         self.disk.repo.odb()?.refresh()?;
         Ok(())
     }
 
-    fn loosen(&mut self) -> Result<()> {
-        let view = self.view.repo.odb()?;
+    /// Returns the staged objects among `roots` and what they name.
+    fn reached(&self, roots: &[Oid]) -> Result<BTreeSet<Oid>> {
+        let mut out = BTreeSet::new();
+        let mut waiting = roots.to_vec();
+        while let Some(oid) = waiting.pop() {
+            if !self.staged.contains(&oid) || !out.insert(oid) {
+                continue;
+            }
+            let kind = self.view.memory.lock().get(&oid).map(|(kind, _)| *kind);
+            match kind {
+                Some(ObjectType::Commit) => waiting.push(self.view.tree_of(oid)?),
+                Some(ObjectType::Tree) => {
+                    waiting.extend(self.view.names(oid)?.values().map(|leaf| leaf.oid));
+                }
+                _ => {}
+            }
+        }
+        Ok(out)
+    }
+
+    /// Returns staged objects with their contents.
+    fn contents(&self, oids: &BTreeSet<Oid>) -> Vec<(Oid, ObjectType, Arc<[u8]>)> {
+        let memory = self.view.memory.lock();
+        let content = |oid: &Oid| {
+            let (kind, bytes) = memory.get(oid)?;
+            Some((*oid, *kind, Arc::clone(bytes)))
+        };
+        oids.iter().filter_map(content).collect()
+    }
+
+    fn loosen(&mut self, oids: &BTreeSet<Oid>) -> Result<()> {
         let disk = self.disk.repo.odb()?;
-        for &oid in &self.staged {
-            let object = view.read(to_git(oid)).map_err(|e| missing(&e, oid))?;
-            disk.write(object.kind(), object.data())?;
+        for (oid, kind, bytes) in self.contents(oids) {
+            disk.write(kind, &bytes)?;
             self.loose.push(oid);
         }
         Ok(())
     }
 
-    fn pack(&self, dir: &Path) -> Result<()> {
-        let mut builder = self.view.repo.packbuilder()?;
-        for &oid in &self.staged {
+    fn pack(&self, oids: &BTreeSet<Oid>, dir: &Path) -> Result<()> {
+        // A handle of its own: its objects are these alone, and so is its configuration.
+        let repo = Repository::open(self.disk.repo.path())?;
+        let odb = Odb::new()?;
+        odb.add_new_mempack_backend(1)?;
+        for (_, kind, bytes) in self.contents(oids) {
+            odb.write(kind, &bytes)?;
+        }
+        repo.set_odb(&odb)?;
+        search_no_deltas(&repo)?;
+        let mut builder = repo.packbuilder()?;
+        for &oid in oids {
             builder.insert_object(to_git(oid), None)?;
         }
         std::fs::create_dir_all(dir).map_err(io_error(dir.display().to_string()))?;
@@ -174,12 +222,25 @@ impl Stage {
     }
 }
 
+/// Gives a private handle a configuration by which packs are written without
+/// deltas: searching them is most of a merge's time, and `git gc` does it later.
+fn search_no_deltas(repo: &Repository) -> Result<()> {
+    let mut file = tempfile::NamedTempFile::new().map_err(io_error("temporary file"))?;
+    // libgit2 takes this key for the size beyond which an object gets no delta.
+    file.write_all(b"[pack]\n\tdeltaCacheSize = 50\n")
+        .map_err(io_error("temporary file"))?;
+    let mut config = Config::new()?;
+    config.add_file(file.path(), ConfigLevel::App, true)?;
+    let snapshot = config.snapshot()?;
+    Ok(repo.set_config(&snapshot)?)
+}
+
 fn exists(odb: &Odb<'_>, oid: git2::Oid) -> bool {
     odb.exists_ext(oid, OdbLookupFlags::NO_REFRESH)
 }
 
 fn sync_loose(objects: &Path, oids: &[Oid]) -> Result<()> {
-    let mut dirs = std::collections::BTreeSet::new();
+    let mut dirs = BTreeSet::new();
     for oid in oids {
         let path = loose_path(objects, oid);
         match sync(&path) {

@@ -107,7 +107,7 @@ impl Stage {
         let base = self.view().names_or_none(trees.base)?;
         let ours = self.view().names_or_none(trees.ours)?;
         let theirs = self.view().names_or_none(trees.theirs)?;
-        let mut out = ours.clone();
+        let mut out = Names::clone(&ours);
         for name in changed_names(&base, &theirs) {
             let trio = Trio {
                 base: base.get(name).copied(),
@@ -119,7 +119,7 @@ impl Stage {
                 None => out.remove(name),
             };
         }
-        if out == ours {
+        if out == *ours {
             return Ok(trees.ours.filter(|_| !out.is_empty()));
         }
         self.write_dir(&out)

@@ -5,9 +5,11 @@
 //! repository costs the same as one of 400, but for directories that the
 //! changes themselves touch. Never merges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use git2::ObjectType;
+use parking_lot::Mutex;
 
 use super::{Change, Leaf, MODE_COMMIT, MODE_LINK, MODE_TREE, Promote, PromoteError};
 use super::{Result, Stage, What, raw_mode};
@@ -17,6 +19,13 @@ use crate::domain::path::{RepoPath, is_git_alias};
 
 /// One directory: its names and what they are.
 pub(super) type Names = BTreeMap<Vec<u8>, Leaf>;
+
+/// Trees remembered, and the names that one may have to be remembered: some 20 MB at most.
+const REMEMBERED_MAX: usize = 1024;
+const REMEMBERED_NAMES_MAX: usize = 200;
+
+/// Trees read lately.
+pub(super) type Trees = Mutex<HashMap<Oid, Arc<Names>>>;
 
 /// One differing path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,9 +60,21 @@ impl From<Leaf> for Found {
 }
 
 impl Promote {
-    /// Returns the names of one tree.
-    pub(super) fn names(&self, tree: Oid) -> Result<Names> {
-        parse(tree, &self.object(tree, ObjectType::Tree)?)
+    /// Returns the names of one tree. A merge asks for most trees several times,
+    /// so the latest are remembered.
+    pub(super) fn names(&self, tree: Oid) -> Result<Arc<Names>> {
+        if let Some(names) = self.trees.lock().get(&tree) {
+            return Ok(Arc::clone(names));
+        }
+        let names = Arc::new(parse(tree, &self.object(tree, ObjectType::Tree)?)?);
+        let mut trees = self.trees.lock();
+        if trees.len() >= REMEMBERED_MAX {
+            trees.clear();
+        }
+        if names.len() <= REMEMBERED_NAMES_MAX {
+            trees.insert(tree, Arc::clone(&names));
+        }
+        Ok(names)
     }
 
     /// Returns what `tree` has at `path`.
@@ -79,8 +100,8 @@ impl Promote {
         match self.leaf(tree, dir)? {
             Some(leaf) if leaf.is_tree() => Ok(self
                 .names(leaf.oid)?
-                .into_iter()
-                .map(|(name, leaf)| (name, leaf.into()))
+                .iter()
+                .map(|(name, leaf)| (name.clone(), (*leaf).into()))
                 .collect()),
             _ => Ok(Vec::new()),
         }
@@ -108,7 +129,7 @@ impl Promote {
             return Ok(());
         }
         let (old, new) = (self.names_or_none(old)?, self.names_or_none(new)?);
-        for (name, was) in &old {
+        for (name, was) in old.iter() {
             let is = new.get(name).copied();
             if is != Some(*was) {
                 self.diff_name(&child(dir, name)?, Some(*was), is, out)?;
@@ -147,8 +168,8 @@ impl Promote {
         Ok(())
     }
 
-    pub(super) fn names_or_none(&self, tree: Option<Oid>) -> Result<Names> {
-        tree.map_or_else(|| Ok(Names::new()), |tree| self.names(tree))
+    pub(super) fn names_or_none(&self, tree: Option<Oid>) -> Result<Arc<Names>> {
+        tree.map_or_else(|| Ok(Arc::default()), |tree| self.names(tree))
     }
 }
 
@@ -184,8 +205,8 @@ impl Stage {
 
     /// Returns the rewritten directory, or `None` where nothing is left in it.
     fn rewrite(&mut self, base: Option<Oid>, steps: &[Step<'_>]) -> Result<Option<Oid>> {
-        let mut names = self.view().names_or_none(base)?;
-        let before = names.clone();
+        let before = self.view().names_or_none(base)?;
+        let mut names = Names::clone(&before);
         for (name, group) in groups(steps) {
             let old = names.get(name).copied();
             match self.rewrite_name(old, &group)? {
@@ -193,7 +214,7 @@ impl Stage {
                 None => names.remove(name),
             };
         }
-        if names == before {
+        if names == *before {
             return Ok(base.filter(|_| !names.is_empty()));
         }
         self.write_dir(&names)
