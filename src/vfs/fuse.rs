@@ -527,8 +527,14 @@ impl Filesystem for Door {
                 kind: listed.kind,
                 ..Attr::nothing()
             });
-            // A number of 0 tells the kernel to look the name up when it needs it.
-            let known = listed.attr.map_or(0, |attr| attr.ino);
+            // A number of 0 tells the kernel to look the name up when it needs it;
+            // it never takes `.` and `..` for more than their numbers.
+            let dots = matches!(listed.name.as_slice(), b"." | b"..");
+            let known = if dots {
+                listed.ino
+            } else {
+                listed.attr.map_or(0, |attr| attr.ino)
+            };
             let mut shown = file_attr(&attr);
             shown.ino = INodeNo(known);
             reply.add(INodeNo(listed.ino), listed.next, name, &LASTING, &shown, Generation(0))

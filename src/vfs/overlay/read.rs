@@ -250,12 +250,17 @@ impl Overlay {
             let Some(ino) = ino.filter(|_| next > after) else {
                 continue;
             };
+            let attr = if name == b".git" {
+                self.gitdir_root().ok()
+            } else {
+                None
+            };
             let full = each(Listed {
                 name: name.to_vec(),
                 ino,
                 kind: FileKind::Directory,
                 next,
-                attr: None,
+                attr,
             });
             if full {
                 return true;

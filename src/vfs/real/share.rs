@@ -36,7 +36,7 @@ impl Shares {
     }
 
     pub(super) fn stat(&self, path: &RepoPath) -> io::Result<Stat> {
-        let (share, within) = self.find(path).ok_or(io::ErrorKind::NotFound)?;
+        let (share, within) = self.find(path).ok_or_else(absent)?;
         if within.is_root() {
             return Ok(rustix::fs::fstat(&share.dir)?);
         }
@@ -49,12 +49,12 @@ impl Shares {
     }
 
     pub(super) fn open(&self, path: &RepoPath, flags: OFlags) -> io::Result<OwnedFd> {
-        let (share, within) = self.find(path).ok_or(io::ErrorKind::NotFound)?;
+        let (share, within) = self.find(path).ok_or_else(absent)?;
         open_beneath(share.dir.as_fd(), &within, flags, Mode::empty())
     }
 
     pub(super) fn readlink(&self, path: &RepoPath) -> io::Result<Vec<u8>> {
-        let (share, within) = self.find(path).ok_or(io::ErrorKind::NotFound)?;
+        let (share, within) = self.find(path).ok_or_else(absent)?;
         let dir = parent(share, &within)?;
         Ok(rustix::fs::readlinkat(&dir, within.name(), Vec::new())?.into_bytes())
     }
@@ -70,4 +70,8 @@ fn parent(share: &Share, within: &RepoPath) -> io::Result<OwnedFd> {
     let dir = within.parent().unwrap_or_default();
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     open_beneath(share.dir.as_fd(), &dir, flags, Mode::empty())
+}
+
+fn absent() -> io::Error {
+    io::Error::from_raw_os_error(libc::ENOENT)
 }
