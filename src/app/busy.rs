@@ -25,10 +25,17 @@ pub fn users(dir: &Path, server: u32) -> Vec<u32> {
 
 fn uses(process: &Path, device: u64) -> bool {
     let on_device = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.dev() == device);
-    let fixed = ["cwd", "root", "exe"].iter().any(|name| on_device(&process.join(name)));
+    let fixed = ["cwd", "root", "exe"]
+        .iter()
+        .any(|name| on_device(&process.join(name)));
     fixed
         || ["fd", "map_files"].iter().any(|dir| {
-            let entries = fs::read_dir(process.join(dir)).into_iter().flatten().flatten();
-            entries.map(|entry| entry.path()).any(|path| on_device(&path))
+            let entries = fs::read_dir(process.join(dir))
+                .into_iter()
+                .flatten()
+                .flatten();
+            entries
+                .map(|entry| entry.path())
+                .any(|path| on_device(&path))
         })
 }

@@ -66,5 +66,6 @@ pub fn keep_copy(checkpoint: &Checkpoint, note: &str) -> Result<(), Failure> {
 
 /// Writes a note to a file of the caller's.
 pub fn write(path: &Path, note: &str) -> Result<(), Failure> {
-    std::fs::write(path, note).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))
+    std::fs::write(path, note)
+        .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))
 }

@@ -65,8 +65,7 @@ pub fn patterns(texts: &[Vec<u8>]) -> Result<Vec<Pattern>, Failure> {
 /// Claims all of it or nothing.
 pub fn claim(site: &mut Site, mut ask: Ask, patience: Patience) -> Result<Answer, Failure> {
     let waits = patience != Patience::None;
-    let ((refusal, ticket), entries, state) =
-        site.act(|turn| try_first(turn, &mut ask, waits))?;
+    let ((refusal, ticket), entries, state) = site.act(|turn| try_first(turn, &mut ask, waits))?;
     let Some(refusal) = refusal else {
         return granted(site, &entries, &state);
     };
@@ -93,7 +92,10 @@ fn try_first(
         Vec::new()
     };
     let refusal = turn.command(&Command::Claim(ask.clone()))?;
-    let joins = waits && refusal.as_ref().is_some_and(|refusal| refusal.rule == "held");
+    let joins = waits
+        && refusal
+            .as_ref()
+            .is_some_and(|refusal| refusal.rule == "held");
     let ticket = joins
         .then(|| turn.join(&ask.agent, ask.mode, &ask.patterns, &clock::this_process()))
         .transpose()?;
@@ -189,7 +191,9 @@ fn needs_of(queue: &[Waiting]) -> Vec<Need> {
 
 /// Returns the claims that were given, once the agent's live server knows of them.
 fn granted(site: &Site, entries: &[Entry], state: &State) -> Result<Answer, Failure> {
-    let claim = entries.iter().rfind(|entry| matches!(entry.event, Event::Claim(_)));
+    let claim = entries
+        .iter()
+        .rfind(|entry| matches!(entry.event, Event::Claim(_)));
     if let Some(session) = claim.and_then(|entry| entry.session.as_ref()) {
         live::refresh(site, session)?;
     }
@@ -200,7 +204,10 @@ fn granted(site: &Site, entries: &[Entry], state: &State) -> Result<Answer, Fail
     let Some(body) = body else {
         return Err(Failure::failed("the claim was not recorded"));
     };
-    let rows = body.claims.iter().filter_map(|claim| state.claims.get(&claim.id));
+    let rows = body
+        .claims
+        .iter()
+        .filter_map(|claim| state.claims.get(&claim.id));
     Ok(Answer::Granted(rows.cloned().collect()))
 }
 
@@ -214,7 +221,11 @@ pub fn release(
         .ledger
         .state(&[Need::Agent(agent.clone()), Need::ClaimsOf(agent.clone())])?;
     let ends = |claim: &&ClaimRow| patterns.is_empty() || patterns.contains(&claim.pattern);
-    let ids: Vec<u64> = before.claims_of(agent).filter(ends).map(|claim| claim.id).collect();
+    let ids: Vec<u64> = before
+        .claims_of(agent)
+        .filter(ends)
+        .map(|claim| claim.id)
+        .collect();
     let fence = match before.open_session_id(agent) {
         Some(session) if !ids.is_empty() => Some(live::fence(site, session, &ids)?),
         _ => None,
@@ -233,10 +244,13 @@ pub fn release(
     if let Some(refusal) = outcome.refusal {
         return Err(refusal.into());
     }
-    let freed = outcome.entries.into_iter().filter_map(|entry| match entry.event {
-        Event::Release(body) => Some(body.claims),
-        _ => None,
-    });
+    let freed = outcome
+        .entries
+        .into_iter()
+        .filter_map(|entry| match entry.event {
+            Event::Release(body) => Some(body.claims),
+            _ => None,
+        });
     Ok(freed.flatten().map(|freed| freed.pattern).collect())
 }
 

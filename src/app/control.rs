@@ -272,10 +272,18 @@ fn converse(stream: UnixStream, handler: &dyn Handler) {
     let mut holds = 0;
     while let Ok(ask) = receive::<Ask>(&mut stream) {
         holds += usize::from(ask == Ask::Hold);
-        let beside = if ask == Ask::Anchor { handler.anchor() } else { Vec::new() };
+        let beside = if ask == Ask::Anchor {
+            handler.anchor()
+        } else {
+            Vec::new()
+        };
         let answer = handler.answer(ask);
         let sent = send(stream.get_mut(), &answer).and_then(|()| {
-            if beside.is_empty() { Ok(()) } else { pass::send(stream.get_ref(), &beside) }
+            if beside.is_empty() {
+                Ok(())
+            } else {
+                pass::send(stream.get_ref(), &beside)
+            }
         });
         if sent.is_err() {
             break;
@@ -296,8 +304,13 @@ mod tests {
     impl Handler for Fixed {
         fn answer(&self, ask: Ask) -> Answer {
             match ask {
-                Ask::Hello => Answer::Hello(Hello { pid: 7, ..Hello::unknown() }),
-                Ask::Fence { claims } => Answer::Failed { why: format!("{claims:?}") },
+                Ask::Hello => Answer::Hello(Hello {
+                    pid: 7,
+                    ..Hello::unknown()
+                }),
+                Ask::Fence { claims } => Answer::Failed {
+                    why: format!("{claims:?}"),
+                },
                 _ => Answer::Done,
             }
         }
@@ -316,25 +329,21 @@ mod tests {
         std::fs::create_dir(&dir).unwrap();
         assert!(Live::connect(&dir).unwrap().is_none());
         let listener = Listener::bind(&dir).unwrap();
-        let handler = |ask: Ask| match ask {
-            Ask::Hello => Answer::Hello(Hello {
-                pid: 7,
-                ..Hello::unknown()
-            }),
-            Ask::Fence { claims } => Answer::Cut {
-                count: claims.iter().sum(),
-            },
-            _ => Answer::Done,
-        };
         std::thread::spawn(move || {
-            let handler: Arc<dyn Handler> = Arc::new(Fixed(std::fs::File::open("/dev/null").unwrap()));
+            let handler: Arc<dyn Handler> =
+                Arc::new(Fixed(std::fs::File::open("/dev/null").unwrap()));
             listener.serve(&handler)
         });
         let mut live = Live::connect(&dir).unwrap().unwrap();
         assert_eq!(live.hello.pid, 7);
         let limit = Duration::from_secs(5);
         let answer = live.ask(&Ask::Fence { claims: vec![2, 3] }, limit).unwrap();
-        assert_eq!(answer, Answer::Failed { why: "[2, 3]".into() });
+        assert_eq!(
+            answer,
+            Answer::Failed {
+                why: "[2, 3]".into()
+            }
+        );
         assert_eq!(live.ask(&Ask::Refresh, limit).unwrap(), Answer::Done);
         assert_eq!(live.anchor(limit).unwrap().len(), 1);
         assert_eq!(live.ask(&Ask::Thaw, limit).unwrap(), Answer::Done);

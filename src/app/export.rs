@@ -22,18 +22,14 @@ use crate::domain::names::SessionId;
 use crate::domain::path::check_name;
 use crate::domain::proof::Tree;
 use crate::domain::state::Kind;
-use crate::store::exported::{self, ExportError};
 pub use crate::store::exported::Verified;
+use crate::store::exported::{self, ExportError};
 use crate::store::writelog::Lines;
 
 const BUFFER: usize = 1 << 17;
 
 /// Verifies an export against the key that the auditor trusts and the checkpoints he kept.
-pub fn audit(
-    dir: &Path,
-    key: Option<&PublicKey>,
-    held: &[PathBuf],
-) -> Result<Verified, Failure> {
+pub fn audit(dir: &Path, key: Option<&PublicKey>, held: &[PathBuf]) -> Result<Verified, Failure> {
     let mut checkpoints = Vec::with_capacity(held.len());
     for path in held {
         let bytes = fs::read(path)
@@ -51,10 +47,13 @@ pub fn audit(
 /// Writes the whole ledger to `dir`, signed.
 pub fn export(site: &mut Site, dir: &Path) -> Result<Checkpoint, Failure> {
     live::seal_all(site)?;
-    let state = site.ledger.state(&[Need::All(Kind::Key), Need::All(Kind::Charter)])?;
+    let state = site
+        .ledger
+        .state(&[Need::All(Kind::Key), Need::All(Kind::Charter)])?;
     let (origin, key) = keys::signing(&state)?;
     for folder in [dir.to_owned(), dir.join(SESSIONS), dir.join(CHARTERS)] {
-        fs::create_dir_all(&folder).map_err(|error| Failure::failed(format!("{}: {error}", folder.display())))?;
+        fs::create_dir_all(&folder)
+            .map_err(|error| Failure::failed(format!("{}: {error}", folder.display())))?;
     }
     let (tree, bound) = export_ledger(site, dir)?;
     for (name, covered) in bound.sessions() {
@@ -103,9 +102,9 @@ fn export_ledger(site: &mut Site, dir: &Path) -> Result<(Tree, Bound), Failure> 
     site.ledger.lines()?.forward(0, &mut |_, bytes| {
         let (line, leaf) = chain.push(bytes)?;
         tree.push(leaf);
-        bound
-            .note(&line, leaf)
-            .map_err(|flaw| crate::store::ledger::LedgerError::Damaged(format!("entry {}: {flaw}", line.seq)))?;
+        bound.note(&line, leaf).map_err(|flaw| {
+            crate::store::ledger::LedgerError::Damaged(format!("entry {}: {flaw}", line.seq))
+        })?;
         written = file.write_all(bytes).and_then(|()| file.write_all(b"\n"));
         Ok(written.is_ok())
     })?;
@@ -118,7 +117,11 @@ fn export_session(site: &Site, dir: &Path, name: &str, covered: u64) -> Result<(
     let source = match File::open(log_path(site, &id)) {
         Ok(source) => source,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && covered == 0 => return Ok(()),
-        Err(error) => return Err(Failure::integrity(format!("session {name}: its write log: {error}"))),
+        Err(error) => {
+            return Err(Failure::integrity(format!(
+                "session {name}: its write log: {error}"
+            )));
+        }
     };
     let path = dir.join(export::session_file(name));
     let fault = |error: std::io::Error| Failure::failed(format!("{}: {error}", path.display()));
@@ -126,9 +129,13 @@ fn export_session(site: &Site, dir: &Path, name: &str, covered: u64) -> Result<(
     let mut lines = Lines::new(BufReader::with_capacity(BUFFER, source));
     for _ in 0..covered {
         let Some(line) = lines.read().map_err(Failure::failed)? else {
-            return Err(Failure::integrity(format!("session {name}: {covered} entries are sealed, fewer are there")));
+            return Err(Failure::integrity(format!(
+                "session {name}: {covered} entries are sealed, fewer are there"
+            )));
         };
-        file.write_all(line).and_then(|()| file.write_all(b"\n")).map_err(fault)?;
+        file.write_all(line)
+            .and_then(|()| file.write_all(b"\n"))
+            .map_err(fault)?;
     }
     file.flush().map_err(fault)
 }
@@ -140,7 +147,9 @@ fn put(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), Failure> {
 
 /// Reads an export back, for the ref that clones carry.
 pub fn collect(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
-    let mut names: Vec<String> = [LEDGER, CHECKPOINT, KEY, README].map(str::to_owned).to_vec();
+    let mut names: Vec<String> = [LEDGER, CHECKPOINT, KEY, README]
+        .map(str::to_owned)
+        .to_vec();
     for folder in [SESSIONS, CHARTERS] {
         for entry in fs::read_dir(dir.join(folder)).map_err(Failure::failed)? {
             let name = entry.map_err(Failure::failed)?.file_name();
@@ -157,9 +166,13 @@ pub fn collect(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
 /// Lays an export out as files again.
 pub fn lay_out(files: &BTreeMap<String, Vec<u8>>, dir: &Path) -> Result<(), Failure> {
     for (name, bytes) in files {
-        let plain = name.split('/').all(|part| check_name(part.as_bytes()).is_ok());
+        let plain = name
+            .split('/')
+            .all(|part| check_name(part.as_bytes()).is_ok());
         if !plain {
-            return Err(Failure::integrity(format!("{name:?} is no part of an export")));
+            return Err(Failure::integrity(format!(
+                "{name:?} is no part of an export"
+            )));
         }
         let path = dir.join(name);
         let parent = path.parent().unwrap_or(dir);
@@ -174,7 +187,11 @@ pub fn lay_out(files: &BTreeMap<String, Vec<u8>>, dir: &Path) -> Result<(), Fail
 pub fn export_ref(site: &mut Site) -> Result<(Checkpoint, Oid), Failure> {
     let dir = tempfile::tempdir().map_err(Failure::failed)?;
     let checkpoint = export(site, dir.path())?;
-    let message = format!("govfs ledger: {} entries\n\n{TRAILER}: {}\n", checkpoint.size, checkpoint.trailer());
+    let message = format!(
+        "govfs ledger: {} entries\n\n{TRAILER}: {}\n",
+        checkpoint.size,
+        checkpoint.trailer()
+    );
     let commit = site.repo.write_ref(REF, &collect(dir.path())?, &message)?;
     Ok((checkpoint, commit))
 }

@@ -21,11 +21,21 @@ use crate::domain::event::Mode;
 #[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Question {
     /// Patterns are percent-encoded.
-    Claim { patterns: Vec<String>, read: bool, ttl_ms: Option<u64> },
-    Release { patterns: Vec<String> },
-    Why { path: String },
+    Claim {
+        patterns: Vec<String>,
+        read: bool,
+        ttl_ms: Option<u64>,
+    },
+    Release {
+        patterns: Vec<String>,
+    },
+    Why {
+        path: String,
+    },
     Status,
-    Submit { message: Option<String> },
+    Submit {
+        message: Option<String>,
+    },
 }
 
 /// The answer: an exit kind with words, or the verb's own document.
@@ -40,7 +50,13 @@ pub struct Reply {
 
 impl Reply {
     fn done(lines: Vec<String>, document: Value) -> Self {
-        Self { code: 0, error: None, hint: None, lines, document }
+        Self {
+            code: 0,
+            error: None,
+            hint: None,
+            lines,
+            document,
+        }
     }
 
     fn failed(failure: &Failure) -> Self {
@@ -59,7 +75,10 @@ pub fn answer(dir: &Path, session: &Session, keeper: &Keeper, request: &[u8]) ->
     let reply = match serde_json::from_slice::<Question>(request) {
         Ok(question) => decide(dir, session, keeper, &question)
             .unwrap_or_else(|failure| Reply::failed(&failure)),
-        Err(error) => Reply::failed(&Failure::new(Kind::Usage, format!("not a request: {error}"))),
+        Err(error) => Reply::failed(&Failure::new(
+            Kind::Usage,
+            format!("not a request: {error}"),
+        )),
     };
     serde_json::to_vec(&reply).unwrap_or_default()
 }
@@ -72,14 +91,21 @@ fn decide(
 ) -> Result<Reply, Failure> {
     let mut site = Site::open(dir)?;
     match question {
-        Question::Claim { patterns, read, ttl_ms } => {
+        Question::Claim {
+            patterns,
+            read,
+            ttl_ms,
+        } => {
             let patterns = claim::patterns(&decoded(patterns)?)?;
             let mode = if *read { Mode::Read } else { Mode::Write };
             let mut ask = ClaimAsk::new(session.agent.clone(), mode, patterns);
             ask.ttl_ms = *ttl_ms;
             match claim::claim(&mut site, ask, Patience::None)? {
                 ClaimAnswer::Granted(rows) => {
-                    let lines = rows.iter().map(|row| format!("claimed {}", row.pattern)).collect();
+                    let lines = rows
+                        .iter()
+                        .map(|row| format!("claimed {}", row.pattern))
+                        .collect();
                     Ok(Reply::done(lines, json!({ "claims": rows })))
                 }
                 ClaimAnswer::Refused(refusal) => Ok(Reply::failed(&refusal.into())),

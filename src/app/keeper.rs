@@ -17,12 +17,14 @@ use parking_lot::{Mutex, RwLock};
 use crate::app::clock;
 use crate::domain::digest::Digest;
 use crate::domain::entry::Seal;
-use crate::domain::gate::{Denial, Gate, Grant, Halt, Held, Permit, Recorded, Refusal, Rules, Tried};
+use crate::domain::event::Mode;
+use crate::domain::gate::{
+    Denial, Gate, Grant, Halt, Held, Permit, Recorded, Refusal, Rules, Tried,
+};
 use crate::domain::logop::{Actor, LogOp};
 use crate::domain::names::{AgentName, SessionId};
 use crate::domain::path::RepoPath;
 use crate::domain::state::{ClaimRow, State};
-use crate::domain::event::Mode;
 use crate::store::versions::Versions;
 use crate::store::writelog::WriteLog;
 
@@ -92,7 +94,10 @@ impl Keeper {
     /// Refuses what these claims allowed, from now on.
     pub fn fence(&self, claims: &[u64]) {
         let mut rules = self.rules.write();
-        let left = rules.claims.iter().filter(|grant| !claims.contains(&grant.id));
+        let left = rules
+            .claims
+            .iter()
+            .filter(|grant| !claims.contains(&grant.id));
         let mut fenced = Rules::new(left.cloned().collect());
         fenced.role = rules.role.take();
         fenced.protected = std::mem::take(&mut rules.protected);
@@ -196,7 +201,11 @@ impl Gate for Keeper {
     fn denied(&self, denial: &Denial) -> io::Result<()> {
         self.refused.fetch_add(denial.count, Ordering::Relaxed);
         let recorded = self.record(&denial.entry())?;
-        let times = if denial.count > 1 { format!(" ({} times)", denial.count) } else { String::new() };
+        let times = if denial.count > 1 {
+            format!(" ({} times)", denial.count)
+        } else {
+            String::new()
+        };
         let line = format!(
             "{} {} {}: refused{times}, {}: {}; {}",
             recorded.ts,
@@ -220,7 +229,9 @@ impl Gate for Keeper {
 
     fn keep(&self, file: &File, name: &str, sha256: &Digest, take: bool) -> io::Result<bool> {
         if take {
-            self.versions.take(&self.work, name, sha256).map_err(io::Error::other)?;
+            self.versions
+                .take(&self.work, name, sha256)
+                .map_err(io::Error::other)?;
         } else {
             self.versions.keep(file, sha256).map_err(io::Error::other)?;
         }
@@ -245,7 +256,10 @@ pub fn rules_of(state: &State, agent: &AgentName, session: &SessionId) -> Rules 
     let mut rules = Rules::new(grants.collect());
     let others = state.claims.values().filter(|claim| claim.agent != *agent);
     rules.others = others
-        .map(|claim| Held { agent: claim.agent.to_string(), pattern: claim.pattern.clone() })
+        .map(|claim| Held {
+            agent: claim.agent.to_string(),
+            pattern: claim.pattern.clone(),
+        })
         .collect();
     let over = state
         .sessions

@@ -77,7 +77,9 @@ pub fn public_key(bytes: &[u8]) -> Result<PublicKey, Failure> {
     std::str::from_utf8(bytes)
         .ok()
         .and_then(|text| text.trim().parse().ok())
-        .ok_or_else(|| Failure::usage("not an Ed25519 public key: expected SPKI in DER, as in key.pub"))
+        .ok_or_else(|| {
+            Failure::usage("not an Ed25519 public key: expected SPKI in DER, as in key.pub")
+        })
 }
 
 /// Puts a new key in force, signed by the old one. The old private key is gone afterwards.

@@ -106,8 +106,13 @@ fn stand_in(site: &mut Site, session: &SessionId) -> Result<Fence, Failure> {
         }
         if begin.elapsed() > END_LIMIT {
             let lock = dir.join("lock");
-            return Err(Failure::failed(format!("the server of {session} neither answers nor ends"))
-                .hint(format!("end the process that {} names, then try again", lock.display())));
+            return Err(Failure::failed(format!(
+                "the server of {session} neither answers nor ends"
+            ))
+            .hint(format!(
+                "end the process that {} names, then try again",
+                lock.display()
+            )));
         }
         std::thread::sleep(LOOK);
     }
@@ -161,7 +166,9 @@ fn expect_done(answer: std::io::Result<Answer>) -> Result<(), Failure> {
 fn unexpected(answer: std::io::Result<Answer>) -> Failure {
     match answer {
         Ok(Answer::Failed { why }) => Failure::failed(format!("the session's server: {why}")),
-        Ok(other) => Failure::failed(format!("the session's server gave an unexpected answer: {other:?}")),
+        Ok(other) => Failure::failed(format!(
+            "the session's server gave an unexpected answer: {other:?}"
+        )),
         Err(error) => Failure::failed(format!("the session's server does not answer: {error}"))
             .hint("end it with govfs unmount --force, then try again"),
     }
@@ -189,11 +196,18 @@ pub fn seal_dead(
     });
     let covered = sealed.as_ref().map_or(0, |seal| seal.count);
     let mut fresh: Vec<Digest> = Vec::new();
-    let (mut log, _) = WriteLog::open(&path, &row.agent, session, row.leaf, sealed.as_ref(), &mut |line| {
-        if line.seq >= covered && line.op == "version" {
-            fresh.extend(line.digest("sha256"));
-        }
-    })?;
+    let (mut log, _) = WriteLog::open(
+        &path,
+        &row.agent,
+        session,
+        row.leaf,
+        sealed.as_ref(),
+        &mut |line| {
+            if line.seq >= covered && line.op == "version" {
+                fresh.extend(line.digest("sha256"));
+            }
+        },
+    )?;
     let seal = log.seal();
     if seal.count > covered {
         log.sync().map_err(Failure::failed)?;
@@ -217,7 +231,9 @@ fn append_seal(
         root: seal.root,
         scratch: None,
     };
-    let draft = Draft::new(Event::Seal(sealed)).by(&row.agent).within(Some(session));
+    let draft = Draft::new(Event::Seal(sealed))
+        .by(&row.agent)
+        .within(Some(session));
     site.act(|turn| {
         turn.append(&draft)?;
         Ok(())

@@ -29,8 +29,6 @@ use crate::domain::logop::Bytes;
 use crate::domain::names::AgentName;
 use crate::domain::path::percent_decode;
 
-/// How long a server may take to open a session: recovery hashes what had not settled.
-const START: Duration = Duration::from_secs(600);
 const QUESTION: Duration = Duration::from_secs(60);
 /// How long an orderly end may take before the connection is cut.
 const STOP: Duration = Duration::from_secs(120);
@@ -62,7 +60,10 @@ pub fn mount(site: &mut Site, wish: &Wish, dir: Option<&Path>) -> Result<Standin
         server.arg("--allow-other");
     }
     start(server.stdin(Stdio::null()), &session)?;
-    Ok(Standing { dir, already: false })
+    Ok(Standing {
+        dir,
+        already: false,
+    })
 }
 
 /// Serves in this process until the mount ends; `ready` hears the directory.
@@ -74,8 +75,10 @@ pub fn foreground(
 ) -> Result<(), Failure> {
     let (session, dir) = match prepare(&mut site, wish, dir)? {
         Ready::Standing(standing) => {
-            return Err(Failure::refused(format!("{} is mounted already", standing.dir.display()))
-                .hint(format!("govfs unmount {}", wish.agent)));
+            return Err(
+                Failure::refused(format!("{} is mounted already", standing.dir.display()))
+                    .hint(format!("govfs unmount {}", wish.agent)),
+            );
         }
         Ready::Place(session, dir) => (session, dir),
     };
@@ -83,7 +86,13 @@ pub fn foreground(
     let orders = Orders {
         dir: site.repo.root().to_owned(),
         session: session.id,
-        shown: Shown { uid, gid, place: dir, sealed: false, allow_other: uid == 0 },
+        shown: Shown {
+            uid,
+            gid,
+            place: dir,
+            sealed: false,
+            allow_other: uid == 0,
+        },
         inherited: None,
     };
     drop(site);
@@ -121,10 +130,16 @@ fn refuse_place(site: &Site, dir: &Path) -> Result<(), Failure> {
 
 fn standing_already(session: &Session, live: &Live, dir: &Path) -> Result<Standing, Failure> {
     let hello = &live.hello;
-    let at = percent_decode(&hello.at).map(|bytes| PathBuf::from(std::ffi::OsString::from_vec(bytes)));
+    let at =
+        percent_decode(&hello.at).map(|bytes| PathBuf::from(std::ffi::OsString::from_vec(bytes)));
     match at {
-        Some(at) if !hello.sealed && (at == dir || fs::canonicalize(dir).is_ok_and(|dir| dir == at)) => {
-            Ok(Standing { dir: at, already: true })
+        Some(at)
+            if !hello.sealed && (at == dir || fs::canonicalize(dir).is_ok_and(|dir| dir == at)) =>
+        {
+            Ok(Standing {
+                dir: at,
+                already: true,
+            })
         }
         Some(at) if !hello.sealed => Err(Failure::refused(format!(
             "session {} is mounted at {} already",
@@ -142,10 +157,17 @@ fn standing_already(session: &Session, live: &Live, dir: &Path) -> Result<Standi
 
 /// Returns the place of mounts that nobody gave one: beneath the state directory.
 fn default_place(session: &Session) -> Result<PathBuf, Failure> {
-    let repo = session.dir.parent().and_then(Path::parent).unwrap_or(&session.dir);
+    let repo = session
+        .dir
+        .parent()
+        .and_then(Path::parent)
+        .unwrap_or(&session.dir);
     let digest = crate::domain::digest::Digest::of(repo.as_os_str().as_bytes()).hex();
     let state = keys::state_dir()?;
-    Ok(state.join("mounts").join(&digest[..12]).join(session.agent.as_str()))
+    Ok(state
+        .join("mounts")
+        .join(&digest[..12])
+        .join(session.agent.as_str()))
 }
 
 /// Prepares a server of the session; how it gets its mount is added by the caller.
@@ -157,7 +179,11 @@ pub fn server(site: &Site, session: &Session) -> Result<Program, Failure> {
         .open(session.dir.join("server.log"))
         .map_err(|error| fault(&session.dir, &error))?;
     let mut server = Program::new(own_program()?);
-    server.arg("-C").arg(site.repo.root()).arg("serve").arg(session.id.as_str());
+    server
+        .arg("-C")
+        .arg(site.repo.root())
+        .arg("serve")
+        .arg(session.id.as_str());
     server.stdout(Stdio::piped()).stderr(log);
     Ok(server)
 }
@@ -177,9 +203,15 @@ pub fn start(server: &mut Program, session: &Session) -> Result<(), Failure> {
     let mut said = String::new();
     if let Some(out) = child.stdout.take() {
         // The end of the pipe without a line means that the server ended.
-        BufReader::new(out).read_line(&mut said).map_err(Failure::failed)?;
+        BufReader::new(out)
+            .read_line(&mut said)
+            .map_err(Failure::failed)?;
     }
-    if said.ends_with('\n') { Ok(()) } else { Err(why_not(child, session, from)) }
+    if said.ends_with('\n') {
+        Ok(())
+    } else {
+        Err(why_not(child, session, from))
+    }
 }
 
 /// Says what a server that did not start had to say.
@@ -191,7 +223,10 @@ fn why_not(mut child: Child, session: &Session, from: u64) -> Failure {
         let _ = log.read_to_string(&mut text); // what can be read is shown
     }
     let find = |mark: &str| {
-        text.lines().rev().find_map(|line| line.strip_prefix(mark)).map(str::to_owned)
+        text.lines()
+            .rev()
+            .find_map(|line| line.strip_prefix(mark))
+            .map(str::to_owned)
     };
     let message = find("error: ").unwrap_or_else(|| "the server ended before it served".to_owned());
     let kind = crate::app::failure::Kind::of_code(status.unwrap_or(1));
@@ -208,14 +243,24 @@ pub fn unmount(site: &mut Site, agent: &AgentName, force: bool) -> Result<PathBu
     let Some(mut live) = Live::connect(&session.dir).map_err(Failure::failed)? else {
         return unmount_dead(site, &session);
     };
-    let dir = percent_decode(&live.hello.at).map(|at| PathBuf::from(std::ffi::OsString::from_vec(at)));
+    let dir =
+        percent_decode(&live.hello.at).map(|at| PathBuf::from(std::ffi::OsString::from_vec(at)));
     let dir = dir.unwrap_or_default();
     if !force {
-        let busy = if live.hello.sealed { vec![live.hello.pid] } else { crate::app::busy::users(&dir, live.hello.pid) };
+        let busy = if live.hello.sealed {
+            vec![live.hello.pid]
+        } else {
+            crate::app::busy::users(&dir, live.hello.pid)
+        };
         if !busy.is_empty() {
             let pids: Vec<String> = busy.iter().map(u32::to_string).collect();
-            return Err(Failure::refused(format!("{agent}'s mount is in use by {}", pids.join(" ")))
-                .hint(format!("end them, or detach the mount: govfs unmount {agent} --force")));
+            return Err(Failure::refused(format!(
+                "{agent}'s mount is in use by {}",
+                pids.join(" ")
+            ))
+            .hint(format!(
+                "end them, or detach the mount: govfs unmount {agent} --force"
+            )));
         }
     }
     let pid = live.hello.pid;
@@ -223,7 +268,11 @@ pub fn unmount(site: &mut Site, agent: &AgentName, force: bool) -> Result<PathBu
     match live.ask(&ask, QUESTION) {
         Ok(Answer::Failed { why }) => return Err(Failure::failed(why)),
         Ok(_) => {}
-        Err(error) => return Err(Failure::failed(format!("the server (pid {pid}) does not answer: {error}"))),
+        Err(error) => {
+            return Err(Failure::failed(format!(
+                "the server (pid {pid}) does not answer: {error}"
+            )));
+        }
     }
     drop(live);
     wait_for_end(&session, STOP)?;
@@ -235,8 +284,10 @@ pub fn wait_for_end(session: &Session, limit: Duration) -> Result<(), Failure> {
     let begin = Instant::now();
     while Lock::take(&session.dir).map_err(Failure::failed)?.is_none() {
         if begin.elapsed() > limit {
-            return Err(Failure::failed(format!("the server of {} does not end", session.id))
-                .hint("its log says why: server.log in the session's directory"));
+            return Err(
+                Failure::failed(format!("the server of {} does not end", session.id))
+                    .hint("its log says why: server.log in the session's directory"),
+            );
         }
         std::thread::sleep(LOOK);
     }
@@ -246,15 +297,24 @@ pub fn wait_for_end(session: &Session, limit: Duration) -> Result<(), Failure> {
 /// Clears away the mount of a server that died, and seals what it left.
 fn unmount_dead(site: &mut Site, session: &Session) -> Result<PathBuf, Failure> {
     let Some(mount) = session.row.mount.clone() else {
-        return Err(Failure::missing(format!("{} is not mounted", session.agent))
-            .hint(format!("govfs mount {}", session.agent)));
+        return Err(
+            Failure::missing(format!("{} is not mounted", session.agent))
+                .hint(format!("govfs mount {}", session.agent)),
+        );
     };
     let dir = PathBuf::from(std::ffi::OsString::from_vec(mount.dir.0.clone()));
     clear_stale(session, &dir)?;
     if let Some(lock) = Lock::take(&session.dir).map_err(Failure::failed)? {
         seal_dead(site, &session.id, &lock)?;
     }
-    record(site, session, Event::Unmount(Unmounted { dir: Bytes(mount.dir.0), forced: true }))?;
+    record(
+        site,
+        session,
+        Event::Unmount(Unmounted {
+            dir: Bytes(mount.dir.0),
+            forced: true,
+        }),
+    )?;
     Ok(dir)
 }
 
@@ -268,14 +328,20 @@ fn clear_stale(session: &Session, dir: &Path) -> Result<(), Failure> {
     let gone = if nix::unistd::geteuid().is_root() {
         umount2(dir, MntFlags::MNT_DETACH).is_ok()
     } else {
-        let quiet = Program::new("fusermount3").args(["-u", "-z", "-q", "--"]).arg(dir).status();
+        let quiet = Program::new("fusermount3")
+            .args(["-u", "-z", "-q", "--"])
+            .arg(dir)
+            .status();
         quiet.is_ok_and(|status| status.success())
     };
     if gone {
         Ok(())
     } else {
-        Err(Failure::failed(format!("{} is a dead mount that cannot be cleared away", dir.display()))
-            .hint(format!("fusermount3 -u -z {}", dir.display())))
+        Err(Failure::failed(format!(
+            "{} is a dead mount that cannot be cleared away",
+            dir.display()
+        ))
+        .hint(format!("fusermount3 -u -z {}", dir.display())))
     }
 }
 

@@ -57,7 +57,10 @@ pub fn prove(site: &mut Site, name: &Name, checkpoint: Option<&Path>) -> Result<
     };
     let line = site.ledger.lines()?.line(index)?;
     let line = line.filter(|_| index < checkpoint.size).ok_or_else(|| {
-        Failure::missing(format!("the checkpoint covers {} entries, not {name}", checkpoint.size))
+        Failure::missing(format!(
+            "the checkpoint covers {} entries, not {name}",
+            checkpoint.size
+        ))
     })?;
     let entry = include(covered, line, index)?;
     Ok(Proof {
@@ -78,7 +81,10 @@ pub fn prove_consistency(
     let (old, new) = (read_checkpoint(old, &state)?, read_checkpoint(new, &state)?);
     covered(&leaves, &old)?;
     let hashes = consistency(covered(&leaves, &new)?, old.size).ok_or_else(|| {
-        Failure::usage(format!("the first checkpoint ({}) is newer than the second ({})", old.size, new.size))
+        Failure::usage(format!(
+            "the first checkpoint ({}) is newer than the second ({})",
+            old.size, new.size
+        ))
     })?;
     if consistent(old.stated(), new.stated(), &hashes) {
         Ok((old, new, hashes))
@@ -114,7 +120,9 @@ fn read_checkpoint(path: &Path, state: &State) -> Result<Checkpoint, Failure> {
     if state.keys.keys().any(|key| note.verify(key).is_ok()) {
         Ok(note.claimed().clone())
     } else {
-        Err(Failure::integrity(fault("not signed by a key of this ledger's".to_owned())))
+        Err(Failure::integrity(fault(
+            "not signed by a key of this ledger's".to_owned(),
+        )))
     }
 }
 
@@ -149,7 +157,9 @@ fn include(leaves: &[Digest], line: Vec<u8>, index: u64) -> Result<Inclusion, Fa
     if included(found.leaf, index, found.size, &found.hashes, found.root) {
         Ok(found)
     } else {
-        Err(Failure::integrity(format!("entry {index} is not what its leaf says")))
+        Err(Failure::integrity(format!(
+            "entry {index} is not what its leaf says"
+        )))
     }
 }
 
@@ -173,24 +183,32 @@ fn write_proof(
         Ok(at + 1 < size && seal.is_none())
     })?;
     let Some((at, stated)) = seal else {
-        return Err(Failure::missing(format!("no seal that the checkpoint covers reaches {session}:{seq}"))
-            .hint("govfs checkpoint seals and signs"));
+        return Err(Failure::missing(format!(
+            "no seal that the checkpoint covers reaches {session}:{seq}"
+        ))
+        .hint("govfs checkpoint seals and signs"));
     };
     let path = log_path(site, session);
-    let file = File::open(&path).map_err(|error| Failure::missing(format!("{}: {error}", path.display())))?;
+    let file = File::open(&path)
+        .map_err(|error| Failure::missing(format!("{}: {error}", path.display())))?;
     let mut lines = Lines::new(BufReader::new(file));
     let mut leaves = Vec::new();
     let mut wanted = None;
     while (leaves.len() as u64) < stated.size {
-        let Some(bytes) = lines.read().map_err(Failure::failed)? else { break };
+        let Some(bytes) = lines.read().map_err(Failure::failed)? else {
+            break;
+        };
         if leaves.len() as u64 == seq {
             wanted = Some(bytes.to_vec());
         }
         leaves.push(leaf(bytes));
     }
     if leaves.len() as u64 != stated.size || root(&leaves) != stated.root {
-        return Err(Failure::integrity(format!("session {session}: its log is not what entry {at} sealed")));
+        return Err(Failure::integrity(format!(
+            "session {session}: its log is not what entry {at} sealed"
+        )));
     }
-    let line = wanted.ok_or_else(|| Failure::missing(format!("there is no entry {session}:{seq}")))?;
+    let line =
+        wanted.ok_or_else(|| Failure::missing(format!("there is no entry {session}:{seq}")))?;
     Ok((at, include(&leaves, line, seq)?))
 }

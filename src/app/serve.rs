@@ -52,10 +52,15 @@ pub struct Orders {
 
 /// Takes over what a launcher made: the device from standard input, and the namespaces.
 fn inherit(numbers: [i32; 2]) -> Result<(Mounting, [OwnedFd; 2]), Failure> {
-    let device = std::io::stdin().as_fd().try_clone_to_owned().map_err(Failure::failed)?;
+    let device = std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(Failure::failed)?;
     let open = |number: i32| {
         let path = format!("/proc/self/fd/{number}");
-        std::fs::File::open(path).map(OwnedFd::from).map_err(Failure::failed)
+        std::fs::File::open(path)
+            .map(OwnedFd::from)
+            .map_err(Failure::failed)
     };
     Ok((Mounting::Fd(device), [open(numbers[0])?, open(numbers[1])?]))
 }
@@ -90,15 +95,26 @@ pub fn serve(orders: Orders, ready: impl FnOnce(&Path)) -> Result<(), Failure> {
     };
     let opened = ground::open(&mut site, &session, &orders.shown, doors)?;
     if let Some(loss) = &opened.loss {
-        tracing::warn!(entry = loss.entry, bytes = loss.len, "the log's torn end was cut");
+        tracing::warn!(
+            entry = loss.entry,
+            bytes = loss.len,
+            "the log's torn end was cut"
+        );
     }
-    let options = ServeOptions { allow_other: orders.shown.allow_other, now: SystemTime::now };
+    let options = ServeOptions {
+        allow_other: orders.shown.allow_other,
+        now: SystemTime::now,
+    };
     let server = serve_mount(mounting, opened.overlay, options)
         .map_err(|error| Failure::machine(format!("cannot mount: {error}")).hint("govfs doctor"))?;
     let listener = Listener::bind(&session.dir).map_err(Failure::failed)?;
     let (sender, ends) = mpsc::channel();
     desk.open(server, opened.keeper, sender);
-    record(&mut site, &session, mounted(&orders.shown, opened.loss.map(|loss| loss.len)))?;
+    record(
+        &mut site,
+        &session,
+        mounted(&orders.shown, opened.loss.map(|loss| loss.len)),
+    )?;
     desk.reload(&mut site)?;
     listen(listener, &desk)?;
     watch_signals(signals, &desk)?;
@@ -110,7 +126,12 @@ pub fn serve(orders: Orders, ready: impl FnOnce(&Path)) -> Result<(), Failure> {
 /// Blocks the signals that a thread of their own will take; before any thread starts.
 fn take_signals() -> Result<SigSet, Failure> {
     let mut signals = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
+    for signal in [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGUSR1,
+    ] {
         signals.add(signal);
     }
     signals.thread_block().map_err(Failure::failed)?;
@@ -170,7 +191,10 @@ fn finish(
     let settled = desk.close(end);
     let sealed = desk.seal(site);
     let forced = end == End::Asked { detach: true };
-    let unmounted = Unmounted { dir: bytes(&shown.place), forced };
+    let unmounted = Unmounted {
+        dir: bytes(&shown.place),
+        forced,
+    };
     record(site, session, Event::Unmount(unmounted))?;
     settled.map_err(|error| Failure::failed(format!("not every file settled: {error}")))?;
     sealed
@@ -191,7 +215,9 @@ fn bytes(path: &Path) -> Bytes {
 
 /// Appends a fact about the session.
 pub fn record(site: &mut Site, session: &Session, event: Event) -> Result<(), Failure> {
-    let draft = Draft::new(event).by(&session.agent).within(Some(&session.id));
+    let draft = Draft::new(event)
+        .by(&session.agent)
+        .within(Some(&session.id));
     match site.command(&Command::Fact(Box::new(draft)))?.refusal {
         Some(refusal) => Err(refusal.into()),
         None => Ok(()),
@@ -200,7 +226,10 @@ pub fn record(site: &mut Site, session: &Session, event: Event) -> Result<(), Fa
 
 /// Returns the ids of this process.
 pub fn own_ids() -> (u32, u32) {
-    (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
+    (
+        nix::unistd::geteuid().as_raw(),
+        nix::unistd::getegid().as_raw(),
+    )
 }
 
 /// Says on the caller's pipe that the mount serves, and lets go of it.

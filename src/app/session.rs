@@ -55,8 +55,11 @@ impl Session {
     pub fn find(site: &mut Site, agent: &AgentName) -> Result<Self, Failure> {
         let state = site.ledger.state(&[Need::Agent(agent.clone())])?;
         let Some((id, row)) = state.open_session(agent) else {
-            return Err(Failure::missing(format!("{agent} has no open session"))
-                .hint(format!("govfs run {agent} -- COMMAND, or govfs mount {agent}")));
+            return Err(
+                Failure::missing(format!("{agent} has no open session")).hint(format!(
+                    "govfs run {agent} -- COMMAND, or govfs mount {agent}"
+                )),
+            );
         };
         Ok(Self::of(site, id, row))
     }
@@ -148,7 +151,9 @@ fn start(site: &mut Site, wish: &Wish, base: Option<Oid>) -> Result<Session, Fai
             root: root.clone(),
             plan: wish.plan.clone(),
         };
-        let draft = Draft::new(Event::Session(opened)).by(&wish.agent).within(Some(&id));
+        let draft = Draft::new(Event::Session(opened))
+            .by(&wish.agent)
+            .within(Some(&id));
         match turn.command(&Command::Fact(Box::new(draft)))? {
             Some(refusal) => Err(refusal.into()),
             None => Ok(id),
@@ -181,9 +186,10 @@ fn row_of(site: &mut Site, state: &State, id: &SessionId) -> Result<SessionRow, 
 pub fn load(site: &mut Site, id: &SessionId) -> Result<SessionRow, Failure> {
     let key = crate::domain::state::RowKey::new(crate::domain::state::Kind::Session, id);
     let mut state = site.ledger.state(&[Need::Row(key)])?;
-    state.sessions.remove(id).ok_or_else(|| {
-        Failure::missing(format!("there is no session {id}")).hint("govfs status")
-    })
+    state
+        .sessions
+        .remove(id)
+        .ok_or_else(|| Failure::missing(format!("there is no session {id}")).hint("govfs status"))
 }
 
 fn make_places(dir: &Path) -> Result<(), Failure> {
@@ -236,6 +242,8 @@ impl Lock {
 
     /// Says whether the last holder ran in this boot.
     pub fn same_boot(&self) -> bool {
-        self.last_boot.as_deref().is_none_or(|boot| boot == clock::boot_id())
+        self.last_boot
+            .as_deref()
+            .is_none_or(|boot| boot == clock::boot_id())
     }
 }

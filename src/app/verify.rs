@@ -87,7 +87,10 @@ pub fn verify(site: &mut Site, options: &Options) -> Result<Report, Failure> {
     let lines = site.ledger.lines()?;
     lines.forward(0, &mut |_, bytes| pass.line(bytes).map(|()| true))?;
     let (end, frontier) = lines.tail()?;
-    if end.seq() != pass.chain.seq() || end.prev() != pass.chain.prev() || frontier.root() != pass.tree.root() {
+    if end.seq() != pass.chain.seq()
+        || end.prev() != pass.chain.prev()
+        || frontier.root() != pass.tree.root()
+    {
         let (have, recorded) = (pass.chain.seq(), end.seq());
         return Err(Failure::integrity(format!(
             "ledger: {have} entries are there, but {recorded} were recorded"
@@ -285,7 +288,9 @@ impl Pass {
             Some(found) => Err(Failure::integrity(format!(
                 "ledger: forked: {place} states the root {root} for the first {size} entries, here they give {found}"
             ))),
-            None => Err(Failure::failed(format!("{place}: its size was not looked at"))),
+            None => Err(Failure::failed(format!(
+                "{place}: its size was not looked at"
+            ))),
         }
     }
 }
@@ -312,10 +317,15 @@ fn verify_logs(
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && covered == 0 => continue,
             Err(error) => {
-                return Err(Failure::integrity(format!("{shown}: its write log: {error}")));
+                return Err(Failure::integrity(format!(
+                    "{shown}: its write log: {error}"
+                )));
             }
         };
-        let mut audit = pass.bound.audit(&name, &shown).map_err(Failure::integrity)?;
+        let mut audit = pass
+            .bound
+            .audit(&name, &shown)
+            .map_err(Failure::integrity)?;
         let mut lines = Lines::new(BufReader::with_capacity(1 << 17, file));
         while let Some(bytes) = lines.read().map_err(Failure::failed)? {
             let (line, _) = audit.line(bytes).map_err(Failure::integrity)?;
@@ -326,7 +336,8 @@ fn verify_logs(
         }
         let beyond = audit.end().map_err(Failure::integrity)?;
         if beyond > 0 {
-            pass.remarks.push(format!("{shown}: {beyond} entries are not sealed yet"));
+            pass.remarks
+                .push(format!("{shown}: {beyond} entries are not sealed yet"));
         }
     }
     Ok((sessions, writes, named))
@@ -368,13 +379,17 @@ pub fn verify_ref(
     let dir = tempfile::tempdir().map_err(Failure::failed)?;
     export::lay_out(&blobs, dir.path())?;
     let verified = export::audit(dir.path(), key, held)?;
-    let target = charter.as_ref().map_or("main", |law| law.merge.target.as_str());
+    let target = charter
+        .as_ref()
+        .map_or("main", |law| law.merge.target.as_str());
     let mut anchors = 0;
     for trailer in repo.trailers(target, TRAILER)? {
         let place = format!("commit {}", trailer.commit);
         let stated = Checkpoint::from_trailer(&trailer.value)
             .map_err(|error| Failure::integrity(format!("{place}: {error}")))?;
-        let found = usize::try_from(stated.size).ok().and_then(|size| roots.get(size));
+        let found = usize::try_from(stated.size)
+            .ok()
+            .and_then(|size| roots.get(size));
         if found != Some(&stated.root) {
             return Err(Failure::integrity(format!(
                 "{place}: its trailer states another history of the first {} entries",
@@ -393,7 +408,10 @@ fn states_of(blobs: &BTreeMap<String, Vec<u8>>) -> Result<(Vec<Digest>, Option<C
     let mut roots = vec![tree.root()];
     let mut law = None;
     let ledger = blobs.get(LEDGER).map(Vec::as_slice).unwrap_or_default();
-    for bytes in ledger.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+    for bytes in ledger
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
         tree.push(leaf(bytes));
         roots.push(tree.root());
         if let Ok(line) = Line::parse(bytes)

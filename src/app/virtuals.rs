@@ -44,7 +44,11 @@ pub struct Virtuals {
 
 impl Virtuals {
     pub fn new(keeper: &Arc<Keeper>, session: &Session, dir: PathBuf) -> Self {
-        Self { keeper: Arc::clone(keeper), session: session.clone(), dir }
+        Self {
+            keeper: Arc::clone(keeper),
+            session: session.clone(),
+            dir,
+        }
     }
 
     fn claims(&self) -> Option<String> {
@@ -64,7 +68,10 @@ impl Virtuals {
     fn plan(&self) -> Option<String> {
         let id = self.session.row.plan.as_ref()?;
         let mut site = Site::open(&self.dir).ok()?;
-        let state = site.ledger.state(&[Need::Row(RowKey::new(Kind::Plan, id))]).ok()?;
+        let state = site
+            .ledger
+            .state(&[Need::Row(RowKey::new(Kind::Plan, id))])
+            .ok()?;
         state.plans.get(id).map(|plan| plan.text.clone())
     }
 }
@@ -75,12 +82,21 @@ fn line(text: &mut String, claim: &ClaimRow) {
         Mode::Write => "write",
     };
     // A string takes everything.
-    let _ = writeln!(text, "{mode:<5} {}  until {}", claim.pattern, claim.lease.expires());
+    let _ = writeln!(
+        text,
+        "{mode:<5} {}  until {}",
+        claim.pattern,
+        claim.lease.expires()
+    );
 }
 
 impl Control for Virtuals {
     fn names(&self) -> Vec<String> {
-        let mut names = vec!["README".to_owned(), "claims".to_owned(), "denials".to_owned()];
+        let mut names = vec![
+            "README".to_owned(),
+            "claims".to_owned(),
+            "denials".to_owned(),
+        ];
         if self.session.row.plan.is_some() {
             names.push("plan".to_owned());
         }

@@ -19,7 +19,9 @@ use crate::domain::path::percent_encode;
 /// Returns when the mount serves, and prints its directory. The agent's open session continues; without one, a
 /// new session starts on the merge target's tip.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  govfs mount alice\n  govfs mount alice /mnt/alice --claim src/auth --claim 'tests/**'\n  govfs mount bob --base v1.2")]
+#[command(
+    after_help = "Examples:\n  govfs mount alice\n  govfs mount alice /mnt/alice --claim src/auth --claim 'tests/**'\n  govfs mount bob --base v1.2"
+)]
 pub(super) struct Args {
     agent: AgentName,
     /// Where; made if missing (default: beneath the state directory)
@@ -45,9 +47,13 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
         plan: None,
     };
     let mut site = context.site()?;
-    context.out.note("tier C: processes outside a sandbox can go around this mount");
+    context
+        .out
+        .note("tier C: processes outside a sandbox can go around this mount");
     if args.foreground {
-        return mount::foreground(site, &wish, args.place.as_deref(), |dir| show(context, &args.agent, dir));
+        return mount::foreground(site, &wish, args.place.as_deref(), |dir| {
+            show(context, &args.agent, dir)
+        });
     }
     let standing = mount::mount(&mut site, &wish, args.place.as_deref())?;
     show(context, &args.agent, &standing.dir);
@@ -58,7 +64,10 @@ fn show(context: &mut Context, agent: &AgentName, dir: &std::path::Path) {
     use std::os::unix::ffi::OsStrExt;
     let bytes = dir.as_os_str().as_bytes();
     if context.out.json {
-        context.out.document("mount", json!({ "agent": agent, "dir": percent_encode(bytes), "tier": "C" }));
+        context.out.document(
+            "mount",
+            json!({ "agent": agent, "dir": percent_encode(bytes), "tier": "C" }),
+        );
     } else {
         context.out.bytes(&[bytes, b"\n"].concat());
     }

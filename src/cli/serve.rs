@@ -29,7 +29,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
-    let inherited = args.sealed.and_then(|numbers| <[i32; 2]>::try_from(numbers).ok());
+    let inherited = args
+        .sealed
+        .and_then(|numbers| <[i32; 2]>::try_from(numbers).ok());
     let (uid, gid) = serve::own_ids();
     let orders = Orders {
         dir: context.dir.clone(),

@@ -14,7 +14,9 @@ use crate::domain::path::percent_encode;
 ///
 /// Everything in the session is there again at the next mount or run.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  govfs unmount alice\n  govfs unmount alice --force    # also while programs have files open there")]
+#[command(
+    after_help = "Examples:\n  govfs unmount alice\n  govfs unmount alice --force    # also while programs have files open there"
+)]
 pub(super) struct Args {
     agent: AgentName,
     /// Detach a mount that is busy
@@ -27,7 +29,9 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let dir = mount::unmount(&mut site, &args.agent, args.force)?;
     if context.out.json {
         let dir = percent_encode(dir.as_os_str().as_bytes());
-        context.out.document("unmount", json!({ "agent": args.agent, "dir": dir }));
+        context
+            .out
+            .document("unmount", json!({ "agent": args.agent, "dir": dir }));
     }
     Ok(())
 }

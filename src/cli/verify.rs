@@ -7,16 +7,18 @@ use serde_json::{Value, json};
 use super::Context;
 use super::output::Ink;
 use crate::app::export;
+use crate::app::export::Verified;
 use crate::app::failure::Failure;
 use crate::app::keys;
 use crate::app::verify::{self, Options};
-use crate::app::export::Verified;
 
 /// Check that the ledger is whole, and the one that was there before
 ///
 /// The first fault is named with its place; exit status 4.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  govfs verify --deep\n  govfs verify --checkpoint kept-elsewhere\n  govfs verify --export DIR --key key.pub")]
+#[command(
+    after_help = "Examples:\n  govfs verify --deep\n  govfs verify --checkpoint kept-elsewhere\n  govfs verify --export DIR --key key.pub"
+)]
 pub(super) struct Args {
     /// Also fold all entries again, compare the projections, and read every version
     #[arg(long)]
@@ -46,7 +48,10 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     };
     if let Some(dir) = args.export {
         if !dir.is_dir() {
-            return Err(Failure::missing(format!("{}: no such directory", dir.display())));
+            return Err(Failure::missing(format!(
+                "{}: no such directory",
+                dir.display()
+            )));
         }
         let audited = export::audit(&dir, key.as_ref(), &args.checkpoint)?;
         audited_words(&audited, key.is_some(), context);
@@ -54,7 +59,9 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     }
     if args.reference {
         let (audited, anchors) = verify::verify_ref(&context.dir, key.as_ref(), &args.checkpoint)?;
-        context.out.note(format!("{anchors} merge commits state it"));
+        context
+            .out
+            .note(format!("{anchors} merge commits state it"));
         audited_words(&audited, key.is_some(), context);
         return Ok(());
     }
@@ -85,10 +92,16 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
         report.entries, report.writes, report.sessions, report.root
     ));
     if report.anchors > 0 {
-        out.line(format!("it continues {} checkpoints held outside it", report.anchors));
+        out.line(format!(
+            "it continues {} checkpoints held outside it",
+            report.anchors
+        ));
     }
     if args.deep {
-        out.line(format!("the projections are the fold; {} versions are whole", report.versions));
+        out.line(format!(
+            "the projections are the fold; {} versions are whole",
+            report.versions
+        ));
     }
     for remark in &report.remarks {
         out.line(format!("remark: {remark}"));

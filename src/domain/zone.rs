@@ -89,7 +89,11 @@ pub fn classify<F: Facts>(
     if !is_dir && let Some(saves) = transient_for(path, facts)? {
         return Ok((Zone::Transient, Some(saves)));
     }
-    let zone = if ignored { Zone::Scratch } else { Zone::Governed };
+    let zone = if ignored {
+        Zone::Scratch
+    } else {
+        Zone::Governed
+    };
     Ok((zone, None))
 }
 
@@ -132,10 +136,7 @@ pub fn derived_from(name: &[u8]) -> Vec<&[u8]> {
 
 fn without_suffix(rest: &[u8]) -> Vec<&[u8]> {
     let mut found = vec![rest];
-    if let Some(source) = rest
-        .strip_suffix(b"~")
-        .or_else(|| rest.strip_suffix(b"#"))
-    {
+    if let Some(source) = rest.strip_suffix(b"~").or_else(|| rest.strip_suffix(b"#")) {
         found.push(source);
     }
     for at in (0..rest.len()).filter(|&at| rest[at] == b'.') {
@@ -156,7 +157,8 @@ fn without_suffix(rest: &[u8]) -> Vec<&[u8]> {
 /// Says whether a name is one that programs use for a nameless temporary file.
 pub fn is_anonymous(name: &[u8]) -> bool {
     let tail = |prefix: &[u8]| name.strip_prefix(prefix);
-    let all = |rest: &[u8], len: usize, ok: fn(&u8) -> bool| rest.len() == len && rest.iter().all(ok);
+    let all =
+        |rest: &[u8], len: usize, ok: fn(&u8) -> bool| rest.len() == len && rest.iter().all(ok);
     let alnum = u8::is_ascii_alphanumeric;
     let lower: fn(&u8) -> bool = |b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'_';
     tail(b"sed").is_some_and(|rest| all(rest, 6, alnum))

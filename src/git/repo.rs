@@ -253,7 +253,11 @@ impl Repo {
     pub fn read_ref(&self, name: &str) -> Result<Option<BTreeMap<String, Vec<u8>>>, RepoError> {
         let doing = fault("read the ref");
         let tree = match self.inner.refname_to_id(name) {
-            Ok(oid) => self.inner.find_commit(oid).and_then(|commit| commit.tree()).map_err(&doing)?,
+            Ok(oid) => self
+                .inner
+                .find_commit(oid)
+                .and_then(|commit| commit.tree())
+                .map_err(&doing)?,
             Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
             Err(error) => return Err(doing(error)),
         };
@@ -264,7 +268,7 @@ impl Repo {
                 match self.inner.find_blob(entry.id()) {
                     Ok(blob) => {
                         let name = String::from_utf8_lossy(entry.name_bytes()).into_owned();
-                        
+
                         files.insert(format!("{folder}{name}"), blob.content().to_vec());
                     }
                     Err(error) => failed = Err(error),

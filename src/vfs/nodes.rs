@@ -272,7 +272,8 @@ impl Tree {
             flags: FROM_BASE,
             seen: AtomicU8::new(0),
         });
-        tree.by_ino.insert_unique(mix(ROOT_INO), ROOT, |_| mix(ROOT_INO));
+        tree.by_ino
+            .insert_unique(mix(ROOT_INO), ROOT, |_| mix(ROOT_INO));
         tree
     }
 

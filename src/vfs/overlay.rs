@@ -116,7 +116,11 @@ pub struct Options {
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Options({}:{}, quiet {:?})", self.uid, self.gid, self.quiet)
+        write!(
+            f,
+            "Options({}:{}, quiet {:?})",
+            self.uid, self.gid, self.quiet
+        )
     }
 }
 
@@ -326,8 +330,10 @@ impl Facts for ZoneFacts<'_> {
     }
 
     fn ignored(&self, path: &RepoPath, is_dir: bool) -> Result<bool> {
-        Ok(self.overlay.base.ignored(path, is_dir)?
-            || (self.overlay.options.scratch)(path, is_dir))
+        Ok(
+            self.overlay.base.ignored(path, is_dir)?
+                || (self.overlay.options.scratch)(path, is_dir),
+        )
     }
 
     fn claimed(&self, path: &RepoPath) -> bool {

@@ -116,14 +116,20 @@ impl Desk {
         let server = self.server.read();
         let mut text = server.as_ref().map(Server::stats).unwrap_or_default();
         if let Some(keeper) = self.keeper() {
-            text.push_str(&format!("entries {}\nrefused {}\n", keeper.count(), keeper.refused()));
+            text.push_str(&format!(
+                "entries {}\nrefused {}\n",
+                keeper.count(),
+                keeper.refused()
+            ));
         }
         text
     }
 
     /// Takes the mount down and settles what is left.
     pub(super) fn close(&self, end: End) -> std::io::Result<()> {
-        let Some(server) = self.server.write().take() else { return Ok(()) };
+        let Some(server) = self.server.write().take() else {
+            return Ok(());
+        };
         match end {
             End::Unmounted => server.wait(),
             End::Asked { detach: true } => {
@@ -154,12 +160,17 @@ impl Desk {
     fn reload_now(&self) -> Answer {
         match Site::open(&self.dir).and_then(|mut site| self.reload(&mut site)) {
             Ok(()) => Answer::Done,
-            Err(failure) => Answer::Failed { why: failure.message },
+            Err(failure) => Answer::Failed {
+                why: failure.message,
+            },
         }
     }
 
     /// Claims the path of a first write, where the charter says so.
-    pub(super) fn first_write(self: &Arc<Self>, site: &mut Site) -> Result<Option<FirstWrite>, Failure> {
+    pub(super) fn first_write(
+        self: &Arc<Self>,
+        site: &mut Site,
+    ) -> Result<Option<FirstWrite>, Failure> {
         let state = state_for(site, &self.session)?;
         if pinned_charter(&state, &self.session)?.claims.mode != ClaimMode::FirstWrite {
             return Ok(None);
@@ -171,7 +182,9 @@ impl Desk {
     }
 
     fn claim_first(&self, path: &RepoPath) -> bool {
-        let Ok(pattern) = Pattern::exactly(path) else { return false };
+        let Ok(pattern) = Pattern::exactly(path) else {
+            return false;
+        };
         let ask = ClaimAsk::new(self.session.agent.clone(), Mode::Write, vec![pattern]);
         let claimed = Site::open(&self.dir).and_then(|mut site| {
             match claim::claim(&mut site, ask, Patience::None)? {
@@ -196,10 +209,14 @@ impl Desk {
     fn settle(&self) -> Answer {
         let server = self.server.read();
         let (Some(server), Some(keeper)) = (server.as_ref(), self.keeper()) else {
-            return Answer::Failed { why: "the mount is ending".into() };
+            return Answer::Failed {
+                why: "the mount is ending".into(),
+            };
         };
         if let Err(error) = server.settle_all() {
-            return Answer::Failed { why: format!("not every file settled: {error}") };
+            return Answer::Failed {
+                why: format!("not every file settled: {error}"),
+            };
         }
         match keeper.seal() {
             Ok(seal) => {
@@ -212,7 +229,9 @@ impl Desk {
                     scratch_bytes: scratch.bytes,
                 })
             }
-            Err(error) => Answer::Failed { why: format!("the log is not durable: {error}") },
+            Err(error) => Answer::Failed {
+                why: format!("the log is not durable: {error}"),
+            },
         }
     }
 
@@ -221,7 +240,9 @@ impl Desk {
             if let Some(server) = self.server.read().as_ref()
                 && let Err(error) = server.settle_all()
             {
-                return Answer::Failed { why: format!("not every file settled: {error}") };
+                return Answer::Failed {
+                    why: format!("not every file settled: {error}"),
+                };
             }
             keeper.halt(Some(Halt::Frozen));
             self.drain();
@@ -254,7 +275,11 @@ impl Desk {
 
     fn hello(&self) -> Answer {
         use std::os::unix::ffi::OsStrExt;
-        let at = if self.shown.sealed { &[][..] } else { self.shown.place.as_os_str().as_bytes() };
+        let at = if self.shown.sealed {
+            &[][..]
+        } else {
+            self.shown.place.as_os_str().as_bytes()
+        };
         Answer::Hello(Hello {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -277,14 +302,18 @@ impl Handler for Desk {
             }
             Ask::Anchor => match &self.anchor {
                 Some(_) => Answer::Done,
-                None => Answer::Failed { why: "the mount stands on the host".into() },
+                None => Answer::Failed {
+                    why: "the mount stands on the host".into(),
+                },
             },
             Ask::Refresh | Ask::Thaw => self.reload_now(),
             Ask::Fence { claims } => {
                 if let Some(keeper) = self.keeper() {
                     keeper.fence(&claims);
                 }
-                Answer::Cut { count: self.drain() }
+                Answer::Cut {
+                    count: self.drain(),
+                }
             }
             Ask::Settle => self.settle(),
             Ask::Freeze => self.freeze(),

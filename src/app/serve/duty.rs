@@ -26,7 +26,13 @@ impl Desk {
         let done = self
             .follow_ledger(site)
             .and_then(|()| self.look_after_leases(site))
-            .and_then(|()| if self.seal_is_due() { self.seal(site) } else { Ok(()) });
+            .and_then(|()| {
+                if self.seal_is_due() {
+                    self.seal(site)
+                } else {
+                    Ok(())
+                }
+            });
         if let Err(failure) = done {
             tracing::warn!(%failure, "a duty failed and will be tried again");
         }
@@ -35,24 +41,36 @@ impl Desk {
     /// Takes in what other commands did, also where none of them could tell this server.
     fn follow_ledger(&self, site: &mut Site) -> Result<(), Failure> {
         let pulse = site.ledger.pulse()?;
-        if pulse == *self.pulse.lock() { Ok(()) } else { self.reload(site) }
+        if pulse == *self.pulse.lock() {
+            Ok(())
+        } else {
+            self.reload(site)
+        }
     }
 
     pub(super) fn note_leases(&self, state: &State, rules: &Rules) {
         let ends = rules.claims.iter().filter_map(|grant| grant.until_boot_ms);
-        self.lease_end_ms.store(ends.min().unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.lease_end_ms
+            .store(ends.min().unwrap_or(u64::MAX), Ordering::Relaxed);
         let now = clock::now();
-        let half = state
-            .claims_of(&self.session.agent)
-            .map(|claim| now.boot_ms + claim.lease.left_ms(&now).saturating_sub(claim.lease.ttl_ms / 2));
-        self.renew_ms.store(half.min().unwrap_or(u64::MAX), Ordering::Relaxed);
+        let half = state.claims_of(&self.session.agent).map(|claim| {
+            now.boot_ms
+                + claim
+                    .lease
+                    .left_ms(&now)
+                    .saturating_sub(claim.lease.ttl_ms / 2)
+        });
+        self.renew_ms
+            .store(half.min().unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Renews leases that are half over, of a session that has been active since
     /// they were last renewed; ends those that are over.
     fn look_after_leases(&self, site: &mut Site) -> Result<(), Failure> {
         let now = clock::boot_ms();
-        let Some(keeper) = self.keeper() else { return Ok(()) };
+        let Some(keeper) = self.keeper() else {
+            return Ok(());
+        };
         if now >= self.lease_end_ms.load(Ordering::Relaxed) {
             site.act(|_| Ok(()))?; // every turn begins by ending what is due
             return self.reload(site);
@@ -60,7 +78,9 @@ impl Desk {
         let due = now >= self.renew_ms.load(Ordering::Relaxed);
         if due && keeper.active_ms() > self.renewed_ms.load(Ordering::Relaxed) {
             self.renewed_ms.store(now, Ordering::Relaxed);
-            let command = Command::Renew { agent: self.session.agent.clone() };
+            let command = Command::Renew {
+                agent: self.session.agent.clone(),
+            };
             site.command(&command)?;
             return self.reload(site);
         }
@@ -68,15 +88,21 @@ impl Desk {
     }
 
     fn seal_is_due(&self) -> bool {
-        let Some(keeper) = self.keeper() else { return false };
-        let fresh = keeper.count().saturating_sub(self.sealed.load(Ordering::Relaxed));
+        let Some(keeper) = self.keeper() else {
+            return false;
+        };
+        let fresh = keeper
+            .count()
+            .saturating_sub(self.sealed.load(Ordering::Relaxed));
         let age = clock::boot_ms().saturating_sub(self.sealed_ms.load(Ordering::Relaxed));
         fresh >= self.seal_entries || (fresh > 0 && age >= self.seal_interval_ms)
     }
 
     /// Binds everything logged so far into the ledger.
     pub(super) fn seal(&self, site: &mut Site) -> Result<(), Failure> {
-        let Some(keeper) = self.keeper() else { return Ok(()) };
+        let Some(keeper) = self.keeper() else {
+            return Ok(());
+        };
         let seal = keeper
             .seal()
             .map_err(|error| Failure::failed(format!("the write log is not durable: {error}")))?;
@@ -84,7 +110,12 @@ impl Desk {
         if seal.count == self.sealed.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let sealed = Sealed { count: seal.count, head: seal.head, root: seal.root, scratch: Some(self.scratch()) };
+        let sealed = Sealed {
+            count: seal.count,
+            head: seal.head,
+            root: seal.root,
+            scratch: Some(self.scratch()),
+        };
         record(site, &self.session, Event::Seal(sealed))?;
         self.sealed.store(seal.count, Ordering::Relaxed);
         Ok(())

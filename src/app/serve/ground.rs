@@ -23,7 +23,9 @@ use crate::domain::entry::{Seal, decode};
 use crate::domain::state::{Kind, RowKey, State};
 use crate::domain::zone::gitdir_rule;
 use crate::git::base::{GitBase, LfsProgram, Options as BaseOptions, PromisorGit};
-use crate::git::private::{EXCLUDE, PrivateSpec, object_dirs, prepare, prepare_index, relocate_index};
+use crate::git::private::{
+    EXCLUDE, PrivateSpec, object_dirs, prepare, prepare_index, relocate_index,
+};
 use crate::store::versions::Versions;
 use crate::store::writelog::{Loss, WriteLog};
 use crate::vfs::overlay::{Control, Gitdir, Logged, Options, Overlay, Parts, Share};
@@ -71,7 +73,10 @@ pub fn state_for(site: &mut Site, session: &Session) -> Result<State, Failure> {
 
 /// Returns the charter that the session is pinned to.
 pub fn pinned_charter(state: &State, session: &Session) -> Result<Charter, Failure> {
-    let text = state.charters.get(&session.row.charter).map(|row| row.text.as_str());
+    let text = state
+        .charters
+        .get(&session.row.charter)
+        .map(|row| row.text.as_str());
     text.and_then(|text| Charter::parse(text).ok())
         .ok_or_else(|| Failure::integrity("the session's charter is missing or cannot be read"))
 }
@@ -85,7 +90,9 @@ pub fn open(
 ) -> Result<Opened, Failure> {
     let mut lock = Lock::take(&session.dir)
         .map_err(|error| fault(&session.dir, &error))?
-        .ok_or_else(|| Failure::refused(format!("session {} is being served already", session.id)))?;
+        .ok_or_else(|| {
+            Failure::refused(format!("session {} is being served already", session.id))
+        })?;
     let state = state_for(site, session)?;
     let charter = pinned_charter(&state, session)?;
     let mut logged = Vec::new();
@@ -114,10 +121,18 @@ pub fn open(
     let overlay = Overlay::open(parts, options(charter, shown), &logged, lock.same_boot())
         .map_err(|error| Failure::integrity(format!("session {}: {error}", session.id)))?;
     lock.sign().map_err(|error| fault(&session.dir, &error))?;
-    Ok(Opened { overlay, keeper, lock, loss })
+    Ok(Opened {
+        overlay,
+        keeper,
+        lock,
+        loss,
+    })
 }
 
-fn open_log(session: &Session, logged: &mut Vec<Logged>) -> Result<(WriteLog, Option<Loss>), Failure> {
+fn open_log(
+    session: &Session,
+    logged: &mut Vec<Logged>,
+) -> Result<(WriteLog, Option<Loss>), Failure> {
     let path = session.log();
     let (agent, id, first) = (&session.agent, &session.id, session.row.leaf);
     let sealed = session.row.sealed.as_ref().map(|row| Seal {
@@ -131,14 +146,25 @@ fn open_log(session: &Session, logged: &mut Vec<Logged>) -> Result<(WriteLog, Op
         return Ok((log, None));
     }
     let mut unreadable = None;
-    let opened = WriteLog::open(&path, agent, id, first, sealed.as_ref(), &mut |line| {
-        match decode(line) {
-            Ok(op) => logged.push(Logged { seq: line.seq, ts: line.ts.0, op }),
+    let opened = WriteLog::open(
+        &path,
+        agent,
+        id,
+        first,
+        sealed.as_ref(),
+        &mut |line| match decode(line) {
+            Ok(op) => logged.push(Logged {
+                seq: line.seq,
+                ts: line.ts.0,
+                op,
+            }),
             Err(error) => drop(unreadable.get_or_insert((line.seq, error))),
-        }
-    });
+        },
+    );
     if let Some((seq, error)) = unreadable {
-        return Err(Failure::integrity(format!("{id}:{seq} cannot be read: {error}")));
+        return Err(Failure::integrity(format!(
+            "{id}:{seq} cannot be read: {error}"
+        )));
     }
     opened.map_err(Failure::integrity)
 }
@@ -148,11 +174,15 @@ pub fn base(site: &Site, session: &Session) -> Result<GitBase, Failure> {
     let common = site.repo.common_dir();
     let options = BaseOptions {
         eol: eol(session),
-        smudge: program("git-lfs").map(|lfs| Arc::new(LfsProgram::new(lfs, common.to_owned())) as _),
+        smudge: program("git-lfs")
+            .map(|lfs| Arc::new(LfsProgram::new(lfs, common.to_owned())) as _),
         fetch: program("git").map(|git| Arc::new(PromisorGit::new(git, common.to_owned())) as _),
     };
     GitBase::open(common, session.row.base, options).map_err(|error| {
-        Failure::failed(format!("the base {} cannot be read: {error}", session.row.base))
+        Failure::failed(format!(
+            "the base {} cannot be read: {error}",
+            session.row.base
+        ))
     })
 }
 
@@ -197,18 +227,28 @@ fn options(charter: Charter, shown: &Shown) -> Options {
 
 /// Opens the operator's directories that the charter shares; one that is not there is none.
 fn shares(site: &Site, charter: &Charter) -> Vec<Share> {
-    let Some(root) = site.repo.workdir() else { return Vec::new() };
+    let Some(root) = site.repo.workdir() else {
+        return Vec::new();
+    };
     let literal = charter.share.iter().filter_map(|pattern| pattern.literal());
     literal
         .filter_map(|at| {
             let place = root.join(std::ffi::OsStr::from_bytes(at.as_bytes()));
             let dir = directory(&place).ok()?;
-            Some(Share { at: at.clone(), dir })
+            Some(Share {
+                at: at.clone(),
+                dir,
+            })
         })
         .collect()
 }
 
-fn gitdir(site: &Site, session: &Session, shown: &Shown, base: &Arc<GitBase>) -> Result<Gitdir, Failure> {
+fn gitdir(
+    site: &Site,
+    session: &Session,
+    shown: &Shown,
+    base: &Arc<GitBase>,
+) -> Result<Gitdir, Failure> {
     let dir = session.dir.join("git");
     let objects = objects_seen(site, shown);
     let spec = PrivateSpec {
@@ -230,7 +270,8 @@ fn gitdir(site: &Site, session: &Session, shown: &Shown, base: &Arc<GitBase>) ->
         rule: gitdir_rule,
         prepare: Box::new(move || {
             fs::create_dir_all(&templates)?;
-            prepare_index(&inside, &base, &templates, &place, EXCLUDE).map_err(std::io::Error::other)
+            prepare_index(&inside, &base, &templates, &place, EXCLUDE)
+                .map_err(std::io::Error::other)
         }),
     })
 }
@@ -241,7 +282,9 @@ pub fn objects_seen(site: &Site, shown: &Shown) -> Vec<PathBuf> {
     if !shown.sealed {
         return real;
     }
-    (0..real.len()).map(|at| PathBuf::from(format!("{SEALED_OBJECTS}/{at}"))).collect()
+    (0..real.len())
+        .map(|at| PathBuf::from(format!("{SEALED_OBJECTS}/{at}")))
+        .collect()
 }
 
 /// Where a seal shows the repository's object directories, read-only.
@@ -249,8 +292,11 @@ pub const SEALED_OBJECTS: &str = "/run/govfs/objects";
 
 fn directory(path: &Path) -> Result<OwnedFd, Failure> {
     let flags = libc::O_DIRECTORY | libc::O_CLOEXEC;
-    let opened: std::io::Result<File> = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    opened.map(OwnedFd::from).map_err(|error| fault(path, &error))
+    let opened: std::io::Result<File> =
+        OpenOptions::new().read(true).custom_flags(flags).open(path);
+    opened
+        .map(OwnedFd::from)
+        .map_err(|error| fault(path, &error))
 }
 
 fn fault(path: &Path, error: &std::io::Error) -> Failure {

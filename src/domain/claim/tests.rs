@@ -63,7 +63,10 @@ impl House {
             self.append(draft);
         }
         let verdict = decide(&self.state, command, &self.now);
-        verdict.drafts.into_iter().for_each(|draft| self.append(draft));
+        verdict
+            .drafts
+            .into_iter()
+            .for_each(|draft| self.append(draft));
         verdict.refusal
     }
 
@@ -99,7 +102,10 @@ fn agent(name: &str) -> AgentName {
 }
 
 fn patterns(texts: &[&str]) -> Vec<Pattern> {
-    texts.iter().map(|text| Pattern::parse(text.as_bytes()).expect(text)).collect()
+    texts
+        .iter()
+        .map(|text| Pattern::parse(text.as_bytes()).expect(text))
+        .collect()
 }
 
 fn ask(who: &str, mode: Mode, what: &[&str]) -> Ask {
@@ -129,13 +135,18 @@ fn a_claim_is_all_or_nothing_and_lists_every_conflict() {
     let mut house = House::new();
     house.claim("alice", Write, &["src/a.rs"]);
     house.claim("carol", Write, &["docs/**"]);
-    let refusal = house.claim("bob", Write, &["free", "src", "docs/x"]).expect("refused");
+    let refusal = house
+        .claim("bob", Write, &["free", "src", "docs/x"])
+        .expect("refused");
     let told: Vec<_> = refusal
         .conflicts
         .iter()
         .map(|c| format!("{} {} {} {}", c.pattern, c.holder, c.theirs, c.witness))
         .collect();
-    assert_eq!(told, ["src alice src/a.rs src/a.rs", "docs/x carol docs/** docs/x"]);
+    assert_eq!(
+        told,
+        ["src alice src/a.rs src/a.rs", "docs/x carol docs/** docs/x"]
+    );
     assert_eq!(house.state.claims_of(&agent("bob")).count(), 0);
     house.replay();
 }
@@ -148,7 +159,10 @@ fn claiming_what_one_holds_renews_it_under_its_id_and_generation() {
     house.pass(3_600_000);
     assert_eq!(house.claim("alice", Write, &["src", "docs"]), None);
     let after = &house.state.claims[&1];
-    assert_eq!((after.id, after.generation, after.since), (before.id, before.generation, before.since));
+    assert_eq!(
+        (after.id, after.generation, after.since),
+        (before.id, before.generation, before.since)
+    );
     assert!(after.lease.from > before.lease.from);
     assert_eq!(house.state.claims[&2].generation, 2);
     house.replay();
@@ -164,7 +178,11 @@ fn a_lease_that_is_over_ends_by_an_entry_and_frees_the_path() {
     assert!(house.claim("bob", Write, &["src"]).is_some());
     house.pass(1);
     assert_eq!(house.claim("bob", Write, &["src"]), None);
-    let expired = house.entries.iter().filter(|entry| matches!(entry.event, Event::Expire(_))).count();
+    let expired = house
+        .entries
+        .iter()
+        .filter(|entry| matches!(entry.event, Event::Expire(_)))
+        .count();
     assert_eq!(expired, 1);
     assert_eq!(house.state.ended[&1].agent, agent("alice"));
     house.replay();
@@ -175,10 +193,17 @@ fn the_wall_clock_may_jump_without_ending_a_lease() {
     let mut house = House::new();
     house.claim("alice", Write, &["src"]);
     house.now.ts.0 += 100 * 24 * 3_600_000_000_000;
-    assert!(house.claim("bob", Write, &["src"]).is_some(), "the boot clock has not moved");
+    assert!(
+        house.claim("bob", Write, &["src"]).is_some(),
+        "the boot clock has not moved"
+    );
     house.now.boot = "next boot".to_owned();
     house.now.boot_ms = 5;
-    assert_eq!(house.claim("bob", Write, &["src"]), None, "after a reboot timestamps count");
+    assert_eq!(
+        house.claim("bob", Write, &["src"]),
+        None,
+        "after a reboot timestamps count"
+    );
     house.replay();
 }
 
@@ -188,7 +213,12 @@ fn activity_renews_all_leases() {
     house.claim("alice", Write, &["src"]);
     house.claim("alice", Read, &["docs"]);
     house.pass(7 * 3_600_000);
-    assert_eq!(house.run(&Command::Renew { agent: agent("alice") }), None);
+    assert_eq!(
+        house.run(&Command::Renew {
+            agent: agent("alice")
+        }),
+        None
+    );
     house.pass(7 * 3_600_000);
     assert!(house.claim("bob", Write, &["src"]).is_some());
     assert!(house.claim("bob", Write, &["docs"]).is_some());
@@ -198,7 +228,9 @@ fn activity_renews_all_leases() {
 #[test]
 fn protected_paths_cannot_be_claimed_but_a_wider_pattern_can() {
     let mut house = House::new();
-    let refusal = house.claim("alice", Write, &["governor.md"]).expect("refused");
+    let refusal = house
+        .claim("alice", Write, &["governor.md"])
+        .expect("refused");
     assert_eq!(refusal.rule, "protected");
     assert_eq!(house.claim("alice", Read, &["governor.md"]), None);
     house.release("alice", &[]);
@@ -210,12 +242,22 @@ fn protected_paths_cannot_be_claimed_but_a_wider_pattern_can() {
 fn releasing_needs_the_claims_own_pattern() {
     let mut house = House::new();
     house.claim("alice", Write, &["src", "docs"]);
-    assert_eq!(house.release("alice", &["src/a"]).expect("refused").no, No::Missing);
-    assert_eq!(house.release("nobody", &[]).expect("refused").no, No::Missing);
+    assert_eq!(
+        house.release("alice", &["src/a"]).expect("refused").no,
+        No::Missing
+    );
+    assert_eq!(
+        house.release("nobody", &[]).expect("refused").no,
+        No::Missing
+    );
     assert_eq!(house.release("alice", &["src"]), None);
     assert_eq!(house.claim("bob", Write, &["src"]), None);
     assert_eq!(house.release("alice", &[]), None);
-    assert_eq!(house.release("alice", &[]), None, "nothing left is no mistake");
+    assert_eq!(
+        house.release("alice", &[]),
+        None,
+        "nothing left is no mistake"
+    );
     assert_eq!(house.state.claims.len(), 1);
     house.replay();
 }
@@ -257,16 +299,27 @@ fn whoever_asked_first_comes_first() {
     let ahead = |house: &House, at: usize| {
         let mine = &queue[at];
         let found = wait::ahead(&house.state, &queue, mine, Some(mine.ticket));
-        found.into_iter().map(|conflict| conflict.holder.to_string()).collect::<Vec<_>>()
+        found
+            .into_iter()
+            .map(|conflict| conflict.holder.to_string())
+            .collect::<Vec<_>>()
     };
     assert_eq!(ahead(&house, 0), Vec::<String>::new());
     assert_eq!(ahead(&house, 1), ["bob"]);
     assert_eq!(ahead(&house, 2), ["carol"]);
     // Without waiting one may pass carol, who must wait anyway, but not bob once it is his turn.
-    let passer = Waiting { ticket: 99, ..queue[2].clone() };
+    let passer = Waiting {
+        ticket: 99,
+        ..queue[2].clone()
+    };
     assert!(wait::ahead(&house.state, &queue, &passer, None).is_empty());
     house.release("alice", &[]);
-    let eve = Waiting { ticket: 99, agent: agent("eve"), mode: Write, patterns: patterns(&["x"]) };
+    let eve = Waiting {
+        ticket: 99,
+        agent: agent("eve"),
+        mode: Write,
+        patterns: patterns(&["x"]),
+    };
     let found = wait::ahead(&house.state, &queue, &eve, None);
     assert_eq!(found[0].holder, agent("bob"));
 }
@@ -278,15 +331,28 @@ fn a_circle_of_waiting_agents_is_found() {
     house.claim("bob", Write, &["b"]);
     house.claim("carol", Write, &["c"]);
     let queue = queue(&[("alice", &["b"]), ("bob", &["c"])]);
-    let carol = Waiting { ticket: 9, agent: agent("carol"), mode: Write, patterns: patterns(&["a"]) };
+    let carol = Waiting {
+        ticket: 9,
+        agent: agent("carol"),
+        mode: Write,
+        patterns: patterns(&["a"]),
+    };
     let circle = wait::deadlock(&house.state, &queue, &carol);
     let names: Vec<_> = circle.iter().map(AgentName::as_str).collect();
     assert_eq!(names, ["carol", "alice", "bob", "carol"]);
-    let dave = Waiting { ticket: 9, agent: agent("dave"), mode: Write, patterns: patterns(&["a"]) };
+    let dave = Waiting {
+        ticket: 9,
+        agent: agent("dave"),
+        mode: Write,
+        patterns: patterns(&["a"]),
+    };
     assert!(wait::deadlock(&house.state, &queue, &dave).is_empty());
     let mut closing = ask("carol", Write, &["a"]);
     closing.deadlock = circle;
-    assert_eq!(house.run(&Command::Claim(closing)).expect("refused").rule, "deadlock");
+    assert_eq!(
+        house.run(&Command::Claim(closing)).expect("refused").rule,
+        "deadlock"
+    );
     house.replay();
 }
 
@@ -295,7 +361,12 @@ fn who_waits_for_me_is_not_ahead_of_me() {
     let mut house = House::new();
     house.claim("alice", Write, &["x"]);
     let queue = queue(&[("bob", &["x", "y"])]);
-    let alice = Waiting { ticket: 9, agent: agent("alice"), mode: Write, patterns: patterns(&["y"]) };
+    let alice = Waiting {
+        ticket: 9,
+        agent: agent("alice"),
+        mode: Write,
+        patterns: patterns(&["y"]),
+    };
     assert!(wait::ahead(&house.state, &queue, &alice, Some(9)).is_empty());
 }
 
@@ -304,7 +375,9 @@ fn who_waits_for_me_is_not_ahead_of_me() {
 fn universe() -> Vec<RepoPath> {
     let mut paths = vec![RepoPath::root()];
     for at in 0.. {
-        let Some(dir) = paths.get(at).cloned() else { break };
+        let Some(dir) = paths.get(at).cloned() else {
+            break;
+        };
         if dir.components().count() < 3 {
             paths.extend([b"a", b"b", b"c"].map(|name| dir.join(name).expect("a path")));
         }
@@ -358,7 +431,9 @@ impl Model {
             return false;
         }
         for &pattern in what {
-            self.held.retain(|&(holder, held, theirs, _)| (holder, held, theirs) != (who, mode, pattern));
+            self.held.retain(|&(holder, held, theirs, _)| {
+                (holder, held, theirs) != (who, mode, pattern)
+            });
             self.held.push((who, mode, pattern, self.time + ttl));
         }
         true
@@ -368,7 +443,9 @@ impl Model {
 fn both_cover(mine: usize, theirs: usize) -> bool {
     let pattern = |at: usize| Pattern::parse(PATTERNS[at].as_bytes()).expect("a pattern");
     let (mine, theirs) = (pattern(mine), pattern(theirs));
-    universe().iter().any(|path| mine.covers(path) && theirs.covers(path))
+    universe()
+        .iter()
+        .any(|path| mine.covers(path) && theirs.covers(path))
 }
 
 const NAMES: [&str; 4] = ["alice", "bob", "carol", "dave"];

@@ -26,7 +26,14 @@ fn rules(claims: &[&str]) -> Rules {
 
 #[test]
 fn the_gate_decides_by_claims_and_says_which_rule() {
-    let claims = ["src/a.rs", "lib", "tests/*.rs", "gen/**", "docs/**", "CLAUDE.md"];
+    let claims = [
+        "src/a.rs",
+        "lib",
+        "tests/*.rs",
+        "gen/**",
+        "docs/**",
+        "CLAUDE.md",
+    ];
     let mut set = rules(&claims);
     set.role = Some(vec![
         pattern("src/**"),
@@ -79,7 +86,9 @@ fn a_lapsed_claim_and_a_halted_session_write_nothing() {
 
 #[test]
 fn a_refusal_names_the_holder() {
-    let no = rules(&[]).decide(Tried::Write, &path("docs/a"), 0).unwrap_err();
+    let no = rules(&[])
+        .decide(Tried::Write, &path("docs/a"), 0)
+        .unwrap_err();
     assert_eq!(no.rule, "held");
     assert!(no.reason.contains("bob holds docs"), "{}", no.reason);
 }

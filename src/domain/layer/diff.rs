@@ -166,7 +166,9 @@ impl Layer {
                 stack.extend(children(base, &place)?);
             }
             if !place.path.is_root() {
-                let (mode, content) = place.file().map_or((None, Content::None), |(m, c)| (Some(m), c));
+                let (mode, content) = place
+                    .file()
+                    .map_or((None, Content::None), |(m, c)| (Some(m), c));
                 out.push(TreeEntry {
                     path: place.path,
                     mode,
@@ -321,7 +323,9 @@ impl Diff<'_> {
         let untouched = (place.through.as_ref()).is_some_and(|(path, _)| *path == place.path);
         match place.shown {
             Shown::Base if untouched => return Ok(()),
-            Shown::Node(node) if untouched && place.is_dir() => return self.kids(place, node, here),
+            Shown::Node(node) if untouched && place.is_dir() => {
+                return self.kids(place, node, here);
+            }
             Shown::Node(node) if node.transient => return self.deleted(&place.path, here),
             _ => {}
         }
@@ -415,7 +419,8 @@ impl Diff<'_> {
         mode: FileMode,
         content: Content,
     ) -> io::Result<()> {
-        let is_file = |entry: &&BaseEntry| matches!(entry.kind, BaseKind::File { .. } | BaseKind::Symlink);
+        let is_file =
+            |entry: &&BaseEntry| matches!(entry.kind, BaseKind::File { .. } | BaseKind::Symlink);
         let before = here.filter(is_file);
         if here.is_some() && before.is_none() {
             self.deleted(&place.path, here)?;

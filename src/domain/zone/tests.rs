@@ -11,8 +11,15 @@ impl Facts for Map {
     type Error = ();
 
     fn tracked(&self, path: &RepoPath) -> Result<bool, ()> {
-        Ok(["src", "src/lib.rs", "src/main.rs", "target", "target/keep", "Cargo.toml"]
-            .contains(&path.encode().as_str()))
+        Ok([
+            "src",
+            "src/lib.rs",
+            "src/main.rs",
+            "target",
+            "target/keep",
+            "Cargo.toml",
+        ]
+        .contains(&path.encode().as_str()))
     }
 
     fn ignored(&self, path: &RepoPath, _is_dir: bool) -> Result<bool, ()> {
@@ -96,16 +103,49 @@ fn tools_save_under_these_names() {
         "F.orig",
     ];
     for name in derived {
-        assert!(derived_from(name.as_bytes()).contains(&b"F".as_slice()), "{name}");
+        assert!(
+            derived_from(name.as_bytes()).contains(&b"F".as_slice()),
+            "{name}"
+        );
     }
-    for name in ["F", "F_test", "Fx", "xF", "F2", ".F/x", "F-new", "#F", "F.0123456789012345678901234567890123456789x"] {
+    for name in [
+        "F",
+        "F_test",
+        "Fx",
+        "xF",
+        "F2",
+        ".F/x",
+        "F-new",
+        "#F",
+        "F.0123456789012345678901234567890123456789x",
+    ] {
         let is = derived_from(name.as_bytes()).contains(&b"F".as_slice());
         assert_eq!(is, name == "#F", "{name}");
     }
-    for name in ["4913", "5036", "sedAbC123", "XXab12cd", "tmpab12_cde", ".tmpAbC123", ".tmp-77-0a1b2c3d", "f.txz~"] {
+    for name in [
+        "4913",
+        "5036",
+        "sedAbC123",
+        "XXab12cd",
+        "tmpab12_cde",
+        ".tmpAbC123",
+        ".tmp-77-0a1b2c3d",
+        "f.txz~",
+    ] {
         assert!(is_anonymous(name.as_bytes()), "{name}");
     }
-    for name in ["4914", "sed", "sedition", "XX", "tmpABCDEFGH", "tmp", "~", ".tmp-x-0a1b2c3d", "conftest.py", "new.rs"] {
+    for name in [
+        "4914",
+        "sed",
+        "sedition",
+        "XX",
+        "tmpABCDEFGH",
+        "tmp",
+        "~",
+        ".tmp-x-0a1b2c3d",
+        "conftest.py",
+        "new.rs",
+    ] {
         assert!(!is_anonymous(name.as_bytes()), "{name}");
     }
 }

@@ -38,14 +38,18 @@ fn ledger(dir: &Path) -> Ledger {
         source: CharterSource::Init,
         text: CHARTER.to_owned(),
     };
-    turn.append(&Draft::new(Event::Charter(set))).expect("appended");
+    turn.append(&Draft::new(Event::Charter(set)))
+        .expect("appended");
     turn.commit().expect("committed");
     ledger
 }
 
 fn ask(who: &str, what: &[&str]) -> Ask {
     let agent: AgentName = who.parse().expect("a name");
-    let patterns = what.iter().map(|text| Pattern::parse(text.as_bytes()).expect(text)).collect();
+    let patterns = what
+        .iter()
+        .map(|text| Pattern::parse(text.as_bytes()).expect(text))
+        .collect();
     Ask::new(agent, Mode::Write, patterns)
 }
 
@@ -87,8 +91,20 @@ fn the_projections_are_the_fold_after_every_command() {
         (Command::Claim(ask("bob", &["**/x.md"])), false),
         (Command::Claim(ask("bob", &["lib/x.md"])), true),
         (Command::Claim(ask("alice", &["src"])), true),
-        (Command::Renew { agent: "alice".parse().expect("a name") }, true),
-        (Command::Release { agent: "alice".parse().expect("a name"), patterns: Vec::new(), cut: None }, true),
+        (
+            Command::Renew {
+                agent: "alice".parse().expect("a name"),
+            },
+            true,
+        ),
+        (
+            Command::Release {
+                agent: "alice".parse().expect("a name"),
+                patterns: Vec::new(),
+                cut: None,
+            },
+            true,
+        ),
         (Command::Claim(ask("bob", &["tmp/x"])), true),
         (Command::Claim(ask("dave", &["s?c", "doc*/**"])), true),
         (Command::Claim(ask("erin", &["src/a"])), true),
@@ -106,7 +122,8 @@ fn a_turn_that_is_dropped_has_never_been() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut ledger = ledger(dir.path());
     let mut turn = ledger.turn(&clock).expect("a turn");
-    turn.command(&Command::Claim(ask("alice", &["src"]))).expect("decided");
+    turn.command(&Command::Claim(ask("alice", &["src"])))
+        .expect("decided");
     drop(turn);
     assert!(fold(&mut ledger).expect("whole").claims.is_empty());
 }
@@ -124,16 +141,40 @@ fn entries_cannot_be_changed_by_accident() {
 #[test]
 fn rows_changed_behind_the_ledgers_back_are_found() {
     let tamperings = [
-        ("UPDATE item SET body = replace(CAST(body AS TEXT), 'alice', 'mallo') WHERE kind = 'agent'", "fold"),
+        (
+            "UPDATE item SET body = replace(CAST(body AS TEXT), 'alice', 'mallo') WHERE kind = 'agent'",
+            "fold",
+        ),
         ("DELETE FROM claim", "fold"),
-        ("UPDATE claim SET body = CAST(replace(CAST(body AS TEXT), '\"write\"', '\"read\"') AS BLOB)", "fold"),
-        ("INSERT INTO item VALUES ('agent', 'eve', CAST('{}' AS BLOB))", "fold"),
+        (
+            "UPDATE claim SET body = CAST(replace(CAST(body AS TEXT), '\"write\"', '\"read\"') AS BLOB)",
+            "fold",
+        ),
+        (
+            "INSERT INTO item VALUES ('agent', 'eve', CAST('{}' AS BLOB))",
+            "fold",
+        ),
         ("DELETE FROM entry WHERE seq = 2", "chain"),
-        ("DELETE FROM entry WHERE seq = (SELECT max(seq) FROM entry)", "tail"),
-        ("UPDATE entry SET seq = 100 - seq WHERE seq IN (1, 99)", "chain"),
-        ("UPDATE entry SET line = (SELECT line FROM entry WHERE seq = 1) WHERE seq = 2", "chain"),
-        ("UPDATE entry SET line = CAST(replace(CAST(line AS TEXT), 'src', 'lib') AS BLOB) WHERE seq = 2", "chain"),
-        ("INSERT INTO entry SELECT seq + 1, line, leaf FROM entry ORDER BY seq DESC LIMIT 1", "chain"),
+        (
+            "DELETE FROM entry WHERE seq = (SELECT max(seq) FROM entry)",
+            "tail",
+        ),
+        (
+            "UPDATE entry SET seq = 100 - seq WHERE seq IN (1, 99)",
+            "chain",
+        ),
+        (
+            "UPDATE entry SET line = (SELECT line FROM entry WHERE seq = 1) WHERE seq = 2",
+            "chain",
+        ),
+        (
+            "UPDATE entry SET line = CAST(replace(CAST(line AS TEXT), 'src', 'lib') AS BLOB) WHERE seq = 2",
+            "chain",
+        ),
+        (
+            "INSERT INTO entry SELECT seq + 1, line, leaf FROM entry ORDER BY seq DESC LIMIT 1",
+            "chain",
+        ),
     ];
     for (sql, kind) in tamperings {
         let dir = tempfile::tempdir().expect("a directory");
@@ -164,8 +205,13 @@ fn a_full_disk_leaves_the_ledger_valid_and_says_so() {
         .connection
         .query_row("PRAGMA page_count", [], |row| row.get(0))
         .expect("counted");
-    ledger.connection.pragma_update(None, "max_page_count", pages).expect("limited");
-    let many: Vec<String> = (0..500).map(|n| format!("some/long/path/number/{n}")).collect();
+    ledger
+        .connection
+        .pragma_update(None, "max_page_count", pages)
+        .expect("limited");
+    let many: Vec<String> = (0..500)
+        .map(|n| format!("some/long/path/number/{n}"))
+        .collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let mut turn = ledger.turn(&clock).expect("a turn");
     let failed = match turn.command(&Command::Claim(ask("bob", &many))) {
@@ -176,8 +222,14 @@ fn a_full_disk_leaves_the_ledger_valid_and_says_so() {
         }
     };
     assert!(matches!(failed, Err(LedgerError::Full)), "{failed:?}");
-    assert_eq!(failed.expect_err("full").to_string(), "the disk is full: nothing was changed");
-    ledger.connection.pragma_update(None, "max_page_count", 1_000_000).expect("lifted");
+    assert_eq!(
+        failed.expect_err("full").to_string(),
+        "the disk is full: nothing was changed"
+    );
+    ledger
+        .connection
+        .pragma_update(None, "max_page_count", 1_000_000)
+        .expect("lifted");
     assert_eq!(fold(&mut ledger).expect("whole").claims.len(), 1);
     assert_eq!(run(&mut ledger, &Command::Claim(ask("bob", &many))), None);
     fold(&mut ledger).expect("whole");
@@ -187,15 +239,26 @@ fn a_full_disk_leaves_the_ledger_valid_and_says_so() {
 fn a_newer_store_and_a_foreign_file_are_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let made = ledger(dir.path());
-    made.connection.pragma_update(None, "user_version", FORMAT + 1).expect("set");
+    made.connection
+        .pragma_update(None, "user_version", FORMAT + 1)
+        .expect("set");
     drop(made);
-    assert!(matches!(Ledger::open(dir.path()), Err(LedgerError::Newer { found: 2, known: 1 })));
+    assert!(matches!(
+        Ledger::open(dir.path()),
+        Err(LedgerError::Newer { found: 2, known: 1 })
+    ));
     for name in [FILE, "ledger.db-wal", "ledger.db-shm"] {
         std::fs::remove_file(dir.path().join(name)).expect("removed");
     }
-    assert!(matches!(Ledger::open(dir.path()), Err(LedgerError::NotThere(_))));
+    assert!(matches!(
+        Ledger::open(dir.path()),
+        Err(LedgerError::NotThere(_))
+    ));
     std::fs::write(dir.path().join(FILE), b"something else, and long enough").expect("written");
-    assert!(matches!(Ledger::open(dir.path()), Err(LedgerError::Damaged(_) | LedgerError::Foreign(_))));
+    assert!(matches!(
+        Ledger::open(dir.path()),
+        Err(LedgerError::Damaged(_) | LedgerError::Foreign(_))
+    ));
 }
 
 #[test]
@@ -203,16 +266,30 @@ fn the_queue_keeps_its_order_and_forgets_the_dead() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut ledger = ledger(dir.path());
     let turn = ledger.turn(&clock).expect("a turn");
-    let process = |pid| Process { pid, start: 7, boot: "boot".to_owned() };
+    let process = |pid| Process {
+        pid,
+        start: 7,
+        boot: "boot".to_owned(),
+    };
     for (pid, who) in [(1, "alice"), (2, "bob"), (3, "carol")] {
         let ask = ask(who, &["src"]);
-        turn.join(&ask.agent, ask.mode, &ask.patterns, &process(pid)).expect("joined");
+        turn.join(&ask.agent, ask.mode, &ask.patterns, &process(pid))
+            .expect("joined");
     }
     let names = |turn: &Turn<'_>, dead: u32| -> Vec<String> {
-        let queue = turn.queue(&|process| process.pid != dead).expect("the queue");
-        queue.into_iter().map(|waiting| waiting.agent.to_string()).collect()
+        let queue = turn
+            .queue(&|process| process.pid != dead)
+            .expect("the queue");
+        queue
+            .into_iter()
+            .map(|waiting| waiting.agent.to_string())
+            .collect()
     };
     assert_eq!(names(&turn, 0), ["alice", "bob", "carol"]);
     assert_eq!(names(&turn, 1), ["bob", "carol"]);
-    assert_eq!(names(&turn, 0), ["bob", "carol"], "who died is gone for good");
+    assert_eq!(
+        names(&turn, 0),
+        ["bob", "carol"],
+        "who died is gone for good"
+    );
 }

@@ -99,10 +99,15 @@ impl Overlay {
         caller: Caller,
     ) -> std::result::Result<u64, Refusal> {
         if self.frozen.load(Ordering::SeqCst) {
-            return Err(Refusal::by_rule("frozen", "try again when the merge is over"));
+            return Err(Refusal::by_rule(
+                "frozen",
+                "try again when the merge is over",
+            ));
         }
         let by = self.actors.brief(caller.pid);
-        self.gate.permit(tried, path, &by).map(|permit| permit.claim())
+        self.gate
+            .permit(tried, path, &by)
+            .map(|permit| permit.claim())
     }
 
     /// Asks for leave to change a file that exists; a refusal is on record when this returns.
@@ -210,11 +215,23 @@ impl Overlay {
             by,
         })?;
         let result = write_all_at(&file, bytes, offset);
-        self.settle_write(ino, &more, &mut data, recorded, result, (offset, end), streamed.stream, bytes)
+        self.settle_write(
+            ino,
+            &more,
+            &mut data,
+            recorded,
+            result,
+            (offset, end),
+            streamed.stream,
+            bytes,
+        )
     }
 
     /// Books the outcome of a write that was logged.
-    #[expect(clippy::too_many_arguments, reason = "one caller; a struct would only rename them")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one caller; a struct would only rename them"
+    )]
     fn settle_write(
         &self,
         ino: u64,
@@ -237,13 +254,15 @@ impl Overlay {
                 // A full disk took some of it: the entry for all is void, one for the part follows.
                 self.void(recorded, "short write");
                 data.touched();
-                self.log_change(ino, Tried::Write, Caller::default(), |path, claim| LogOp::Write {
-                    path,
-                    offset,
-                    len: written as u64,
-                    sha256: Digest::of(&bytes[..written]),
-                    claim,
-                    by: crate::domain::logop::Actor::default(),
+                self.log_change(ino, Tried::Write, Caller::default(), |path, claim| {
+                    LogOp::Write {
+                        path,
+                        offset,
+                        len: written as u64,
+                        sha256: Digest::of(&bytes[..written]),
+                        claim,
+                        by: crate::domain::logop::Actor::default(),
+                    }
                 })?;
                 more.set_size(more.size().max(offset + written as u64));
                 written
@@ -445,7 +464,9 @@ impl Overlay {
                 Ok(self.gate.sync()?)
             }
             Realm::Scratch | Realm::Gitdir => {
-                let file = self.real(ino)?.file(ino, &|dir| self.tree_path(dir), false)?;
+                let file = self
+                    .real(ino)?
+                    .file(ino, &|dir| self.tree_path(dir), false)?;
                 Ok(file.sync_all()?)
             }
             Realm::Control => Ok(()),
@@ -492,7 +513,9 @@ impl Overlay {
         let mut done = 0_u64;
         let len = len.min(COPY_MAX);
         while done < len {
-            let piece = u32::try_from(len - done).unwrap_or(COPY_PIECE).min(COPY_PIECE);
+            let piece = u32::try_from(len - done)
+                .unwrap_or(COPY_PIECE)
+                .min(COPY_PIECE);
             let bytes = self.read(from, from_at + done, piece, <[u8]>::to_vec)?;
             if bytes.is_empty() {
                 break;
@@ -567,14 +590,15 @@ impl Overlay {
             more.size().max(offset + len)
         };
         let by = self.actors.brief(caller.pid);
-        let recorded = self.log_change(ino, Tried::Allocate, caller, |path, claim| LogOp::Hole {
-            path,
-            offset,
-            len,
-            size,
-            claim,
-            by,
-        })?;
+        let recorded =
+            self.log_change(ino, Tried::Allocate, caller, |path, claim| LogOp::Hole {
+                path,
+                offset,
+                len,
+                size,
+                claim,
+                by,
+            })?;
         if let Err(error) = allocate_file(&file, mode, offset, len) {
             self.void(recorded, &error.to_string());
             return Err(error);
@@ -696,9 +720,11 @@ impl Overlay {
     pub fn seek(&self, ino: u64, offset: u64, data: bool) -> Result<u64> {
         let file = match Realm::of(ino) {
             Realm::Tree => self.file_to_seek(ino)?,
-            Realm::Scratch | Realm::Gitdir => {
-                Some(self.real(ino)?.file(ino, &|dir| self.tree_path(dir), false)?)
-            }
+            Realm::Scratch | Realm::Gitdir => Some(self.real(ino)?.file(
+                ino,
+                &|dir| self.tree_path(dir),
+                false,
+            )?),
             Realm::Control => None,
         };
         if let Some(file) = file {
