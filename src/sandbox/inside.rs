@@ -51,6 +51,7 @@ use crate::sandbox::rules::CallFilter;
 use crate::sandbox::rules::WriteRules;
 use crate::sandbox::spec::Anchor;
 use crate::sandbox::spec::Spec;
+use crate::sandbox::spec::Tier;
 use crate::sandbox::sys;
 use crate::sandbox::sys::Fork;
 use crate::sandbox::terminal;
@@ -66,7 +67,8 @@ use crate::sandbox::wire::Report;
 pub(super) struct Setup<'a> {
     pub(super) spec: &'a Spec,
     pub(super) plan: Plan,
-    pub(super) filter: CallFilter,
+    /// The call filter, unless the tier has none.
+    pub(super) filter: Option<CallFilter>,
     pub(super) channel: Channel,
     pub(super) terminal: TerminalMode,
     /// The caller's signal mask and file mode mask, which the program gets back.
@@ -105,31 +107,68 @@ fn try_enter(setup: &Setup<'_>, anchor: &Anchor) -> Result<Fork, SealError> {
         .map_err(|errno| fix::mounting("cannot make namespaces for the program", errno))
 }
 
-fn first(setup: Setup<'_>) -> ! {
-    let Setup {
-        spec,
-        mut plan,
-        filter,
-        channel,
-        terminal,
-        mask,
-        umask,
-    } = setup;
-    match prepare(spec, &mut plan, &channel, terminal) {
-        Err(error) => drop(channel.send(&Report::Failed(error), &[])),
-        Ok(inner) => {
-            let program = Program {
-                spec,
-                plan: &plan,
-                filter: &filter,
-                channel: &channel,
-                mask,
-                umask,
-            };
-            if let Err(error) = start_and_serve(&program, inner) {
-                drop(channel.send(&Report::Failed(error), &[]));
-            }
+/// Starts a program of a lower tier: no namespaces, only what a process can put on itself.
+pub(super) fn partial(mut setup: Setup<'_>) -> ! {
+    drop(
+        setup
+            .channel
+            .send(&Report::Init(nix::unistd::getpid().as_raw()), &[]),
+    );
+    let prepared = watch_over(&setup.channel, setup.terminal);
+    if setup.spec.tier == Tier::C {
+        setup.filter = None;
+    }
+    run(setup, prepared)
+}
+
+/// Adopts whatever the program leaves behind, so that it can be ended with it.
+fn watch_over(channel: &Channel, mode: TerminalMode) -> Result<Option<Inner>, SealError> {
+    prctl::set_child_subreaper(true).context(Layer::Launcher, "cannot adopt processes")?;
+    let inner = open_terminal(channel, mode)?;
+    prctl::set_no_new_privs().context(Layer::Privileges, "cannot set no_new_privs")?;
+    prctl::set_dumpable(false)
+        .context(Layer::Privileges, "cannot close this process to tracing")?;
+    Ok(inner)
+}
+
+/// Ends everything that descends from this process, however it detached itself.
+fn end_descendants() {
+    loop {
+        for child in children() {
+            let _ = kill(child, Signal::SIGKILL);
         }
+        if waitpid(None, None) == Err(Errno::ECHILD) {
+            return;
+        }
+    }
+}
+
+fn children() -> Vec<Pid> {
+    let list = std::fs::read_to_string("/proc/self/task/self/children").or_else(|_| {
+        std::fs::read_to_string(format!(
+            "/proc/self/task/{}/children",
+            nix::unistd::getpid()
+        ))
+    });
+    list.unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .map(Pid::from_raw)
+        .collect()
+}
+
+fn first(mut setup: Setup<'_>) -> ! {
+    let prepared = prepare(setup.spec, &mut setup.plan, &setup.channel, setup.terminal);
+    run(setup, prepared)
+}
+
+fn run(setup: Setup<'_>, prepared: Result<Option<Inner>, SealError>) -> ! {
+    let done = prepared.and_then(|inner| start_and_serve(&setup, inner));
+    if setup.spec.tier != Tier::A {
+        end_descendants();
+    }
+    if let Err(error) = done {
+        drop(setup.channel.send(&Report::Failed(error), &[]));
     }
     sys::exit_now(0)
 }
@@ -145,13 +184,7 @@ fn prepare(
     }
     umask(Mode::empty());
     view::build(plan, spec)?;
-    let inner = match terminal::open_inner(mode)? {
-        Some((master, inner)) => {
-            channel.send(&Report::Terminal, &[master.as_fd()])?;
-            Some(inner)
-        }
-        None => None,
-    };
+    let inner = open_terminal(channel, mode)?;
     if spec.has(Layer::Privileges) {
         sys::drop_capabilities().context(Layer::Privileges, "cannot drop capabilities")?;
         prctl::set_no_new_privs().context(Layer::Privileges, "cannot set no_new_privs")?;
@@ -161,6 +194,14 @@ fn prepare(
     prctl::set_pdeathsig(Signal::SIGKILL)
         .context(Layer::Launcher, "cannot tie the session to its launcher")?;
     Ok(inner)
+}
+
+fn open_terminal(channel: &Channel, mode: TerminalMode) -> Result<Option<Inner>, SealError> {
+    let Some((master, inner)) = terminal::open_inner(mode)? else {
+        return Ok(None);
+    };
+    channel.send(&Report::Terminal, &[master.as_fd()])?;
+    Ok(Some(inner))
 }
 
 fn raise_loopback() -> Result<(), SealError> {
@@ -175,17 +216,7 @@ fn raise_loopback() -> Result<(), SealError> {
         .context(Layer::NetNamespace, "cannot raise the loopback interface")
 }
 
-/// The program to be.
-struct Program<'a> {
-    spec: &'a Spec,
-    plan: &'a Plan,
-    filter: &'a CallFilter,
-    channel: &'a Channel,
-    mask: SigSet,
-    umask: Mode,
-}
-
-fn start_and_serve(program: &Program<'_>, inner: Option<Inner>) -> Result<(), SealError> {
+fn start_and_serve(setup: &Setup<'_>, inner: Option<Inner>) -> Result<(), SealError> {
     let signals = watch_children()?;
     // The leader of the session, so that the program's group is an ordinary job that can be stopped.
     nix::unistd::setsid().context(Layer::Terminal, "cannot lead a session")?;
@@ -195,15 +226,15 @@ fn start_and_serve(program: &Program<'_>, inner: Option<Inner>) -> Result<(), Se
     }
     let child = match sys::fork_into(0).context(Layer::Program, "cannot fork")? {
         Fork::Child => {
-            let error = become_program(program, inner.as_ref());
-            drop(program.channel.send(&Report::Failed(error), &[]));
+            let error = become_program(setup, inner.as_ref());
+            drop(setup.channel.send(&Report::Failed(error), &[]));
             sys::exit_now(0)
         }
         Fork::Parent(child) => child,
     };
     settle_group(child, inner.as_ref());
     let slave = inner.map(|inner| inner.slave);
-    serve(program.channel, &signals, child, slave.as_ref())
+    serve(&setup.channel, &signals, child, slave.as_ref())
 }
 
 fn watch_children() -> Result<SignalFd, SealError> {
@@ -310,8 +341,8 @@ fn reap(channel: &Channel, program: Pid) -> Result<bool, SealError> {
 }
 
 /// Takes on every restriction and becomes the program; returns only why it could not.
-fn become_program(program: &Program<'_>, inner: Option<&Inner>) -> SealError {
-    match restrict(program, inner) {
+fn become_program(setup: &Setup<'_>, inner: Option<&Inner>) -> SealError {
+    match restrict(setup, inner) {
         Ok((argv, env, candidates)) => exec_first(&argv, &env, &candidates),
         Err(error) => error,
     }
@@ -319,8 +350,8 @@ fn become_program(program: &Program<'_>, inner: Option<&Inner>) -> SealError {
 
 type Invocation = (Vec<CString>, Vec<CString>, Vec<CString>);
 
-fn restrict(program: &Program<'_>, inner: Option<&Inner>) -> Result<Invocation, SealError> {
-    let spec = program.spec;
+fn restrict(setup: &Setup<'_>, inner: Option<&Inner>) -> Result<Invocation, SealError> {
+    let spec = setup.spec;
     if let Some(inner) = inner {
         inner.give_to_program()?;
     }
@@ -330,8 +361,8 @@ fn restrict(program: &Program<'_>, inner: Option<&Inner>) -> Result<Invocation, 
     {
         let _ = nix::unistd::tcsetpgrp(&inner.slave, nix::unistd::getpid());
     }
-    umask(program.umask);
-    let cwd = change_directory(&spec.cwd, &program.plan.repo)?;
+    umask(setup.umask);
+    let cwd = change_directory(&spec.cwd, &setup.plan.repo)?;
     let env = environment(spec, &cwd);
     let candidates = candidates(&spec.argv, &env)?;
     let invocation = (
@@ -342,23 +373,28 @@ fn restrict(program: &Program<'_>, inner: Option<&Inner>) -> Result<Invocation, 
     if spec.has(Layer::Descriptors) {
         sys::close_on_exec_from(3).context(Layer::Descriptors, "cannot close descriptors")?;
     }
-    if spec.has(Layer::Landlock) {
-        let scopes_redundant = [Layer::PidNamespace, Layer::IpcNamespace, Layer::Seccomp]
-            .iter()
-            .all(|layer| spec.has(*layer))
-            && !spec.unix_sockets;
+    if spec.has(Layer::Landlock) && spec.tier != Tier::C {
+        let allowed = setup.plan.write_allowed(spec.tier);
         rules::restrict_writes(&WriteRules {
-            allowed: program.plan.write_allowed(),
-            scopes_redundant,
+            allowed,
+            scopes_redundant: scopes_redundant(spec),
         })?;
     }
     sys::default_action(libc::SIGPIPE);
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&program.mask), None)
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&setup.mask), None)
         .context(Layer::Program, "cannot set signals")?;
-    if spec.has(Layer::Seccomp) {
-        rules::restrict_calls(program.filter)?;
+    if let Some(filter) = &setup.filter
+        && spec.has(Layer::Seccomp)
+    {
+        rules::restrict_calls(filter)?;
     }
     Ok(invocation)
+}
+
+/// Whether the namespaces and the socket filter do what Landlock's scopes would.
+fn scopes_redundant(spec: &Spec) -> bool {
+    let standing = [Layer::PidNamespace, Layer::IpcNamespace, Layer::Seccomp];
+    spec.tier == Tier::A && !spec.unix_sockets && standing.iter().all(|layer| spec.has(*layer))
 }
 
 /// Changes to the directory asked for, or to its nearest ancestor that the view has, or to the repository.
@@ -394,7 +430,10 @@ fn environment(spec: &Spec, cwd: &Path) -> Environment {
         .rev()
         .find(|(key, _)| key == "PATH")
         .map(|(_, value)| value.clone());
-    let mut path = OsString::from(view::PROGRAM_DIRECTORY);
+    let mut path = match (spec.tier, spec.program.parent()) {
+        (Tier::B | Tier::C, Some(directory)) => directory.as_os_str().to_owned(),
+        _ => OsString::from(view::PROGRAM_DIRECTORY),
+    };
     path.push(":");
     path.push(rest.unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin")));
     env.push(("PATH".into(), path));

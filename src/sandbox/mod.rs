@@ -1,6 +1,7 @@
 //! The seal around an agent: namespaces, Landlock, seccomp, terminals, exec. Alone holds `unsafe`.
 
 mod absent;
+mod bring;
 mod error;
 mod fix;
 mod inside;
@@ -15,6 +16,7 @@ mod terminal;
 mod view;
 mod wire;
 
+pub use bring::brings_own_sandbox;
 pub use error::Layer;
 pub use error::SealError;
 pub use launch::launch;

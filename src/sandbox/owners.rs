@@ -87,6 +87,15 @@ fn operator_as(outside: u32) -> Result<OwnedFd, SealError> {
     result
 }
 
+/// Tries whether the owners of a path can be mapped, and leaves nothing behind.
+pub(super) fn try_mapping(outside: u32, path: &Path) -> Result<(), SealError> {
+    let namespace = operator_as(outside)?;
+    mapped_tree(path, &namespace).map(drop).map_err(|errno| {
+        SealError::errno(Layer::Idmap, &format!("cannot map the owners of {}", path.display()), errno)
+            .fix("CAP_SYS_ADMIN, and a file system that knows idmapped mounts; without them copies are used")
+    })
+}
+
 fn mapped_tree(source: &Path, namespace: &OwnedFd) -> nix::Result<OwnedFd> {
     let path = std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(source.as_os_str()))
         .map_err(|_| Errno::EINVAL)?;

@@ -39,6 +39,7 @@ use crate::sandbox::rules;
 use crate::sandbox::spec::Identity;
 use crate::sandbox::spec::MountSource;
 use crate::sandbox::spec::Spec;
+use crate::sandbox::spec::Tier;
 use crate::sandbox::sys;
 use crate::sandbox::sys::Change;
 
@@ -108,7 +109,9 @@ impl Plan {
         plan.add_places(spec)?;
         plan.places
             .sort_by_key(|place| (!place.home, place.place.components().count()));
-        if let Identity::Mapped { outside, .. } = spec.identity {
+        if let Identity::Mapped { outside, .. } = spec.identity
+            && spec.tier == Tier::A
+        {
             owners::show_to(outside, &mut plan.places, spec.copy_room.as_deref())?;
         }
         Ok(plan)
@@ -233,9 +236,12 @@ impl Plan {
     }
 
     /// Returns where the program may write, for Landlock.
-    pub(super) fn write_allowed(&self) -> Vec<PathBuf> {
+    pub(super) fn write_allowed(&self, tier: Tier) -> Vec<PathBuf> {
         let mut allowed = rules::common_writable();
-        allowed.extend(self.private.iter().cloned());
+        if tier == Tier::A {
+            allowed.extend(self.private.iter().cloned());
+            allowed.push(PathBuf::from("/dev/shm"));
+        }
         allowed.extend(
             self.places
                 .iter()

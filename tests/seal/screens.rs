@@ -222,12 +222,12 @@ pub(crate) fn inner_jobs() {
         job.env.insert("TERM".to_owned(), "xterm".to_owned());
         let mut screen = Screen::run(bench, &job);
         screen.until("inner> ");
-        screen.keys("sleep 100\n");
-        screen.until("\n");
+        screen.keys("sh -c 'echo slee''ping; sleep 100'\n");
+        screen.until("sleeping");
         screen.keys("\x1a");
         screen.until("Stopped");
         screen.until("inner> ");
-        screen.keys("kill %1; wait; echo don''e\n");
+        screen.keys("kill -KILL %1; wait; echo don''e\n");
         screen.until("done");
         screen.keys("exit 4\n");
         assert_eq!(screen.status(), Some(4), "{:?}", bench.caller);
@@ -241,10 +241,10 @@ pub(crate) fn editor() {
         let mut job = bench.job(&["vim", "-u", "NONE", "-n", &file]);
         job.env.insert("TERM".to_owned(), "xterm".to_owned());
         let mut screen = Screen::run(bench, &job);
-        screen.until("[New]");
+        screen.until("[New");
         screen.keys("ihello from vim\x1b:wq\r");
         assert_eq!(screen.status(), Some(0), "{:?}", bench.caller);
-        let written = fs::read_to_string(bench.path("home/writable/text")).expect("the text");
+        let written = bench.answer(&bench.job(&["cat", &file]));
         assert_eq!(written, "hello from vim\n", "{:?}", bench.caller);
     });
 }
