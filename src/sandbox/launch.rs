@@ -36,6 +36,7 @@ use crate::sandbox::error::Layer;
 use crate::sandbox::error::SealError;
 use crate::sandbox::inside;
 use crate::sandbox::inside::Setup;
+use crate::sandbox::plan::Plan;
 use crate::sandbox::raise;
 use crate::sandbox::rules;
 use crate::sandbox::rules::CallRules;
@@ -47,7 +48,6 @@ use crate::sandbox::sys;
 use crate::sandbox::sys::Fork;
 use crate::sandbox::terminal::Mode;
 use crate::sandbox::terminal::Outer;
-use crate::sandbox::view::Plan;
 use crate::sandbox::wire::Channel;
 use crate::sandbox::wire::Order;
 use crate::sandbox::wire::Report;
@@ -252,6 +252,10 @@ fn stay(started: Started, signals: &Signals) -> Result<i32, SealError> {
 }
 
 /// What a poll found ready.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one for each descriptor that was watched"
+)]
 struct Ready {
     signals: bool,
     channel: bool,

@@ -344,7 +344,7 @@ fn idmap() -> Result<String, SealError> {
     Ok(format!("mapped the owners of {}", home.display()))
 }
 
-/// Returns an AppArmor profile that lets this program make user namespaces, for systems that restrict them.
+/// Returns an `AppArmor` profile that lets this program make user namespaces, for systems that restrict them.
 pub fn apparmor_profile(program: &Path) -> String {
     let program = program.display();
     format!(

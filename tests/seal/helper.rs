@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::process::Stdio;
 use std::sync::Mutex;
 use std::time::Duration;
+use std::time::Instant;
 use std::time::SystemTime;
 
 use govfs::sandbox;
@@ -47,6 +48,8 @@ pub(crate) struct Job {
     pub(crate) without: Vec<Layer>,
     /// Launch this often over one mount.
     pub(crate) repeat: usize,
+    /// Measure each launch, and say the median and the 95th percentile on stderr.
+    pub(crate) measure: bool,
     /// Another program to run over the same mount at the same time.
     pub(crate) second: Vec<String>,
     /// `B` or `C` for a lower tier.
@@ -147,9 +150,9 @@ fn launch(job: &Job) -> Result<i32, SealError> {
         );
     }
     drop(raised.anchor);
-    let served = server.wait().expect("the server's end").success();
+    let in_order = server.wait().expect("the server's end").success();
     assert!(
-        served || result.is_err(),
+        in_order || result.is_err(),
         "the server ends in order with its mount"
     );
     result
@@ -194,11 +197,36 @@ pub(crate) fn join(args: &[String]) -> ExitCode {
 }
 
 fn repeat(job: &Job, spec: &Spec, source: &MountSource<'_>) -> Result<i32, SealError> {
+    let mut took = Vec::new();
     for _ in 1..job.repeat {
+        let start = Instant::now();
         let status = sandbox::launch(spec, source)?;
+        took.push(start.elapsed());
         assert_eq!(status, 0, "every launch but the last is to succeed");
     }
+    if job.measure {
+        say_times(&mut took);
+    }
     sandbox::launch(spec, source)
+}
+
+#[expect(clippy::print_stderr, reason = "figures are for people")]
+fn say_times(took: &mut [Duration]) {
+    took.sort();
+    let plain = || Command::new("/bin/true").status().expect("a plain run");
+    let mut bare: Vec<Duration> = (0..took.len())
+        .map(|_| {
+            let start = Instant::now();
+            plain();
+            start.elapsed()
+        })
+        .collect();
+    bare.sort();
+    let (middle, high) = (took.len() / 2, took.len() * 95 / 100);
+    eprintln!(
+        "sealed p50 {:?} p95 {:?}; plain p50 {:?} p95 {:?}",
+        took[middle], took[high], bare[middle], bare[high]
+    );
 }
 
 /// `--serve UID`: serves a file system in memory on the FUSE device that is stdin.

@@ -132,6 +132,7 @@ pub(crate) fn hundred_launches() {
         let before = mounts();
         let mut job = bench.shell("echo x >> claimed.txt");
         job.repeat = 100;
+        job.measure = true;
         let output = bench.run(&job);
         assert!(
             output.status.success(),
@@ -139,6 +140,15 @@ pub(crate) fn hundred_launches() {
             bench.caller,
             String::from_utf8_lossy(&output.stderr)
         );
+        let figures = String::from_utf8_lossy(&output.stderr);
+        assert!(figures.starts_with("sealed p50"), "{figures}");
+        if std::env::var_os("GOVFS_SEAL_FIGURES").is_some() {
+            fs::write(
+                format!("/tmp/govfs-seal-figures-{:?}", bench.caller),
+                figures.as_bytes(),
+            )
+            .expect("a note");
+        }
         assert_eq!(mounts(), before, "{:?}: mounts are left", bench.caller);
         assert!(
             gone(&bench.text("bin/helper")),
@@ -340,7 +350,7 @@ pub(crate) fn lower_tiers() {
         let pid = std::process::id().to_string();
         let attack = |tier: &str, attack: &[&str]| {
             bench.attack(attack, |job| {
-                job.tier = tier.to_owned();
+                tier.clone_into(&mut job.tier);
                 // Without a mount namespace the program is found where it lies.
                 job.argv[0] = bench.text("bin/helper");
                 job.directory = Some(bench.path("elsewhere"));
@@ -379,7 +389,7 @@ pub(crate) fn lower_tiers() {
         );
         let mark = mark(bench);
         let mut job = bench.shell(&format!("setsid sleep {mark} & (sleep {mark} &) ; exit 3"));
-        job.tier = "B".to_owned();
+        "B".clone_into(&mut job.tier);
         job.repo = bench.path("elsewhere");
         job.directory = Some(bench.path("elsewhere"));
         assert_eq!(bench.run(&job).status.code(), Some(3), "{:?}", bench.caller);

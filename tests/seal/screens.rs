@@ -222,8 +222,8 @@ pub(crate) fn inner_jobs() {
         job.env.insert("TERM".to_owned(), "xterm".to_owned());
         let mut screen = Screen::run(bench, &job);
         screen.until("inner> ");
-        screen.keys("sh -c 'echo slee''ping; sleep 100'\n");
-        screen.until("sleeping");
+        screen.keys("sh -c 'echo wait''ing; read line'\n");
+        screen.until("waiting");
         screen.keys("\x1a");
         screen.until("Stopped");
         screen.until("inner> ");
