@@ -417,6 +417,9 @@ fn forward(channel: &Channel, outer: &mut Outer, signals: &Signals) {
                     },
                     &[],
                 ));
+                if signal == Signal::SIGHUP {
+                    outer.hang_up_if_gone();
+                }
             }
         }
     }

@@ -150,18 +150,28 @@ fn session_copy(source: &Path, room: &Path, owner: u32) -> Result<PathBuf, SealE
     if fs::symlink_metadata(&copy).is_ok() {
         return Ok(copy);
     }
-    let unfinished = copy.with_extension("unfinished");
+    // Two launches of a session may get here together: each copies apart, and the first to finish is used.
+    let unfinished = copy.with_extension(std::process::id().to_string());
     let failed = format!("cannot copy {} for the session", source.display());
-    if fs::symlink_metadata(&unfinished).is_ok() {
-        fs::remove_dir_all(&unfinished)
-            .or_else(|_| fs::remove_file(&unfinished))
-            .context(Layer::Idmap, &failed)?;
-    }
+    remove(&unfinished).context(Layer::Idmap, &failed)?;
     fs::create_dir_all(room).context(Layer::Idmap, &failed)?;
     let mut left = COPY_BYTES_MAX;
     copy_tree(source, &unfinished, owner, &mut left).context(Layer::Idmap, &failed)?;
-    fs::rename(&unfinished, &copy).context(Layer::Idmap, &failed)?;
+    if let Err(error) = fs::rename(&unfinished, &copy) {
+        remove(&unfinished).context(Layer::Idmap, &failed)?;
+        if fs::symlink_metadata(&copy).is_err() {
+            return Err(SealError::io(Layer::Idmap, &failed, &error));
+        }
+    }
     Ok(copy)
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Copies directories, regular files and links; sockets, fifos and devices are nobody's to copy.

@@ -23,6 +23,7 @@ pub(crate) fn all() -> Vec<Case> {
         ("a_shell_inside_has_job_control", screens::inner_jobs),
         ("a_full_screen_editor_works", screens::editor),
         ("the_window_size_follows", screens::window_size),
+        ("a_closed_window_ends_the_session", screens::hang_up),
         (
             "a_pipeline_keeps_the_operator_s_terminal",
             screens::pipeline,

@@ -31,6 +31,18 @@ fn running(word: &str) -> bool {
         })
 }
 
+/// Waits until something with this word runs: a shell may speak before what it started has begun.
+fn begun(word: &str) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(10) {
+        if running(word) {
+            return true;
+        }
+        std::thread::yield_now();
+    }
+    false
+}
+
 /// Waits until nothing with this word runs any more.
 fn gone(word: &str) -> bool {
     let start = Instant::now();
@@ -74,7 +86,7 @@ pub(crate) fn killed_launcher() {
         let stdout = child.stdout.take().expect("output");
         BufReader::new(stdout).read_line(&mut line).expect("a line");
         assert_eq!(line, "ready\n");
-        assert!(running(&mark), "{:?}", bench.caller);
+        assert!(begun(&mark), "{:?}", bench.caller);
         child.kill().expect("a kill");
         child.wait().expect("an end");
         assert!(

@@ -41,6 +41,10 @@ fn size(rows: u16) -> Winsize {
 impl Screen {
     fn open(command: &Command) -> Self {
         let pair = nix::pty::openpty(Some(&size(24)), None).expect("a terminal");
+        for end in [&pair.master, &pair.slave] {
+            let flag = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC);
+            nix::fcntl::fcntl(end, flag).expect("a flag");
+        }
         let side = || Stdio::from(pair.slave.try_clone().expect("a descriptor"));
         let mut wrapped = Command::new("setsid");
         wrapped
@@ -229,7 +233,8 @@ pub(crate) fn inner_jobs() {
         screen.until("inner> ");
         screen.keys("kill -KILL %1; wait; echo don''e\n");
         screen.until("done");
-        screen.keys("exit 4\n");
+        // A shell that still counts its stopped job asks once more.
+        screen.keys("exit 4\nexit 4\n");
         assert_eq!(screen.status(), Some(4), "{:?}", bench.caller);
         assert!(!screen.seen.contains("no job control"), "{}", screen.seen);
     });
@@ -283,5 +288,30 @@ pub(crate) fn pipeline() {
         );
         screen.keys("exit\n");
         screen.status();
+    });
+}
+
+pub(crate) fn hang_up() {
+    each(|bench| {
+        let mut job = bench.job(&["bash", "--norc", "--noprofile", "-i"]);
+        job.env.insert("PS1".to_owned(), "inner> ".to_owned());
+        let mut screen = Screen::run(bench, &job);
+        screen.until("inner> ");
+        let Screen {
+            master,
+            slave,
+            mut child,
+            ..
+        } = screen;
+        drop((master, slave));
+        let start = Instant::now();
+        while child.try_wait().expect("a status").is_none() {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "{:?}: a closed window ends the session",
+                bench.caller
+            );
+            std::thread::yield_now();
+        }
     });
 }
