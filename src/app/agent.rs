@@ -40,6 +40,9 @@ pub fn unknown(state: &State, name: &AgentName) -> Result<Option<Draft>, Failure
         return Ok(None);
     }
     let draft = crate::domain::command::new_agent(state, name)?;
-    debug_assert!(matches!(draft.event, Event::Agent(_)), "an agent's entry describes it");
+    debug_assert!(
+        matches!(draft.event, Event::Agent(_)),
+        "an agent's entry describes it"
+    );
     Ok(Some(draft))
 }

@@ -65,8 +65,7 @@ pub fn patterns(texts: &[Vec<u8>]) -> Result<Vec<Pattern>, Failure> {
 /// Claims all of it or nothing.
 pub fn claim(site: &mut Site, mut ask: Ask, patience: Patience) -> Result<Answer, Failure> {
     let waits = patience != Patience::None;
-    let ((refusal, ticket), entries, state) =
-        site.act(|turn| try_first(turn, &mut ask, waits))?;
+    let ((refusal, ticket), entries, state) = site.act(|turn| try_first(turn, &mut ask, waits))?;
     let Some(refusal) = refusal else {
         return granted(&entries, &state);
     };
@@ -93,7 +92,10 @@ fn try_first(
         Vec::new()
     };
     let refusal = turn.command(&Command::Claim(ask.clone()))?;
-    let joins = waits && refusal.as_ref().is_some_and(|refusal| refusal.rule == "held");
+    let joins = waits
+        && refusal
+            .as_ref()
+            .is_some_and(|refusal| refusal.rule == "held");
     let ticket = joins
         .then(|| turn.join(&ask.agent, ask.mode, &ask.patterns, &clock::this_process()))
         .transpose()?;
@@ -195,7 +197,10 @@ fn granted(entries: &[Entry], state: &State) -> Result<Answer, Failure> {
     let Some(body) = body else {
         return Err(Failure::failed("the claim was not recorded"));
     };
-    let rows = body.claims.iter().filter_map(|claim| state.claims.get(&claim.id));
+    let rows = body
+        .claims
+        .iter()
+        .filter_map(|claim| state.claims.get(&claim.id));
     Ok(Answer::Granted(rows.cloned().collect()))
 }
 
@@ -207,7 +212,10 @@ pub fn release(
 ) -> Result<Vec<Pattern>, Failure> {
     let before = site.ledger.state(&[Need::Agent(agent.clone())])?;
     let session = before.open_session_id(agent).cloned();
-    let fence = session.as_ref().map(|id| live::fence(site, id)).transpose()?;
+    let fence = session
+        .as_ref()
+        .map(|id| live::fence(site, id))
+        .transpose()?;
     let command = Command::Release {
         agent: agent.clone(),
         patterns: patterns.to_vec(),
@@ -222,10 +230,13 @@ pub fn release(
     if let Some(refusal) = outcome.refusal {
         return Err(refusal.into());
     }
-    let freed = outcome.entries.into_iter().filter_map(|entry| match entry.event {
-        Event::Release(body) => Some(body.claims),
-        _ => None,
-    });
+    let freed = outcome
+        .entries
+        .into_iter()
+        .filter_map(|entry| match entry.event {
+            Event::Release(body) => Some(body.claims),
+            _ => None,
+        });
     Ok(freed.flatten().map(|freed| freed.pattern).collect())
 }
 

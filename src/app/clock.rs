@@ -10,7 +10,9 @@ use crate::store::ledger::Process;
 
 /// Reads the wall clock, the boot clock and the boot id.
 pub fn now() -> Now {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Now {
         ts: Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)),
         boot: boot_id(),

@@ -110,13 +110,17 @@ impl From<Refusal> for Failure {
 impl From<LedgerError> for Failure {
     fn from(error: LedgerError) -> Self {
         match &error {
-            LedgerError::NotThere(_) => Self::missing("this repository has no ledger yet").hint("govfs init"),
+            LedgerError::NotThere(_) => {
+                Self::missing("this repository has no ledger yet").hint("govfs init")
+            }
             LedgerError::Foreign(_)
             | LedgerError::Damaged(_)
             | LedgerError::Tail(_)
             | LedgerError::Row(_)
             | LedgerError::Event(_)
-            | LedgerError::Chain(_) => Self::integrity(&error).hint("govfs verify --deep says where"),
+            | LedgerError::Chain(_) => {
+                Self::integrity(&error).hint("govfs verify --deep says where")
+            }
             LedgerError::Newer { .. } => Self::machine(&error).hint("install a newer govfs"),
             LedgerError::Full => Self::failed(&error).hint("free some space and try again"),
             LedgerError::ReadOnly(_)
@@ -133,9 +137,8 @@ impl From<RepoError> for Failure {
     fn from(error: RepoError) -> Self {
         match &error {
             RepoError::NoRepository(_) => Self::missing(&error).hint("git init, then govfs init"),
-            RepoError::Unreadable(_) => {
-                Self::machine(&error).hint("govfs reads repositories with SHA-1 objects and file-based refs")
-            }
+            RepoError::Unreadable(_) => Self::machine(&error)
+                .hint("govfs reads repositories with SHA-1 objects and file-based refs"),
             RepoError::Owner(_) => Self::failed(&error)
                 .hint("the directory belongs to somebody else: see safe.directory in git config"),
             RepoError::NoCommit(_) => Self::missing(&error),

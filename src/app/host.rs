@@ -14,7 +14,8 @@ const V9FS_MAGIC: i64 = 0x0102_1997;
 
 /// Refuses a store where file locks or distinct names cannot be relied on.
 pub fn refuse_unsafe_store(dir: &Path) -> Result<(), Failure> {
-    let here = statfs(dir).map_err(|error| Failure::failed(format!("{}: {error}", dir.display())))?;
+    let here =
+        statfs(dir).map_err(|error| Failure::failed(format!("{}: {error}", dir.display())))?;
     let kind = here.filesystem_type();
     let network = [NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, CODA_SUPER_MAGIC].contains(&kind)
         || [CIFS_MAGIC, SMB2_MAGIC, V9FS_MAGIC].contains(&i64::from(kind.0));

@@ -74,10 +74,10 @@ pub fn init(dir: &Path, options: Options) -> Result<Report, Failure> {
     let created = before.meta.origin.is_none();
     let moved = is_elsewhere(&repo, &before)?;
     if moved && !options.new_origin {
-        return Err(Failure::refused(
-            "this ledger was copied here from another git directory",
-        )
-        .hint("let the copy go on as a ledger of its own: govfs init --new-origin"));
+        return Err(
+            Failure::refused("this ledger was copied here from another git directory")
+                .hint("let the copy go on as a ledger of its own: govfs init --new-origin"),
+        );
     }
     if found.write {
         write_charter(&repo, &found.text)?;
@@ -218,8 +218,13 @@ fn commit_charter(
     }
     let head = repo.head_branch();
     if head.as_deref() != Some(&found.target) {
-        let here = head.map_or("HEAD is detached".to_owned(), |head| format!("HEAD is {head}"));
-        return Ok((None, Some(format!("the merge target is {}, {here}", found.target))));
+        let here = head.map_or("HEAD is detached".to_owned(), |head| {
+            format!("HEAD is {head}")
+        });
+        return Ok((
+            None,
+            Some(format!("the merge target is {}, {here}", found.target)),
+        ));
     }
     let commit = repo.commit_file(CHARTER, &found.text, MESSAGE)?;
     Ok((Some(commit), None))

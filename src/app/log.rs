@@ -61,8 +61,13 @@ impl Row {
 
 impl Filter {
     fn keeps(&self, line: &Line<'_>) -> bool {
-        self.agent.as_deref().is_none_or(|agent| line.agent == Some(agent))
-            && self.session.as_deref().is_none_or(|session| line.session == Some(session))
+        self.agent
+            .as_deref()
+            .is_none_or(|agent| line.agent == Some(agent))
+            && self
+                .session
+                .as_deref()
+                .is_none_or(|session| line.session == Some(session))
             && (self.ops.is_empty() || self.ops.iter().any(|op| op == line.op))
             && self.since.is_none_or(|since| line.ts >= since)
             && self.until.is_none_or(|until| line.ts <= until)
@@ -88,7 +93,9 @@ fn mentions(key: &str, value: &Value, path: &RepoPath) -> bool {
                 RepoPath::decode(text).is_ok_and(|found| found.starts_with(path))
             }
             "pattern" | "patterns" | "theirs" => serde_json::from_value::<Pattern>(value.clone())
-                .is_ok_and(|pattern| pattern.covers(path) || pattern.literal_prefix().starts_with(path)),
+                .is_ok_and(|pattern| {
+                    pattern.covers(path) || pattern.literal_prefix().starts_with(path)
+                }),
             _ => false,
         },
         Value::Array(items) => items.iter().any(|item| mentions(key, item, path)),
@@ -149,7 +156,9 @@ impl Source {
 
 fn row(log: Option<SessionId>, bytes: &[u8]) -> Result<Row, Failure> {
     let line = Line::parse(bytes).map_err(|fault| {
-        let place = log.as_ref().map_or("the ledger".to_owned(), ToString::to_string);
+        let place = log
+            .as_ref()
+            .map_or("the ledger".to_owned(), ToString::to_string);
         Failure::integrity(format!("{place}: {fault}")).hint("govfs verify says where")
     })?;
     Ok(Row {
@@ -174,8 +183,14 @@ fn sources(site: &mut Site, filter: &Filter) -> Result<Vec<Source>, Failure> {
     let state = site.ledger.state(&[Need::All(Kind::Session)])?;
     let mut found = Vec::new();
     for (id, row) in state.sessions {
-        let wanted = filter.session.as_deref().is_none_or(|session| session == id.as_str())
-            && filter.agent.as_deref().is_none_or(|agent| agent == row.agent.as_str());
+        let wanted = filter
+            .session
+            .as_deref()
+            .is_none_or(|session| session == id.as_str())
+            && filter
+                .agent
+                .as_deref()
+                .is_none_or(|agent| agent == row.agent.as_str());
         let path = log_path(site, &id);
         if !wanted || !path.exists() {
             continue;
@@ -229,8 +244,13 @@ fn drain(
             .iter_mut()
             .filter(|source| source.next.is_some())
             .min_by_key(|source| source.next.as_ref().map(|row| row.ts));
-        let Some(source) = earliest else { return Ok(true) };
-        let due = source.next.as_ref().is_some_and(|row| until.is_none_or(|until| row.ts < until));
+        let Some(source) = earliest else {
+            return Ok(true);
+        };
+        let due = source
+            .next
+            .as_ref()
+            .is_some_and(|row| until.is_none_or(|until| row.ts < until));
         if !due {
             return Ok(true);
         }

@@ -133,7 +133,10 @@ impl Site {
             return Ok(Tip::Same);
         }
         let text = match tip {
-            Some(commit) => self.repo.file_at(commit, CHARTER)?.map(|text| (commit, text)),
+            Some(commit) => self
+                .repo
+                .file_at(commit, CHARTER)?
+                .map(|text| (commit, text)),
             None => None,
         };
         match text {
@@ -147,9 +150,9 @@ impl Site {
 
     /// Before its first commit, the charter is the file that `init` wrote: it must still be there.
     fn has_file(&self) -> bool {
-        self.repo
-            .workdir()
-            .is_none_or(|dir| fs::symlink_metadata(dir.join(CHARTER)).is_ok_and(|meta| meta.is_file()))
+        self.repo.workdir().is_none_or(|dir| {
+            fs::symlink_metadata(dir.join(CHARTER)).is_ok_and(|meta| meta.is_file())
+        })
     }
 
     /// Says whether the operator's `governor.md` differs from the charter in force.
@@ -208,7 +211,8 @@ pub fn bad_charter(file: &str, errors: &[crate::domain::charter::CharterError]) 
             format!("{file}:{}:{key} {}", error.line, error.message)
         })
         .collect();
-    Failure::usage(lines.join("\n")).hint("nothing runs until the charter is whole: govfs charter check")
+    Failure::usage(lines.join("\n"))
+        .hint("nothing runs until the charter is whole: govfs charter check")
 }
 
 /// A stop that a callback wants is not an error of the ledger.

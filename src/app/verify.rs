@@ -5,8 +5,8 @@
 
 use crate::app::failure::Failure;
 use crate::app::site::Site;
-use crate::domain::entry::Chain;
 use crate::domain::digest::Digest;
+use crate::domain::entry::Chain;
 use crate::domain::event::Entry;
 use crate::domain::proof::Tree;
 use crate::domain::state::State;

@@ -10,7 +10,9 @@ use crate::domain::state::AgentRow;
 
 /// Describe agents, or list them
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  govfs agent add alice --role worker --engine claude\n  govfs agent list --json")]
+#[command(
+    after_help = "Examples:\n  govfs agent add alice --role worker --engine claude\n  govfs agent list --json"
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -81,6 +83,13 @@ fn fields(name: &AgentName, row: &AgentRow) -> serde_json::Value {
 fn words(name: &AgentName, row: &AgentRow) -> String {
     let engine = row.engine.as_deref().unwrap_or("-");
     let person = if row.person { "  person" } else { "" };
-    let session = row.session.as_ref().map(|id| format!("  session {id}")).unwrap_or_default();
-    format!("{name:<16} role {:<12} engine {engine}{person}{session}", row.role)
+    let session = row
+        .session
+        .as_ref()
+        .map(|id| format!("  session {id}"))
+        .unwrap_or_default();
+    format!(
+        "{name:<16} role {:<12} engine {engine}{person}{session}",
+        row.role
+    )
 }

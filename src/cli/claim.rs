@@ -23,7 +23,9 @@ use crate::domain::time::parse_duration;
 /// A pattern is a path (it covers everything beneath) or a glob (`*`, `?`, `[…]`, `{a,b}`, `**`). Claiming what the
 /// agent already holds renews it. A conflict exits with 3 and shows who holds what.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  govfs claim alice src/auth 'tests/**/*auth*'\n  govfs claim bob docs --read\n  govfs claim bob src --ttl 2h --wait=60")]
+#[command(
+    after_help = "Examples:\n  govfs claim alice src/auth 'tests/**/*auth*'\n  govfs claim bob docs --read\n  govfs claim bob src --ttl 2h --wait=60"
+)]
 pub(super) struct Args {
     agent: AgentName,
     /// Paths or globs, relative to the repository's root
@@ -66,7 +68,11 @@ fn patience(text: &str) -> Result<Patience, String> {
 }
 
 pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
-    let texts: Vec<Vec<u8>> = args.patterns.into_iter().map(OsStringExt::into_vec).collect();
+    let texts: Vec<Vec<u8>> = args
+        .patterns
+        .into_iter()
+        .map(OsStringExt::into_vec)
+        .collect();
     let patterns = claim::patterns(&texts)?;
     for pattern in &patterns {
         if let Some(odd) = pattern.odd() {

@@ -12,7 +12,9 @@ use crate::app::init;
 /// Writes governor.md if there is none and commits it, makes the ledger and the key that signs its checkpoints (or
 /// this user's key for a ledger that exists). Safe to repeat.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  govfs init\n  govfs init --no-commit      write governor.md, let me read it first")]
+#[command(
+    after_help = "Examples:\n  govfs init\n  govfs init --no-commit      write governor.md, let me read it first"
+)]
 pub(super) struct Args {
     /// Leave governor.md uncommitted
     #[arg(long)]
@@ -45,7 +47,11 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
         return Ok(());
     }
     let verb = if report.created { "made" } else { "found" };
-    out.line(format!("{verb} the ledger {} in {}", out.paint(Ink::Bold, &report.origin), report.store.display()));
+    out.line(format!(
+        "{verb} the ledger {} in {}",
+        out.paint(Ink::Bold, &report.origin),
+        report.store.display()
+    ));
     if report.forked {
         out.line("it goes on under this new name; the old one is in its fork entry");
     }

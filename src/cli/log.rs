@@ -14,7 +14,9 @@ use crate::domain::time::{Timestamp, parse_duration};
 
 /// Show the ledger's entries and the sessions' writes, newest last
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  govfs log -n 20\n  govfs log --agent alice --denied\n  govfs log --path src/auth.rs --since 2h\n  govfs log --op claim --op release --json")]
+#[command(
+    after_help = "Examples:\n  govfs log -n 20\n  govfs log --agent alice --denied\n  govfs log --path src/auth.rs --since 2h\n  govfs log --op claim --op release --json"
+)]
 pub(super) struct Args {
     /// Only of this agent
     #[arg(long, value_name = "A")]
@@ -48,7 +50,9 @@ pub(super) struct Args {
 /// Reads a time: what entries carry, a part of it, or a duration back from now.
 fn moment(text: &str) -> Result<Timestamp, String> {
     if let Some(ms) = parse_duration(text) {
-        let back = i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        let back = i64::try_from(ms)
+            .unwrap_or(i64::MAX)
+            .saturating_mul(1_000_000);
         return Ok(Timestamp(clock::now().ts.0.saturating_sub(back)));
     }
     const FULL: &str = "0000-01-01T00:00:00.000000000Z";
@@ -57,10 +61,14 @@ fn moment(text: &str) -> Result<Timestamp, String> {
         10 | 13 | 16 | 19..=29 if plain.len() != 20 => format!("{plain}{}", &FULL[plain.len()..]),
         _ => text.to_owned(),
     };
-    let whole = if plain.len() == 19 { format!("{plain}.000000000Z") } else { whole };
-    whole
-        .parse()
-        .map_err(|_| "expected a time such as 2026-11-20T06:30:00Z, a date, or a duration such as 2h".to_owned())
+    let whole = if plain.len() == 19 {
+        format!("{plain}.000000000Z")
+    } else {
+        whole
+    };
+    whole.parse().map_err(|_| {
+        "expected a time such as 2026-11-20T06:30:00Z, a date, or a duration such as 2h".to_owned()
+    })
 }
 
 impl Args {
@@ -69,7 +77,10 @@ impl Args {
             Some(path) => {
                 let bytes = path.into_vec();
                 let trimmed = bytes.strip_suffix(b"/").unwrap_or(&bytes);
-                Some(RepoPath::parse(trimmed).map_err(|error| Failure::usage(format!("--path: {error}")))?)
+                Some(
+                    RepoPath::parse(trimmed)
+                        .map_err(|error| Failure::usage(format!("--path: {error}")))?,
+                )
             }
             None => None,
         };
@@ -103,10 +114,17 @@ fn print(out: &mut Output, row: &Row) {
         out.bytes(b"\n");
         return;
     }
-    let Ok(line) = Line::parse(&row.line) else { return };
+    let Ok(line) = Line::parse(&row.line) else {
+        return;
+    };
     let told = text::entry(&line);
-    let refused = matches!(line.op, "denied" | "deny") || line.get("decision") == Some(br#""deny""#);
-    let told = if refused { out.paint(Ink::Red, told) } else { told };
+    let refused =
+        matches!(line.op, "denied" | "deny") || line.get("decision") == Some(br#""deny""#);
+    let told = if refused {
+        out.paint(Ink::Red, told)
+    } else {
+        told
+    };
     let when = out.paint(Ink::Dim, text::time(row.ts));
     out.line(format!("{:>6}  {when}  {told}", row.name()));
 }

@@ -27,7 +27,12 @@ mod verify;
 /// merge promotes its work. Exit status: 0 done, 1 failed, 2 usage, 3 refused by a rule, 4 integrity, 5 not there,
 /// 6 this machine cannot enforce it.
 #[derive(Debug, Parser)]
-#[command(name = "govfs", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    name = "govfs",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
 struct Cli {
     /// Work as if started in DIR
     #[arg(short = 'C', value_name = "DIR", global = true)]
@@ -42,7 +47,13 @@ struct Cli {
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
     /// Colour the output
-    #[arg(long, value_enum, default_value = "auto", global = true, value_name = "WHEN")]
+    #[arg(
+        long,
+        value_enum,
+        default_value = "auto",
+        global = true,
+        value_name = "WHEN"
+    )]
     color: Color,
     #[command(subcommand)]
     verb: Verb,

@@ -93,7 +93,10 @@ impl Output {
     /// Prints one document; `fields` must be an object.
     pub(super) fn document(&mut self, verb: &str, fields: Value) {
         let mut document = Map::new();
-        document.insert("schema".to_owned(), Value::String(format!("govfs/{verb}/v1")));
+        document.insert(
+            "schema".to_owned(),
+            Value::String(format!("govfs/{verb}/v1")),
+        );
         if let Value::Object(fields) = fields {
             document.extend(fields);
         }

@@ -12,7 +12,9 @@ use crate::domain::names::AgentName;
 
 /// Give up claims; effective before it returns, also on files that are open
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  govfs release alice src/auth\n  govfs release alice          all of them")]
+#[command(
+    after_help = "Examples:\n  govfs release alice src/auth\n  govfs release alice          all of them"
+)]
 pub(super) struct Args {
     agent: AgentName,
     /// The claims' own patterns; all where none is given
@@ -21,7 +23,11 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
-    let texts: Vec<Vec<u8>> = args.patterns.into_iter().map(OsStringExt::into_vec).collect();
+    let texts: Vec<Vec<u8>> = args
+        .patterns
+        .into_iter()
+        .map(OsStringExt::into_vec)
+        .collect();
     let patterns = claim::patterns(&texts)?;
     let released = claim::release(&mut context.site()?, &args.agent, &patterns)?;
     if context.out.json {

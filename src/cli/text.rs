@@ -25,7 +25,11 @@ pub(super) fn duration(ms: u64) -> String {
             break;
         }
     }
-    if parts.is_empty() { "0s".to_owned() } else { parts.concat() }
+    if parts.is_empty() {
+        "0s".to_owned()
+    } else {
+        parts.concat()
+    }
 }
 
 /// Tells one entry in a line, without its number and time.
@@ -40,16 +44,36 @@ fn what(op: &str, body: &Map<String, Value>) -> String {
     match op {
         "claim" => claim(body),
         "release" | "expire" | "abandon" => patterns(body.get("claims")),
-        "charter" | "plan" => format!("{} {}", text("plan"), short(&text("sha256"))).trim().to_owned(),
-        "agent" => format!("role {} {}", text("role"), text("engine")).trim().to_owned(),
+        "charter" | "plan" => format!("{} {}", text("plan"), short(&text("sha256")))
+            .trim()
+            .to_owned(),
+        "agent" => format!("role {} {}", text("role"), text("engine"))
+            .trim()
+            .to_owned(),
         "key" | "fork" => text("origin"),
         "seal" => format!("{} entries, head {}", text("count"), short(&text("head"))),
         "session" => format!("on {} at {}", text("branch"), short(&text("base"))),
         "write" => format!("{} {}+{}", text("path"), text("offset"), text("len")),
         "rename" => format!("{} -> {}", text("path"), text("to")),
-        "version" => format!("{} {} bytes {}", text("path"), text("size"), short(&text("sha256"))),
-        "denied" => format!("{} {}: {} (x{})", text("tried"), text("path"), text("reason"), text("count")),
-        "merge" | "revert" => format!("{} {} onto {}", text("decision"), short(&text("commit")), text("branch")),
+        "version" => format!(
+            "{} {} bytes {}",
+            text("path"),
+            text("size"),
+            short(&text("sha256"))
+        ),
+        "denied" => format!(
+            "{} {}: {} (x{})",
+            text("tried"),
+            text("path"),
+            text("reason"),
+            text("count")
+        ),
+        "merge" | "revert" => format!(
+            "{} {} onto {}",
+            text("decision"),
+            short(&text("commit")),
+            text("branch")
+        ),
         "checkpoint" => format!("{} entries, root {}", text("size"), short(&text("root"))),
         _ => rest(body),
     }

@@ -24,7 +24,10 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
         let fields = json!({ "ok": true, "entries": report.entries, "root": report.root, "deep": report.deep });
         context.out.document("verify", fields);
     } else {
-        context.out.line(format!("{} entries verify, root {}", report.entries, report.root));
+        context.out.line(format!(
+            "{} entries verify, root {}",
+            report.entries, report.root
+        ));
     }
     Ok(())
 }

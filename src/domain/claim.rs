@@ -85,7 +85,12 @@ pub fn excludes(mine: Mode, theirs: Mode) -> bool {
 }
 
 /// Returns who stands in the way of `patterns`, each with a path that both cover.
-pub fn conflicts(state: &State, agent: &AgentName, mode: Mode, patterns: &[Pattern]) -> Vec<Conflict> {
+pub fn conflicts(
+    state: &State,
+    agent: &AgentName,
+    mode: Mode,
+    patterns: &[Pattern],
+) -> Vec<Conflict> {
     let mut found = Vec::new();
     for pattern in patterns {
         for claim in state.claims.values() {
@@ -121,7 +126,11 @@ pub(super) fn decide_claim(state: &State, ask: &Ask, now: &Now) -> Verdict {
             Err(refusal) => return Verdict::refuse(refusal),
         },
     };
-    if let Some(plan) = ask.plan.as_ref().filter(|plan| !state.plans.contains_key(plan)) {
+    if let Some(plan) = ask
+        .plan
+        .as_ref()
+        .filter(|plan| !state.plans.contains_key(plan))
+    {
         return Verdict::refuse(Refusal::new(
             No::Missing,
             "no-plan",
@@ -151,7 +160,10 @@ fn forbidden(law: &Charter, role: &RoleName, ask: &Ask) -> Option<Refusal> {
         return Some(Refusal::new(
             No::Rule,
             "role",
-            format!("{} has the role {role}, which the charter no longer defines", ask.agent),
+            format!(
+                "{} has the role {role}, which the charter no longer defines",
+                ask.agent
+            ),
             format!("give it another: govfs agent add {} --role ROLE", ask.agent),
         ));
     };
@@ -172,7 +184,9 @@ fn forbidden(law: &Charter, role: &RoleName, ask: &Ask) -> Option<Refusal> {
             return Some(Refusal::new(
                 No::Rule,
                 "role-paths",
-                format!("{pattern} reaches outside the paths of the role {role}, for example {outside}"),
+                format!(
+                    "{pattern} reaches outside the paths of the role {role}, for example {outside}"
+                ),
                 format!("the role may claim within {}", paths.join(" ")),
             ));
         }
@@ -185,12 +199,19 @@ fn taken(state: &State, ask: &Ask) -> Option<Refusal> {
     let mut conflicts = conflicts(state, &ask.agent, ask.mode, &ask.patterns);
     conflicts.extend(ask.ahead.iter().cloned());
     let first = conflicts.first()?;
-    let verb = if first.ahead { "waited for first by" } else { "held by" };
+    let verb = if first.ahead {
+        "waited for first by"
+    } else {
+        "held by"
+    };
     let mut refusal = if ask.deadlock.is_empty() {
         Refusal::new(
             No::Rule,
             "held",
-            format!("{} is {verb} {} ({})", first.pattern, first.holder, first.theirs),
+            format!(
+                "{} is {verb} {} ({})",
+                first.pattern, first.holder, first.theirs
+            ),
             "work on other paths, or wait with --wait",
         )
     } else {
@@ -276,7 +297,10 @@ pub(super) fn decide_renewal(state: &State, agent: &AgentName, now: &Now) -> Ver
     let mut groups: Vec<(Mode, u64, Option<PlanId>, Vec<Granted>)> = Vec::new();
     for claim in state.claims_of(agent) {
         let key = (claim.mode, claim.lease.ttl_ms, &claim.plan);
-        match groups.iter_mut().find(|(mode, ttl, plan, _)| (*mode, *ttl, &*plan) == key) {
+        match groups
+            .iter_mut()
+            .find(|(mode, ttl, plan, _)| (*mode, *ttl, &*plan) == key)
+        {
             Some((.., claims)) => claims.push(granted(claim)),
             None => groups.push((
                 claim.mode,
@@ -316,8 +340,14 @@ pub(super) fn decide_release(
         return Verdict::refuse(missing_agent(agent));
     }
     for pattern in patterns {
-        if !state.claims_of(agent).any(|claim| claim.pattern == *pattern) {
-            let held: Vec<_> = state.claims_of(agent).map(|claim| claim.pattern.to_string()).collect();
+        if !state
+            .claims_of(agent)
+            .any(|claim| claim.pattern == *pattern)
+        {
+            let held: Vec<_> = state
+                .claims_of(agent)
+                .map(|claim| claim.pattern.to_string())
+                .collect();
             let hint = if held.is_empty() {
                 "it holds no claims".to_owned()
             } else {
@@ -371,7 +401,11 @@ pub fn freed(claim: &ClaimRow) -> Freed {
 /// Returns the entries for all leases that are over: one a holder.
 pub fn decide_expiry(state: &State, now: &Now) -> Vec<Draft> {
     let mut due: Vec<(&AgentName, Vec<Freed>)> = Vec::new();
-    for claim in state.claims.values().filter(|claim| claim.lease.is_over(now)) {
+    for claim in state
+        .claims
+        .values()
+        .filter(|claim| claim.lease.is_over(now))
+    {
         match due.iter_mut().find(|(agent, _)| **agent == claim.agent) {
             Some((_, claims)) => claims.push(freed(claim)),
             None => due.push((&claim.agent, vec![freed(claim)])),

@@ -66,13 +66,16 @@ impl Command {
             Self::Agent { name, .. } => vec![Need::Agent(name.clone())],
             Self::Claim(ask) => {
                 let mut needs = ask.needs();
-                needs.extend(ask.plan.iter().map(|plan| Need::Row(RowKey::new(Kind::Plan, plan))));
+                needs.extend(
+                    ask.plan
+                        .iter()
+                        .map(|plan| Need::Row(RowKey::new(Kind::Plan, plan))),
+                );
                 needs
             }
-            Self::Renew { agent } | Self::Release { agent, .. } => vec![
-                Need::Agent(agent.clone()),
-                Need::ClaimsOf(agent.clone()),
-            ],
+            Self::Renew { agent } | Self::Release { agent, .. } => {
+                vec![Need::Agent(agent.clone()), Need::ClaimsOf(agent.clone())]
+            }
             Self::Expire => Vec::new(),
             Self::Fact(draft) => draft.needs(),
         }
@@ -284,11 +287,15 @@ impl Draft {
             Event::Revert(body) => row(Kind::Merge, &body.merge),
             Event::Protect(body) => row(Kind::Protect, &body.branch),
             Event::Merge(body) => {
-                body.claims.iter().for_each(|freed| row(Kind::Claim, &freed.id));
+                body.claims
+                    .iter()
+                    .for_each(|freed| row(Kind::Claim, &freed.id));
                 body.plan.iter().for_each(|plan| row(Kind::Plan, plan));
             }
             Event::Abandon(body) => {
-                body.claims.iter().for_each(|freed| row(Kind::Claim, &freed.id));
+                body.claims
+                    .iter()
+                    .for_each(|freed| row(Kind::Claim, &freed.id));
             }
             _ => {}
         }
@@ -327,7 +334,11 @@ pub fn rebuild(entry: &Entry) -> (Command, Now) {
         }
         (Event::Release(body), Some(agent)) => Command::Release {
             agent: agent.clone(),
-            patterns: body.claims.iter().map(|freed| freed.pattern.clone()).collect(),
+            patterns: body
+                .claims
+                .iter()
+                .map(|freed| freed.pattern.clone())
+                .collect(),
             cut: body.cut.clone(),
         },
         (Event::Expire(body), _) => {
@@ -344,7 +355,8 @@ pub fn rebuild(entry: &Entry) -> (Command, Now) {
 pub fn differs(state: &State, entry: &Entry) -> Option<String> {
     let (command, now) = rebuild(entry);
     let verdict = decide(state, &command, &now);
-    let recorded_refusal = matches!(&entry.event, Event::Claim(body) if body.decision == Decision::Deny);
+    let recorded_refusal =
+        matches!(&entry.event, Event::Claim(body) if body.decision == Decision::Deny);
     if verdict.refusal.is_some() != recorded_refusal {
         let again = match &verdict.refusal {
             Some(refusal) => format!("refused: {refusal}"),

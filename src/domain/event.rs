@@ -165,8 +165,7 @@ impl Entry {
             what,
         };
         let body = line.body().map_err(|error| fault(error.to_string()))?;
-        let event =
-            Event::from_body(line.op, body).map_err(|error| fault(error.to_string()))?;
+        let event = Event::from_body(line.op, body).map_err(|error| fault(error.to_string()))?;
         let agent = line
             .agent
             .map(str::parse)
@@ -198,7 +197,10 @@ mod tests {
         for op in OPS {
             assert!(unknown.to_string().contains(&format!("`{op}`")), "{op}");
         }
-        assert_eq!(unknown.to_string().matches('`').count(), 2 * (OPS.len() + 1));
+        assert_eq!(
+            unknown.to_string().matches('`').count(),
+            2 * (OPS.len() + 1)
+        );
     }
 
     #[test]

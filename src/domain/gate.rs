@@ -94,16 +94,28 @@ pub const RULES: [(&str, &str); 15] = [
     ("not-claimed", "nobody holds the path; claim it first"),
     ("held", "another agent holds a claim that covers the path"),
     ("expired", "the claim that covered the path has run out"),
-    ("role", "the path lies outside the paths of the agent's role"),
-    ("protected", "the charter protects the path from every agent"),
+    (
+        "role",
+        "the path lies outside the paths of the agent's role",
+    ),
+    (
+        "protected",
+        "the charter protects the path from every agent",
+    ),
     (
         "sensitive",
         "the path steers tools or people; only an explicit claim covers it",
     ),
     ("frozen", "the session is being merged; try again shortly"),
-    ("ended", "the session was merged or abandoned; it is read-only"),
+    (
+        "ended",
+        "the session was merged or abandoned; it is read-only",
+    ),
     ("reserved", "some system takes the name for `.git`"),
-    ("gitdir", "only what git itself writes may be made in `.git`"),
+    (
+        "gitdir",
+        "only what git itself writes may be made in `.git`",
+    ),
     ("control", "`.govfs` is govfs's own"),
     (
         "transient",

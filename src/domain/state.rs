@@ -171,7 +171,9 @@ impl State {
     }
 
     pub fn claims_of<'a>(&'a self, agent: &'a AgentName) -> impl Iterator<Item = &'a ClaimRow> {
-        self.claims.values().filter(move |claim| claim.agent == *agent)
+        self.claims
+            .values()
+            .filter(move |claim| claim.agent == *agent)
     }
 
     /// Parses the charter in force once it is known and loaded.

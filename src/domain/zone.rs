@@ -47,6 +47,8 @@ pub trait Facts {
     fn ignored(&self, path: &RepoPath, is_dir: bool) -> Result<bool, Self::Error>;
     /// Says whether a write to the path would be allowed as far as claims go.
     fn claimed(&self, path: &RepoPath) -> bool;
+    /// Says whether a governed file stands at the path, or a claim names it literally.
+    fn present(&self, path: &RepoPath) -> bool;
     /// Returns a claimed file that stands, or may stand, directly in the directory.
     fn claimed_in(&self, dir: &RepoPath) -> Option<RepoPath>;
     /// Says whether the charter's own list of transient names has it.
@@ -86,16 +88,25 @@ pub fn classify<F: Facts>(
     if !ignored && facts.claimed(path) {
         return Ok((Zone::Governed, None));
     }
-    if !is_dir && let Some(saves) = transient_for(path, facts)? {
+    if !is_dir && let Some(saves) = transient_for(path, ignored, facts)? {
         return Ok((Zone::Transient, Some(saves)));
     }
-    let zone = if ignored { Zone::Scratch } else { Zone::Governed };
+    let zone = if ignored {
+        Zone::Scratch
+    } else {
+        Zone::Governed
+    };
     Ok((zone, None))
 }
 
 /// Returns the claimed path that a transient name saves: the file it derives
-/// from, or for an anonymous name some claimed file of the directory.
-fn transient_for<F: Facts>(path: &RepoPath, facts: &F) -> Result<Option<RepoPath>, F::Error> {
+/// from, or for an anonymous name some claimed file of the directory. An ignored
+/// name (`x.o` beside nothing called `x`) saves only what is there.
+fn transient_for<F: Facts>(
+    path: &RepoPath,
+    ignored: bool,
+    facts: &F,
+) -> Result<Option<RepoPath>, F::Error> {
     let Some(dir) = path.parent() else {
         return Ok(None);
     };
@@ -107,7 +118,10 @@ fn transient_for<F: Facts>(path: &RepoPath, facts: &F) -> Result<Option<RepoPath
         let Ok(candidate) = dir.join(source) else {
             continue;
         };
-        if facts.claimed(&candidate) && !facts.ignored(&candidate, false)? {
+        if facts.claimed(&candidate)
+            && (!ignored || facts.present(&candidate))
+            && !facts.ignored(&candidate, false)?
+        {
             return Ok(Some(candidate));
         }
     }
@@ -132,10 +146,7 @@ pub fn derived_from(name: &[u8]) -> Vec<&[u8]> {
 
 fn without_suffix(rest: &[u8]) -> Vec<&[u8]> {
     let mut found = vec![rest];
-    if let Some(source) = rest
-        .strip_suffix(b"~")
-        .or_else(|| rest.strip_suffix(b"#"))
-    {
+    if let Some(source) = rest.strip_suffix(b"~").or_else(|| rest.strip_suffix(b"#")) {
         found.push(source);
     }
     for at in (0..rest.len()).filter(|&at| rest[at] == b'.') {
@@ -156,7 +167,8 @@ fn without_suffix(rest: &[u8]) -> Vec<&[u8]> {
 /// Says whether a name is one that programs use for a nameless temporary file.
 pub fn is_anonymous(name: &[u8]) -> bool {
     let tail = |prefix: &[u8]| name.strip_prefix(prefix);
-    let all = |rest: &[u8], len: usize, ok: fn(&u8) -> bool| rest.len() == len && rest.iter().all(ok);
+    let all =
+        |rest: &[u8], len: usize, ok: fn(&u8) -> bool| rest.len() == len && rest.iter().all(ok);
     let alnum = u8::is_ascii_alphanumeric;
     let lower: fn(&u8) -> bool = |b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'_';
     tail(b"sed").is_some_and(|rest| all(rest, 6, alnum))

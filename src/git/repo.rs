@@ -152,7 +152,8 @@ impl Repo {
 
     /// Returns the settings that decide what a checkout contains.
     pub fn pinned(&self) -> Pinned {
-        let text = |key: &str, default: &str| self.config(key).unwrap_or_else(|| default.to_owned());
+        let text =
+            |key: &str, default: &str| self.config(key).unwrap_or_else(|| default.to_owned());
         Pinned {
             autocrlf: text("core.autocrlf", "false"),
             eol: text("core.eol", "native"),
@@ -161,7 +162,10 @@ impl Repo {
     }
 
     pub fn config(&self, key: &str) -> Option<String> {
-        self.inner.config().and_then(|mut config| config.snapshot()?.get_string(key)).ok()
+        self.inner
+            .config()
+            .and_then(|mut config| config.snapshot()?.get_string(key))
+            .ok()
     }
 
     /// Commits `path` with `content` on top of the branch that HEAD names, and
@@ -170,14 +174,23 @@ impl Repo {
         let doing = fault("commit the charter");
         let head = match self.inner.head() {
             Ok(head) => Some(head.peel_to_commit().map_err(&doing)?),
-            Err(error) if matches!(error.code(), ErrorCode::UnbornBranch | ErrorCode::NotFound) => None,
+            Err(error) if matches!(error.code(), ErrorCode::UnbornBranch | ErrorCode::NotFound) => {
+                None
+            }
             Err(error) => return Err(doing(error)),
         };
-        let before = head.as_ref().map(git2::Commit::tree).transpose().map_err(&doing)?;
+        let before = head
+            .as_ref()
+            .map(git2::Commit::tree)
+            .transpose()
+            .map_err(&doing)?;
         let blob = self.inner.blob(content).map_err(&doing)?;
         let mut builder = self.inner.treebuilder(before.as_ref()).map_err(&doing)?;
         builder.insert(path, blob, PLAIN).map_err(&doing)?;
-        let tree = builder.write().and_then(|oid| self.inner.find_tree(oid)).map_err(&doing)?;
+        let tree = builder
+            .write()
+            .and_then(|oid| self.inner.find_tree(oid))
+            .map_err(&doing)?;
         let who = self.identity()?;
         let parents: Vec<_> = head.iter().collect();
         let commit = self
@@ -216,7 +229,9 @@ impl Repo {
         walk.push(from_oid(tip)).map_err(&doing)?;
         let mut found = Vec::new();
         for oid in walk {
-            let commit = oid.and_then(|oid| self.inner.find_commit(oid)).map_err(&doing)?;
+            let commit = oid
+                .and_then(|oid| self.inner.find_commit(oid))
+                .map_err(&doing)?;
             let message = String::from_utf8_lossy(commit.message_bytes()).into_owned();
             let Ok(trailers) = git2::message_trailers_strs(&message) else {
                 continue;
@@ -239,12 +254,21 @@ impl Repo {
 fn refuse_unreadable(repository: &Repository) -> Result<(), RepoError> {
     let config = repository.config().and_then(|mut config| config.snapshot());
     let Ok(config) = config else { return Ok(()) };
-    let text = |key: &str| config.get_string(key).unwrap_or_default().to_ascii_lowercase();
+    let text = |key: &str| {
+        config
+            .get_string(key)
+            .unwrap_or_default()
+            .to_ascii_lowercase()
+    };
     if text("extensions.refstorage") == "reftable" {
-        return Err(RepoError::Unreadable("its refs are kept as reftable".to_owned()));
+        return Err(RepoError::Unreadable(
+            "its refs are kept as reftable".to_owned(),
+        ));
     }
     if text("extensions.objectformat") == "sha256" {
-        return Err(RepoError::Unreadable("its objects are named by SHA-256".to_owned()));
+        return Err(RepoError::Unreadable(
+            "its objects are named by SHA-256".to_owned(),
+        ));
     }
     Ok(())
 }

@@ -86,7 +86,9 @@ pub(super) fn fault(doing: &'static str) -> impl Fn(rusqlite::Error) -> LedgerEr
                 LedgerError::ReadOnly(what)
             }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => LedgerError::Busy,
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => LedgerError::Damaged(what),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                LedgerError::Damaged(what)
+            }
             _ => LedgerError::Sqlite { doing, what },
         }
     }
@@ -142,7 +144,10 @@ impl Ledger {
     }
 
     /// Begins a turn: everything in it happens at once, or not at all.
-    pub fn turn(&mut self, clock: &dyn Fn() -> crate::domain::time::Now) -> Result<Turn<'_>, LedgerError> {
+    pub fn turn(
+        &mut self,
+        clock: &dyn Fn() -> crate::domain::time::Now,
+    ) -> Result<Turn<'_>, LedgerError> {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -172,6 +177,8 @@ fn nap(tries: i32) -> bool {
         return false;
     }
     let spread = u64::from(std::process::id()) % 3;
-    std::thread::sleep(Duration::from_millis((tries / 2 + 1 + spread).min(NAP_MAX_MS)));
+    std::thread::sleep(Duration::from_millis(
+        (tries / 2 + 1 + spread).min(NAP_MAX_MS),
+    ));
     true
 }

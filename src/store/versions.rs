@@ -114,7 +114,9 @@ impl Versions {
         let mode = nix::sys::stat::Mode::empty();
         let source = nix::fcntl::openat(dir.as_fd(), name, flags, mode)
             .map_err(|errno| fault(errno.into()))?;
-        self.make(sha256, |file| io::copy(&mut File::from(source), file).map(drop))?;
+        self.make(sha256, |file| {
+            io::copy(&mut File::from(source), file).map(drop)
+        })?;
         nix::unistd::unlinkat(dir, name, nix::unistd::UnlinkatFlags::NoRemoveDir)
             .map_err(|errno| fault(errno.into()))
     }
@@ -254,7 +256,8 @@ impl Versions {
                 continue;
             }
             for entry in fs::read_dir(shard.path())? {
-                let hex = [shard.file_name(), entry?.file_name()].map(|name| name.into_encoded_bytes());
+                let hex =
+                    [shard.file_name(), entry?.file_name()].map(|name| name.into_encoded_bytes());
                 if let Ok(sha256) = Digest::from_hex(&hex.concat()) {
                     found.push(sha256);
                 }
@@ -318,7 +321,10 @@ mod tests {
         assert_eq!(versions.read(&sha256).expect("read"), b"hello\n");
         versions.make_durable(&[sha256]).expect("durable");
         assert_eq!(versions.remove(&sha256).expect("removed"), 6);
-        assert!(matches!(versions.read(&sha256), Err(VersionError::Missing(_))));
+        assert!(matches!(
+            versions.read(&sha256),
+            Err(VersionError::Missing(_))
+        ));
     }
 
     #[test]
@@ -341,9 +347,14 @@ mod tests {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(b"0123456789").expect("written");
         file.seek(io::SeekFrom::Start(4)).expect("sought");
-        versions.keep(&file, &Digest::of(b"0123456789")).expect("kept");
+        versions
+            .keep(&file, &Digest::of(b"0123456789"))
+            .expect("kept");
         assert_eq!(file.stream_position().expect("offset"), 4);
-        assert_eq!(versions.check(&Digest::of(b"0123456789")).expect("whole"), 10);
+        assert_eq!(
+            versions.check(&Digest::of(b"0123456789")).expect("whole"),
+            10
+        );
     }
 
     #[test]
@@ -354,8 +365,12 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod");
         fs::write(&path, b"wrong").expect("altered");
         let found = Digest::of(b"wrong");
-        for result in [versions.read(&sha256).map(drop), versions.check(&sha256).map(drop)] {
-            let altered = matches!(result, Err(VersionError::Altered { found: bytes, .. }) if bytes == found);
+        for result in [
+            versions.read(&sha256).map(drop),
+            versions.check(&sha256).map(drop),
+        ] {
+            let altered =
+                matches!(result, Err(VersionError::Altered { found: bytes, .. }) if bytes == found);
             assert!(altered, "{result:?}");
         }
     }

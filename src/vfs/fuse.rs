@@ -153,7 +153,11 @@ impl Door {
 fn answer_entry(found: Result<Found, Error>, reply: ReplyEntry) {
     match found {
         Ok(found) => {
-            let entry_ttl = if found.lasting { LASTING } else { Duration::ZERO };
+            let entry_ttl = if found.lasting {
+                LASTING
+            } else {
+                Duration::ZERO
+            };
             reply.entry_with_ttls(&LASTING, &entry_ttl, &file_attr(&found.attr), Generation(0));
         }
         Err(error) => reply.error(errno(error)),
@@ -537,7 +541,14 @@ impl Filesystem for Door {
             };
             let mut shown = file_attr(&attr);
             shown.ino = INodeNo(known);
-            reply.add(INodeNo(listed.ino), listed.next, name, &LASTING, &shown, Generation(0))
+            reply.add(
+                INodeNo(listed.ino),
+                listed.next,
+                name,
+                &LASTING,
+                &shown,
+                Generation(0),
+            )
         });
         match done {
             Ok(()) => reply.ok(),

@@ -272,7 +272,8 @@ impl Tree {
             flags: FROM_BASE,
             seen: AtomicU8::new(0),
         });
-        tree.by_ino.insert_unique(mix(ROOT_INO), ROOT, |_| mix(ROOT_INO));
+        tree.by_ino
+            .insert_unique(mix(ROOT_INO), ROOT, |_| mix(ROOT_INO));
         tree
     }
 
@@ -544,10 +545,6 @@ impl Tree {
     pub(crate) fn all(&self) -> impl Iterator<Item = Idx> + '_ {
         let count = Idx::try_from(self.nodes.len()).unwrap_or(DEAD);
         (0..count).filter(|&idx| idx == ROOT || self.node(idx).parent != NOWHERE)
-    }
-
-    pub(crate) fn orphans(&self) -> impl Iterator<Item = &Node> + '_ {
-        self.nodes.iter().filter(|node| node.is(ORPHAN))
     }
 
     fn sweep_names(&mut self) {

@@ -13,6 +13,7 @@ mod content;
 mod control;
 mod denial;
 mod disk;
+mod extra;
 mod names;
 mod read;
 mod rename;
@@ -116,7 +117,11 @@ pub struct Options {
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Options({}:{}, quiet {:?})", self.uid, self.gid, self.quiet)
+        write!(
+            f,
+            "Options({}:{}, quiet {:?})",
+            self.uid, self.gid, self.quiet
+        )
     }
 }
 
@@ -126,6 +131,12 @@ pub struct Gitdir {
     pub rule: fn(&[u8]) -> GitdirRule,
     /// Called once, before `index` is looked up for the first time.
     pub prepare: Box<dyn Fn() -> std::io::Result<()> + Send + Sync>,
+}
+
+impl fmt::Debug for Gitdir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gitdir({:?})", self.dir)
+    }
 }
 
 /// An operator's directory that scratch paths start from, copied on write.
@@ -144,6 +155,12 @@ pub struct Parts {
     pub shares: Vec<Share>,
     pub gitdir: Option<Gitdir>,
     pub control: Option<Arc<dyn Control>>,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Parts({:?}, {:?})", self.work, self.gitdir)
+    }
 }
 
 /// One session's tree.
@@ -321,12 +338,23 @@ impl Facts for ZoneFacts<'_> {
     }
 
     fn ignored(&self, path: &RepoPath, is_dir: bool) -> Result<bool> {
-        Ok(self.overlay.base.ignored(path, is_dir)?
-            || (self.overlay.options.scratch)(path, is_dir))
+        Ok(
+            self.overlay.base.ignored(path, is_dir)?
+                || (self.overlay.options.scratch)(path, is_dir),
+        )
     }
 
     fn claimed(&self, path: &RepoPath) -> bool {
         self.overlay.gate.writable(path)
+    }
+
+    fn present(&self, path: &RepoPath) -> bool {
+        let stands = self.tree.child(self.dir, path.name());
+        stands.is_some_and(|idx| self.tree.node(idx).kind.is_file())
+            || path.parent().is_some_and(|dir| {
+                let named = self.overlay.gate.claimed_names(&dir);
+                named.iter().any(|name| name == path.name())
+            })
     }
 
     fn claimed_in(&self, dir: &RepoPath) -> Option<RepoPath> {

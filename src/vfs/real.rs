@@ -211,7 +211,11 @@ impl RealTree {
         let mut table = self.table.lock();
         let node = table.entry(ino).or_default();
         node.lookups += 1;
-        if !node.names.iter().any(|(at, known)| *at == dir && **known == *name) {
+        if !node
+            .names
+            .iter()
+            .any(|(at, known)| *at == dir && **known == *name)
+        {
             node.names.push((dir, name.into()));
         }
     }

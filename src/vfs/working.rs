@@ -388,7 +388,12 @@ impl OpenFiles {
 /// Hashes `size` bytes of a file without holding more than a buffer of them.
 pub(crate) fn hash_file(file: &File, size: u64) -> io::Result<Digest> {
     let mut hasher = Hasher::default();
-    let mut buffer = vec![0; COPY_BUFFER.min(usize::try_from(size).unwrap_or(COPY_BUFFER)).max(1)];
+    let mut buffer = vec![
+        0;
+        COPY_BUFFER
+            .min(usize::try_from(size).unwrap_or(COPY_BUFFER))
+            .max(1)
+    ];
     let mut at = 0;
     while at < size {
         let got = file.read_at(&mut buffer, at)?;

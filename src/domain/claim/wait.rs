@@ -32,7 +32,10 @@ impl Waiting {
             if claim.agent != self.agent
                 && excludes(self.mode, claim.mode)
                 && !agents.contains(&claim.agent)
-                && self.patterns.iter().any(|mine| mine.overlaps(&claim.pattern))
+                && self
+                    .patterns
+                    .iter()
+                    .any(|mine| mine.overlaps(&claim.pattern))
             {
                 agents.insert(claim.agent.clone());
             }
@@ -60,8 +63,15 @@ impl Waiting {
 }
 
 /// Returns who of the `queue` comes before `mine`. `ticket` is its place, if it has one.
-pub fn ahead(state: &State, queue: &[Waiting], mine: &Waiting, ticket: Option<u64>) -> Vec<Conflict> {
-    let earlier = queue.iter().filter(|other| ticket.is_none_or(|mine| other.ticket < mine));
+pub fn ahead(
+    state: &State,
+    queue: &[Waiting],
+    mine: &Waiting,
+    ticket: Option<u64>,
+) -> Vec<Conflict> {
+    let earlier = queue
+        .iter()
+        .filter(|other| ticket.is_none_or(|mine| other.ticket < mine));
     let mut found = Vec::new();
     for other in earlier {
         let Some(conflict) = mine.clash(other) else {
@@ -78,7 +88,9 @@ pub fn ahead(state: &State, queue: &[Waiting], mine: &Waiting, ticket: Option<u6
 /// Says whether nothing but its own slowness keeps `waiting` from its claims.
 fn is_next(state: &State, queue: &[Waiting], waiting: &Waiting) -> bool {
     waiting.blockers(state).is_empty()
-        && !queue.iter().any(|other| other.ticket < waiting.ticket && waiting.clash(other).is_some())
+        && !queue
+            .iter()
+            .any(|other| other.ticket < waiting.ticket && waiting.clash(other).is_some())
 }
 
 /// Returns the circle that `mine` would close by waiting: agents, each waiting for a claim of the next.

@@ -469,7 +469,10 @@ body! {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape serde asks for")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the shape serde asks for"
+)]
 fn is_false(value: &bool) -> bool {
     !*value
 }

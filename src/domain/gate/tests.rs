@@ -26,7 +26,14 @@ fn rules(claims: &[&str]) -> Rules {
 
 #[test]
 fn the_gate_decides_by_claims_and_says_which_rule() {
-    let claims = ["src/a.rs", "lib", "tests/*.rs", "gen/**", "docs/**", "CLAUDE.md"];
+    let claims = [
+        "src/a.rs",
+        "lib",
+        "tests/*.rs",
+        "gen/**",
+        "docs/**",
+        "CLAUDE.md",
+    ];
     let mut set = rules(&claims);
     set.role = Some(vec![
         pattern("src/**"),
@@ -35,7 +42,7 @@ fn the_gate_decides_by_claims_and_says_which_rule() {
         pattern("docs"),
         pattern("CLAUDE.md"),
     ]);
-    let table: [(&str, Tried, Result<u64, &str>); 17] = [
+    let table: [(&str, Tried, Result<u64, &str>); 18] = [
         ("src/a.rs", Tried::Write, Ok(1)),
         ("src/a.rsX", Tried::Write, Err("not-claimed")),
         ("src/b.rs", Tried::Write, Err("not-claimed")),
@@ -49,7 +56,8 @@ fn the_gate_decides_by_claims_and_says_which_rule() {
         ("docs/x", Tried::Write, Ok(5)),
         ("governor.md", Tried::Write, Err("protected")),
         ("lib/SECRET", Tried::Write, Err("protected")),
-        ("lib/CLAUDE.md", Tried::Write, Err("sensitive")),
+        ("lib/CLAUDE.md", Tried::Write, Ok(2)),
+        ("gen/CLAUDE.md", Tried::Write, Err("sensitive")),
         ("CLAUDE.md", Tried::Write, Ok(6)),
         ("other", Tried::Mkdir, Err("not-claimed")),
         ("tests", Tried::Rmdir, Ok(3)),
@@ -79,7 +87,9 @@ fn a_lapsed_claim_and_a_halted_session_write_nothing() {
 
 #[test]
 fn a_refusal_names_the_holder() {
-    let no = rules(&[]).decide(Tried::Write, &path("docs/a"), 0).unwrap_err();
+    let no = rules(&[])
+        .decide(Tried::Write, &path("docs/a"), 0)
+        .unwrap_err();
     assert_eq!(no.rule, "held");
     assert!(no.reason.contains("bob holds docs"), "{}", no.reason);
 }

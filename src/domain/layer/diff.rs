@@ -106,7 +106,6 @@ fn child<'a>(list: &'a [BaseEntry], name: &[u8]) -> Option<&'a BaseEntry> {
 /// What stands at a path.
 #[derive(Clone, Copy)]
 enum Shown<'a> {
-    Nothing,
     /// An untouched part of the base, whose path there is given apart.
     Base,
     Node(&'a Node),
@@ -166,7 +165,9 @@ impl Layer {
                 stack.extend(children(base, &place)?);
             }
             if !place.path.is_root() {
-                let (mode, content) = place.file().map_or((None, Content::None), |(m, c)| (Some(m), c));
+                let (mode, content) = place
+                    .file()
+                    .map_or((None, Content::None), |(m, c)| (Some(m), c));
                 out.push(TreeEntry {
                     path: place.path,
                     mode,
@@ -201,7 +202,6 @@ fn leftovers(node: &Node, path: &RepoPath, found: &mut Vec<RepoPath>) {
 impl Place<'_> {
     fn is_dir(&self) -> bool {
         match self.shown {
-            Shown::Nothing => false,
             Shown::Base => self.through_is_dir(),
             Shown::Node(node) if node.made_dir => true,
             Shown::Node(node) if node.file.is_some() => self.through_is_dir(),
@@ -224,7 +224,6 @@ impl Place<'_> {
             Some((base_mode(entry), Content::Base(path.clone())))
         };
         match self.shown {
-            Shown::Nothing => None,
             Shown::Base => of_base(),
             Shown::Node(node) => match &node.file {
                 None => of_base(),
@@ -321,7 +320,9 @@ impl Diff<'_> {
         let untouched = (place.through.as_ref()).is_some_and(|(path, _)| *path == place.path);
         match place.shown {
             Shown::Base if untouched => return Ok(()),
-            Shown::Node(node) if untouched && place.is_dir() => return self.kids(place, node, here),
+            Shown::Node(node) if untouched && place.is_dir() => {
+                return self.kids(place, node, here);
+            }
             Shown::Node(node) if node.transient => return self.deleted(&place.path, here),
             _ => {}
         }
@@ -415,7 +416,8 @@ impl Diff<'_> {
         mode: FileMode,
         content: Content,
     ) -> io::Result<()> {
-        let is_file = |entry: &&BaseEntry| matches!(entry.kind, BaseKind::File { .. } | BaseKind::Symlink);
+        let is_file =
+            |entry: &&BaseEntry| matches!(entry.kind, BaseKind::File { .. } | BaseKind::Symlink);
         let before = here.filter(is_file);
         if here.is_some() && before.is_none() {
             self.deleted(&place.path, here)?;

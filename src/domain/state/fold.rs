@@ -6,8 +6,8 @@ use super::{
     RowKey, SealRow, SessionRow, SessionState, State,
 };
 use crate::domain::event::{
-    Claimed, Cut, Decision, Entry, Event, Freed, Launched, Merged, PlanAction, PlanSet,
-    QueueMoved, QueueState, SessionOpened,
+    Claimed, Cut, Decision, Entry, Event, Freed, Launched, Merged, PlanAction, PlanSet, QueueMoved,
+    QueueState, SessionOpened,
 };
 use crate::domain::names::{AgentName, PlanId};
 
@@ -35,13 +35,28 @@ impl State {
             Event::Agent(_) => self.apply_agent(entry, &mut touched),
             Event::Claim(body) => self.apply_claim(entry, body, &mut touched),
             Event::Release(body) => {
-                self.end_claims(entry, &body.claims, EndedBy::Release, body.cut.as_ref(), &mut touched);
+                self.end_claims(
+                    entry,
+                    &body.claims,
+                    EndedBy::Release,
+                    body.cut.as_ref(),
+                    &mut touched,
+                );
             }
             Event::Expire(body) => {
-                self.end_claims(entry, &body.claims, EndedBy::Expiry, body.cut.as_ref(), &mut touched);
+                self.end_claims(
+                    entry,
+                    &body.claims,
+                    EndedBy::Expiry,
+                    body.cut.as_ref(),
+                    &mut touched,
+                );
             }
             Event::Session(body) => self.apply_session(entry, body, &mut touched),
-            Event::Launch(_) | Event::Mount(_) | Event::Unmount(_) | Event::Seal(_)
+            Event::Launch(_)
+            | Event::Mount(_)
+            | Event::Unmount(_)
+            | Event::Seal(_)
             | Event::Sync(_) => self.apply_life(entry, &mut touched),
             Event::Request(_) | Event::Grant(_) | Event::Deny(_) => {
                 self.apply_request(entry, &mut touched);
@@ -221,12 +236,7 @@ impl State {
         }
     }
 
-    fn apply_session(
-        &mut self,
-        entry: &Entry,
-        body: &SessionOpened,
-        touched: &mut Vec<RowKey>,
-    ) {
+    fn apply_session(&mut self, entry: &Entry, body: &SessionOpened, touched: &mut Vec<RowKey>) {
         let (Some(agent), Some(id)) = (&entry.agent, &entry.session) else {
             return;
         };

@@ -11,8 +11,15 @@ impl Facts for Map {
     type Error = ();
 
     fn tracked(&self, path: &RepoPath) -> Result<bool, ()> {
-        Ok(["src", "src/lib.rs", "src/main.rs", "target", "target/keep", "Cargo.toml"]
-            .contains(&path.encode().as_str()))
+        Ok([
+            "src",
+            "src/lib.rs",
+            "src/main.rs",
+            "target",
+            "target/keep",
+            "Cargo.toml",
+        ]
+        .contains(&path.encode().as_str()))
     }
 
     fn ignored(&self, path: &RepoPath, _is_dir: bool) -> Result<bool, ()> {
@@ -23,6 +30,10 @@ impl Facts for Map {
     fn claimed(&self, path: &RepoPath) -> bool {
         let text = path.encode();
         text == "src/lib.rs" || text == "new.txt" || text.starts_with("gen/")
+    }
+
+    fn present(&self, path: &RepoPath) -> bool {
+        ["src/lib.rs", "gen/there"].contains(&path.encode().as_str())
     }
 
     fn claimed_in(&self, dir: &RepoPath) -> Option<RepoPath> {
@@ -44,7 +55,8 @@ fn zones_come_in_their_order() {
         ("src/lib.rs", Zone::Governed),
         ("target/keep", Zone::Governed), // tracked, though ignored
         ("gen/a.rs", Zone::Governed),
-        ("gen/a.o", Zone::Scratch), // claimed, but ignored
+        ("gen/a.o", Zone::Scratch),       // claimed, but ignored
+        ("gen/there.o", Zone::Transient), // beside a claimed `there`
         ("new.txt", Zone::Governed),
         ("src/.lib.rs.swp", Zone::Transient),
         ("src/lib.rs~", Zone::Transient),
@@ -96,16 +108,49 @@ fn tools_save_under_these_names() {
         "F.orig",
     ];
     for name in derived {
-        assert!(derived_from(name.as_bytes()).contains(&b"F".as_slice()), "{name}");
+        assert!(
+            derived_from(name.as_bytes()).contains(&b"F".as_slice()),
+            "{name}"
+        );
     }
-    for name in ["F", "F_test", "Fx", "xF", "F2", ".F/x", "F-new", "#F", "F.0123456789012345678901234567890123456789x"] {
+    for name in [
+        "F",
+        "F_test",
+        "Fx",
+        "xF",
+        "F2",
+        ".F/x",
+        "F-new",
+        "#F",
+        "F.0123456789012345678901234567890123456789x",
+    ] {
         let is = derived_from(name.as_bytes()).contains(&b"F".as_slice());
         assert_eq!(is, name == "#F", "{name}");
     }
-    for name in ["4913", "5036", "sedAbC123", "XXab12cd", "tmpab12_cde", ".tmpAbC123", ".tmp-77-0a1b2c3d", "f.txz~"] {
+    for name in [
+        "4913",
+        "5036",
+        "sedAbC123",
+        "XXab12cd",
+        "tmpab12_cde",
+        ".tmpAbC123",
+        ".tmp-77-0a1b2c3d",
+        "f.txz~",
+    ] {
         assert!(is_anonymous(name.as_bytes()), "{name}");
     }
-    for name in ["4914", "sed", "sedition", "XX", "tmpABCDEFGH", "tmp", "~", ".tmp-x-0a1b2c3d", "conftest.py", "new.rs"] {
+    for name in [
+        "4914",
+        "sed",
+        "sedition",
+        "XX",
+        "tmpABCDEFGH",
+        "tmp",
+        "~",
+        ".tmp-x-0a1b2c3d",
+        "conftest.py",
+        "new.rs",
+    ] {
         assert!(!is_anonymous(name.as_bytes()), "{name}");
     }
 }

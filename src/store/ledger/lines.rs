@@ -20,7 +20,10 @@ pub struct Lines<'a> {
 impl Ledger {
     /// Takes a snapshot for reading.
     pub fn lines(&mut self) -> Result<Lines<'_>, LedgerError> {
-        let transaction = self.connection.transaction().map_err(fault("read the ledger"))?;
+        let transaction = self
+            .connection
+            .transaction()
+            .map_err(fault("read the ledger"))?;
         Ok(Lines { transaction })
     }
 
@@ -40,7 +43,12 @@ impl Lines<'_> {
         let mut state = State::default();
         rows::load_law(self.connection(), &mut state)?;
         for need in needs {
-            rows::load(self.connection(), need, &std::collections::BTreeSet::new(), &mut state)?;
+            rows::load(
+                self.connection(),
+                need,
+                &std::collections::BTreeSet::new(),
+                &mut state,
+            )?;
         }
         Ok(state)
     }
@@ -76,7 +84,11 @@ impl Lines<'_> {
         first: u64,
         each: &mut dyn FnMut(u64, &[u8]) -> Result<bool, LedgerError>,
     ) -> Result<(), LedgerError> {
-        self.walk("SELECT seq, line FROM entry WHERE seq >= ?1 ORDER BY seq", first, each)
+        self.walk(
+            "SELECT seq, line FROM entry WHERE seq >= ?1 ORDER BY seq",
+            first,
+            each,
+        )
     }
 
     /// Hands out the lines from `last` back to the first, until `each` says false.
@@ -85,7 +97,11 @@ impl Lines<'_> {
         last: u64,
         each: &mut dyn FnMut(u64, &[u8]) -> Result<bool, LedgerError>,
     ) -> Result<(), LedgerError> {
-        self.walk("SELECT seq, line FROM entry WHERE seq <= ?1 ORDER BY seq DESC", last, each)
+        self.walk(
+            "SELECT seq, line FROM entry WHERE seq <= ?1 ORDER BY seq DESC",
+            last,
+            each,
+        )
     }
 
     fn walk(
@@ -100,7 +116,9 @@ impl Lines<'_> {
         while let Some(row) = found.next().map_err(&doing)? {
             let seq = natural(row.get(0).map_err(&doing)?);
             let line = row.get_ref(1).map_err(&doing)?;
-            let line = line.as_blob().map_err(|error| LedgerError::Damaged(error.to_string()))?;
+            let line = line
+                .as_blob()
+                .map_err(|error| LedgerError::Damaged(error.to_string()))?;
             if !each(seq, line)? {
                 break;
             }
@@ -132,9 +150,15 @@ impl Lines<'_> {
             for (key, body) in rows::all_of(self.connection(), kind)? {
                 let name = format!("{} {}", key.kind.text(), key.id);
                 match expected.remove(&key) {
-                    None => return Ok(Some(format!("{name} is stored, but no entry accounts for it"))),
+                    None => {
+                        return Ok(Some(format!(
+                            "{name} is stored, but no entry accounts for it"
+                        )));
+                    }
                     Some(right) if right != body => {
-                        return Ok(Some(format!("{name} differs from what the entries add up to")));
+                        return Ok(Some(format!(
+                            "{name} differs from what the entries add up to"
+                        )));
                     }
                     Some(_) => {}
                 }
@@ -142,7 +166,11 @@ impl Lines<'_> {
         }
         let missing = expected.keys().next();
         Ok(missing.map(|key| {
-            format!("{} {} is missing, though entries account for it", key.kind.text(), key.id)
+            format!(
+                "{} {} is missing, though entries account for it",
+                key.kind.text(),
+                key.id
+            )
         }))
     }
 }

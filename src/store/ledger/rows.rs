@@ -37,8 +37,11 @@ pub(super) fn load_due(
                UNION SELECT id, body FROM claim WHERE ts_end <= ?3 AND boot <> ?1";
     let values = params![now.boot, integer(now.boot_ms), now.ts.0];
     load_claims(connection, sql, values, state)?;
-    let holders: BTreeSet<AgentName> =
-        state.claims.values().map(|claim| claim.agent.clone()).collect();
+    let holders: BTreeSet<AgentName> = state
+        .claims
+        .values()
+        .map(|claim| claim.agent.clone())
+        .collect();
     for holder in holders {
         load_row(connection, &RowKey::new(Kind::Agent, &holder), state)?;
     }
@@ -82,7 +85,12 @@ pub(super) fn load(
         } => keeping(touched, state, |state| {
             for pattern in patterns {
                 let sql = "SELECT id, body FROM claim WHERE agent = ?1 AND pattern = ?2";
-                load_claims(connection, sql, params![agent.as_str(), pattern.source()], state)?;
+                load_claims(
+                    connection,
+                    sql,
+                    params![agent.as_str(), pattern.source()],
+                    state,
+                )?;
                 load_overlapping(connection, agent, *mode, pattern, state)?;
             }
             Ok(())
@@ -108,7 +116,11 @@ fn keeping(
 
 fn load_row(connection: &Connection, key: &RowKey, state: &mut State) -> Result<(), LedgerError> {
     let body: Option<Vec<u8>> = match key.kind {
-        Kind::Claim => one(connection, "SELECT body FROM claim WHERE id = ?1", params![key.id])?,
+        Kind::Claim => one(
+            connection,
+            "SELECT body FROM claim WHERE id = ?1",
+            params![key.id],
+        )?,
         kind => one(
             connection,
             "SELECT body FROM item WHERE kind = ?1 AND id = ?2",
@@ -163,7 +175,10 @@ pub(super) fn all_of(
     let (sql, values): (&str, Vec<&str>) = if kind == Kind::Claim {
         ("SELECT CAST(id AS TEXT), body FROM claim", vec![])
     } else {
-        ("SELECT id, body FROM item WHERE kind = ?1", vec![kind.text()])
+        (
+            "SELECT id, body FROM item WHERE kind = ?1",
+            vec![kind.text()],
+        )
     };
     connection
         .prepare_cached(sql)
@@ -216,16 +231,37 @@ fn load_overlapping(
         above.extend(prefix.ancestors().map(|path| path.as_bytes().to_vec()));
         above.push(prefix.as_bytes().to_vec());
         for path in above {
-            candidates(connection, sql, params![path], agent, mode, pattern, &mut ids)?;
+            candidates(
+                connection,
+                sql,
+                params![path],
+                agent,
+                mode,
+                pattern,
+                &mut ids,
+            )?;
         }
         // `0` is the byte after `/`.
         let from = [prefix.as_bytes(), b"/"].concat();
         let to = [prefix.as_bytes(), b"0"].concat();
         let sql = "SELECT id, agent, mode, pattern FROM claim WHERE prefix >= ?1 AND prefix < ?2";
-        candidates(connection, sql, params![from, to], agent, mode, pattern, &mut ids)?;
+        candidates(
+            connection,
+            sql,
+            params![from, to],
+            agent,
+            mode,
+            pattern,
+            &mut ids,
+        )?;
     }
     for id in ids {
-        load_claims(connection, "SELECT id, body FROM claim WHERE id = ?1", params![id], state)?;
+        load_claims(
+            connection,
+            "SELECT id, body FROM claim WHERE id = ?1",
+            params![id],
+            state,
+        )?;
     }
     Ok(())
 }
@@ -272,7 +308,11 @@ pub(super) fn mode_of(number: i64) -> Mode {
 }
 
 /// Writes one row as the fold left it, or removes it.
-pub(super) fn save(connection: &Connection, key: &RowKey, state: &State) -> Result<(), LedgerError> {
+pub(super) fn save(
+    connection: &Connection,
+    key: &RowKey,
+    state: &State,
+) -> Result<(), LedgerError> {
     let body = state.row(key)?;
     if key.kind == Kind::Claim {
         return save_claim(connection, key, body, state);

@@ -108,8 +108,14 @@ impl<'a> Turn<'a> {
             prev: self.chain.prev(),
             ts: self.now.ts,
             op: &op,
-            agent: draft.agent.as_ref().map(crate::domain::names::AgentName::as_str),
-            session: draft.session.as_ref().map(crate::domain::names::SessionId::as_str),
+            agent: draft
+                .agent
+                .as_ref()
+                .map(crate::domain::names::AgentName::as_str),
+            session: draft
+                .session
+                .as_ref()
+                .map(crate::domain::names::SessionId::as_str),
         };
         let line = encode(&head, &body)?;
         let leaf = leaf(&line);
@@ -156,9 +162,7 @@ pub(super) fn natural(value: i64) -> u64 {
 }
 
 /// Reads the end of the chain as the projections have it.
-pub(super) fn read_tail(
-    connection: &rusqlite::Connection,
-) -> Result<(Chain, Tree), LedgerError> {
+pub(super) fn read_tail(connection: &rusqlite::Connection) -> Result<(Chain, Tree), LedgerError> {
     let (size, leaf, ts, frontier): (i64, [u8; 32], Option<i64>, Vec<u8>) = connection
         .prepare_cached("SELECT size, leaf, ts, frontier FROM tail WHERE id = 1")
         .and_then(|mut select| {
@@ -171,7 +175,9 @@ pub(super) fn read_tail(
         .prepare_cached("SELECT seq, leaf FROM entry ORDER BY seq DESC LIMIT 1")
         .and_then(|mut select| {
             let mut rows = select.query([])?;
-            rows.next()?.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
+            rows.next()?
+                .map(|row| Ok((row.get(0)?, row.get(1)?)))
+                .transpose()
         })
         .map_err(fault("read the ledger's end"))?;
     if last != (size > 0).then_some((size - 1, leaf)) {

@@ -94,7 +94,9 @@ impl Turn<'_> {
 fn waiters(connection: &Connection) -> Result<Vec<Waiter>, LedgerError> {
     let doing = fault("read the queue");
     let mut select = connection
-        .prepare_cached("SELECT ticket, agent, mode, body, pid, start, boot FROM waiter ORDER BY ticket")
+        .prepare_cached(
+            "SELECT ticket, agent, mode, body, pid, start, boot FROM waiter ORDER BY ticket",
+        )
         .map_err(&doing)?;
     let mut found = select.query([]).map_err(&doing)?;
     let mut waiters = Vec::new();
@@ -104,7 +106,9 @@ fn waiters(connection: &Connection) -> Result<Vec<Waiter>, LedgerError> {
         let body: Vec<u8> = row.get(3).map_err(&doing)?;
         let waiting = Waiting {
             ticket: natural(row.get(0).map_err(&doing)?),
-            agent: agent.parse().map_err(|error: crate::domain::names::NameError| damaged(error.to_string()))?,
+            agent: agent
+                .parse()
+                .map_err(|error: crate::domain::names::NameError| damaged(error.to_string()))?,
             mode: rows::mode_of(row.get(2).map_err(&doing)?),
             patterns: serde_json::from_slice(&body).map_err(|error| damaged(error.to_string()))?,
         };

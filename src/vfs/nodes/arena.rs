@@ -36,6 +36,11 @@ impl Arena {
         self.waste += usize::from(name.len);
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub(super) fn is_wasteful(&self) -> bool {
         self.waste > WASTE_MIN && self.waste * 2 > self.bytes.len()
     }

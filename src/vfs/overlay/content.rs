@@ -74,7 +74,9 @@ impl Overlay {
         match self.source(ino)? {
             Source::Nothing => Ok(answer(&[])),
             Source::Blob(blob) => {
-                let from = usize::try_from(offset).unwrap_or(usize::MAX).min(blob.len());
+                let from = usize::try_from(offset)
+                    .unwrap_or(usize::MAX)
+                    .min(blob.len());
                 let to = from.saturating_add(size as usize).min(blob.len());
                 if to == blob.len() {
                     self.reads.drop_blob(ino);

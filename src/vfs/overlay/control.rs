@@ -77,7 +77,14 @@ impl ControlDir {
             return Err(Error::NoEntry);
         }
         let now = overlay.now();
-        Ok(attr(overlay, Self::root_ino(), FileKind::Directory, 0o755, 4096, now))
+        Ok(attr(
+            overlay,
+            Self::root_ino(),
+            FileKind::Directory,
+            0o755,
+            4096,
+            now,
+        ))
     }
 
     pub(super) fn lookup(&self, overlay: &Overlay, dir: u64, name: &[u8]) -> Result<Found> {
@@ -104,7 +111,9 @@ impl ControlDir {
         }
         if let Some(tag) = tag_of(name, b"answer") {
             let answers = self.answers.lock();
-            return answers.get(tag).map(|answer| Virtual::Snapshot(Arc::clone(answer)));
+            return answers
+                .get(tag)
+                .map(|answer| Virtual::Snapshot(Arc::clone(answer)));
         }
         let bytes = behind.read(std::str::from_utf8(name).ok()?)?;
         Some(Virtual::Snapshot(Arc::new(bytes)))
@@ -118,14 +127,23 @@ impl ControlDir {
             Virtual::Snapshot(bytes) => (0o444, bytes.len() as u64),
             Virtual::Request(_) => (0o644, 0),
         };
-        Ok(attr(overlay, ino, FileKind::Regular, perm, size, overlay.now()))
+        Ok(attr(
+            overlay,
+            ino,
+            FileKind::Regular,
+            perm,
+            size,
+            overlay.now(),
+        ))
     }
 
     pub(super) fn read(&self, ino: u64, offset: u64, size: u32) -> Result<Vec<u8>> {
         match self.files.lock().get(&ino).ok_or(Error::Stale)? {
             Virtual::Request(_) => Ok(Vec::new()),
             Virtual::Snapshot(bytes) => {
-                let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                let from = usize::try_from(offset)
+                    .unwrap_or(usize::MAX)
+                    .min(bytes.len());
                 let to = from.saturating_add(size as usize).min(bytes.len());
                 Ok(bytes[from..to].to_vec())
             }
@@ -147,7 +165,10 @@ impl ControlDir {
             (b"..".to_vec(), ROOT_INO, FileKind::Directory),
         ];
         let files = behind.names();
-        let files = files.iter().map(String::as_bytes).chain([CHANGED, b"request"]);
+        let files = files
+            .iter()
+            .map(String::as_bytes)
+            .chain([CHANGED, b"request"]);
         // A listed name has no inode before it is looked up; any number but 0 will do.
         names.extend(files.map(|name| (name.to_vec(), u64::MAX >> 1, FileKind::Regular)));
         for (next, (name, ino, kind)) in (1..).zip(names) {

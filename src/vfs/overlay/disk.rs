@@ -24,7 +24,9 @@ use crate::vfs::real::Spot;
 
 impl Overlay {
     pub(super) fn gitdir_ino(&self) -> Option<u64> {
-        self.gitdir.as_ref().map(crate::vfs::real::RealTree::root_ino)
+        self.gitdir
+            .as_ref()
+            .map(crate::vfs::real::RealTree::root_ino)
     }
 
     pub(super) fn gitdir_root(&self) -> Result<Attr> {
@@ -120,11 +122,7 @@ impl Overlay {
         caller: Caller,
     ) -> Result<()> {
         let below = self.real_path(dir)?;
-        let tried = if is_dir {
-            Tried::Rmdir
-        } else {
-            Tried::Unlink
-        };
+        let tried = if is_dir { Tried::Rmdir } else { Tried::Unlink };
         self.check_gitdir(dir, &below.join(name)?, tried, caller)?;
         self.real(dir)?.remove(dir, &below, name, is_dir)
     }

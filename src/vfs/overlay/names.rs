@@ -80,7 +80,13 @@ impl Overlay {
     }
 
     pub fn symlink(&self, dir: u64, name: &[u8], target: &[u8], caller: Caller) -> Result<Attr> {
-        self.make(dir, name, New::Symlink(target), Make::Symlink(target), caller)
+        self.make(
+            dir,
+            name,
+            New::Symlink(target),
+            Make::Symlink(target),
+            caller,
+        )
     }
 
     /// Makes a regular file, a fifo or a socket; never a device.
@@ -114,7 +120,8 @@ impl Overlay {
             self.zone(&tree, idx, &path, false)?.0
         };
         if zone != Zone::Scratch {
-            let refusal = Refusal::by_rule("kind", "fifos and sockets exist in scratch directories");
+            let refusal =
+                Refusal::by_rule("kind", "fifos and sockets exist in scratch directories");
             return Err(self.deny(Tried::Mknod, &path, refusal, caller));
         }
         self.make_scratch(dir, &path, name, Make::Special(mode), caller)
@@ -172,7 +179,8 @@ impl Overlay {
                 if self.scratch.exists(&path) {
                     return Err(Error::Exists);
                 }
-                let child = self.make_in_tree(&mut tree, idx, &path, new, (claim, saves), caller)?;
+                let child =
+                    self.make_in_tree(&mut tree, idx, &path, new, (claim, saves), caller)?;
                 let attr = self.attr(&tree, child)?;
                 tree.node(child).looked_up();
                 Ok(attr)

@@ -113,9 +113,7 @@ impl Overlay {
     pub fn getattr(&self, ino: u64, caller: Caller) -> Result<Attr> {
         match Realm::of(ino) {
             Realm::Tree => self.getattr_tree(ino, caller),
-            Realm::Scratch | Realm::Gitdir => {
-                self.real(ino)?.attr(ino, &|dir| self.tree_path(dir))
-            }
+            Realm::Scratch | Realm::Gitdir => self.real(ino)?.attr(ino, &|dir| self.tree_path(dir)),
             Realm::Control => self.control.attr(self, ino),
         }
     }
@@ -212,7 +210,11 @@ impl Overlay {
     fn listed(&self, tree: &Tree, child: Idx, next: u64, plus: bool) -> Result<Listed> {
         let node = tree.node(child);
         // A blob that is not there (a partial clone) must not hide its neighbours.
-        let attr = if plus { self.attr(tree, child).ok() } else { None };
+        let attr = if plus {
+            self.attr(tree, child).ok()
+        } else {
+            None
+        };
         Ok(Listed {
             name: tree.name(child).to_vec(),
             ino: node.ino,
@@ -299,7 +301,9 @@ impl Overlay {
         match Realm::of(ino) {
             Realm::Tree => self.read_tree(ino, offset, size, answer),
             Realm::Scratch | Realm::Gitdir => {
-                let file = self.real(ino)?.file(ino, &|dir| self.tree_path(dir), false)?;
+                let file = self
+                    .real(ino)?
+                    .file(ino, &|dir| self.tree_path(dir), false)?;
                 Ok(answer(&super::content::read_at(&file, offset, size)?))
             }
             Realm::Control => Ok(answer(&self.control.read(ino, offset, size)?)),

@@ -364,7 +364,11 @@ impl Overlay {
             for entry in self.base.list(&oid)?.iter() {
                 let (from, to) = (from.join(&entry.name)?, to.join(&entry.name)?);
                 let is_dir = entry.kind == crate::domain::base::BaseKind::Dir;
-                let tried = if is_dir { (Tried::Rmdir, Tried::Mkdir) } else { (Tried::RenameFrom, Tried::RenameTo) };
+                let tried = if is_dir {
+                    (Tried::Rmdir, Tried::Mkdir)
+                } else {
+                    (Tried::RenameFrom, Tried::RenameTo)
+                };
                 self.permit(tried.0, &from, caller)
                     .map_err(|no| self.deny(Tried::RenameFrom, &from, no, caller))?;
                 self.permit(tried.1, &to, caller)

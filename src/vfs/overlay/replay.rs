@@ -23,9 +23,7 @@ use crate::domain::logop::LogOp;
 use crate::domain::path::RepoPath;
 use crate::vfs::error::Error;
 use crate::vfs::error::Result;
-use crate::vfs::nodes::FROM_BASE;
 use crate::vfs::nodes::Kind;
-use crate::vfs::nodes::Realm;
 use crate::vfs::nodes::TRANSIENT;
 use crate::vfs::nodes::Tree;
 use crate::vfs::overlay::Options;
@@ -80,7 +78,9 @@ impl Overlay {
             work: WorkDir::new(parts.work),
             reads: ReadCache::default(),
             scratch: RealTree::scratch(parts.scratch, parts.shares, &options),
-            gitdir: parts.gitdir.map(|gitdir| RealTree::gitdir(gitdir, &options)),
+            gitdir: parts
+                .gitdir
+                .map(|gitdir| RealTree::gitdir(gitdir, &options)),
             control: ControlDir::new(parts.control),
             base: parts.base,
             gate: parts.gate,
@@ -104,7 +104,10 @@ impl Overlay {
         let void = voided(log.iter().map(|logged| &logged.op));
         let mut unsettled = Unsettled::default();
         for logged in log.iter().filter(|logged| !void.contains(&logged.seq)) {
-            for path in crate::domain::layer::paths_of(&logged.op).into_iter().flatten() {
+            for path in crate::domain::layer::paths_of(&logged.op)
+                .into_iter()
+                .flatten()
+            {
                 self.load_to(path)?;
             }
             let mut tree = self.tree.write();
@@ -139,11 +142,12 @@ impl Overlay {
         logged: &Logged,
         unsettled: &mut Unsettled,
     ) -> Result<()> {
-        let at = |tree: &Tree, path: &RepoPath| {
-            tree.find(path).ok().flatten().ok_or(Error::NoEntry)
-        };
+        let at =
+            |tree: &Tree, path: &RepoPath| tree.find(path).ok().flatten().ok_or(Error::NoEntry);
         match &logged.op {
-            LogOp::Create { path, .. } | LogOp::Mkdir { path, .. } | LogOp::Symlink { path, .. } => {
+            LogOp::Create { path, .. }
+            | LogOp::Mkdir { path, .. }
+            | LogOp::Symlink { path, .. } => {
                 let dir = at(tree, &path.parent().unwrap_or_default())?;
                 let made = self.put_new(tree, dir, &logged.op, logged.seq, logged.ts);
                 made.map(|_| ()).ok_or(Error::Invalid)
@@ -229,7 +233,9 @@ impl Overlay {
                 more.set_size(*size);
                 more.changed(ts);
                 let writes = unsettled.writes.entry(ino).or_default();
-                writes.retain(|wrote| wrote.offset + wrote.len <= *offset || wrote.offset >= offset + len);
+                writes.retain(|wrote| {
+                    wrote.offset + wrote.len <= *offset || wrote.offset >= offset + len
+                });
                 more.lock().touched();
             }
             LogOp::Version {
@@ -376,7 +382,9 @@ fn lost_ranges(file: &File, writes: &[Wrote], same_boot: bool) -> Result<Vec<(u6
     let mut later: Vec<(u64, u64)> = Vec::new();
     for wrote in writes.iter().rev() {
         let end = wrote.offset + wrote.len;
-        let overwritten = later.iter().any(|&(from, to)| from < end && wrote.offset < to);
+        let overwritten = later
+            .iter()
+            .any(|&(from, to)| from < end && wrote.offset < to);
         let checked = !same_boot || later.is_empty();
         if checked && !overwritten {
             let len = u32::try_from(wrote.len).unwrap_or(u32::MAX);
@@ -385,7 +393,9 @@ fn lost_ranges(file: &File, writes: &[Wrote], same_boot: bool) -> Result<Vec<(u6
                 lost.push((wrote.offset, wrote.len));
             }
         } else if checked && overwritten && !same_boot {
-            let whole = later.iter().any(|&(from, to)| from <= wrote.offset && end <= to);
+            let whole = later
+                .iter()
+                .any(|&(from, to)| from <= wrote.offset && end <= to);
             if !whole {
                 lost.push((wrote.offset, wrote.len)); // nothing tells whether its rest is there
             }
@@ -394,19 +404,4 @@ fn lost_ranges(file: &File, writes: &[Wrote], same_boot: bool) -> Result<Vec<(u6
     }
     lost.reverse();
     Ok(lost)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn realms_do_not_overlap() {
-        for realm in [Realm::Tree, Realm::Scratch, Realm::Gitdir, Realm::Control] {
-            for number in [0, 77, 1 << 49, u64::MAX] {
-                assert_eq!(Realm::of(realm.ino(number)), realm);
-            }
-        }
-        assert_eq!(FROM_BASE & TRANSIENT, 0);
-    }
 }

@@ -129,7 +129,10 @@ impl Overlay {
     pub(super) fn settle_soon(&self, ino: u64) {
         let unsettled = {
             let tree = self.tree.read();
-            let file = tree.by_ino(ino).ok().and_then(|idx| tree.node(idx).file().cloned());
+            let file = tree
+                .by_ino(ino)
+                .ok()
+                .and_then(|idx| tree.node(idx).file().cloned());
             file.is_some_and(|file| file.lock().unsettled)
         };
         if unsettled {
@@ -179,7 +182,8 @@ impl Overlay {
             };
             let (last, size) = (more.lock().last.unwrap_or(since), more.size());
             let asked = now.duration_since(since) >= WAIT_MAX;
-            let quiet = self.options.quiet + Duration::from_secs(size / BYTES_PER_SECOND).min(WAIT_MAX);
+            let quiet =
+                self.options.quiet + Duration::from_secs(size / BYTES_PER_SECOND).min(WAIT_MAX);
             if !asked && now.duration_since(last) < quiet {
                 continue;
             }
@@ -235,7 +239,8 @@ impl Overlay {
     }
 
     fn stop_settler(&self) {
-        self.stopping.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.stopping
+            .store(true, std::sync::atomic::Ordering::SeqCst);
         drop(self.dirty.lock());
         self.wake.notify_all();
     }

@@ -130,8 +130,14 @@ impl RealTree {
         } else {
             gid
         };
-        rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(io::Error::from)?;
+        rustix::fs::chownat(
+            parent,
+            name,
+            Some(uid),
+            Some(gid),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )
+        .map_err(io::Error::from)?;
         Ok(())
     }
 
@@ -205,12 +211,7 @@ impl RealTree {
         Ok(self.attr_of(&stat, path))
     }
 
-    pub(crate) fn rename(
-        &self,
-        from: Spot<'_>,
-        to: Spot<'_>,
-        flags: RenameFlags,
-    ) -> Result<()> {
+    pub(crate) fn rename(&self, from: Spot<'_>, to: Spot<'_>, flags: RenameFlags) -> Result<()> {
         let (from_name, to_name) = (from.path.name(), to.path.name());
         let old = self.parent(from.path).map_err(absent)?;
         let new = self.parent_made(to.path)?;
@@ -354,8 +355,13 @@ impl RealTree {
         let bits = stat.st_mode;
         if bits & SET_ID != 0 && set.mode.is_none() && kind_of(&stat) == FileKind::Regular {
             let left = if keeps { bits } else { without_set_id(bits) };
-            rustix::fs::chmodat(parent, name, Mode::from_raw_mode(left & 0o7777), AtFlags::empty())
-                .map_err(io::Error::from)?;
+            rustix::fs::chmodat(
+                parent,
+                name,
+                Mode::from_raw_mode(left & 0o7777),
+                AtFlags::empty(),
+            )
+            .map_err(io::Error::from)?;
         }
         Ok(())
     }
@@ -416,8 +422,8 @@ impl RealTree {
             return Err(Error::NoAttribute);
         };
         let mut value = vec![0; VALUE_MAX];
-        let len = rustix::fs::fgetxattr(&file, name, value.as_mut_slice())
-            .map_err(io::Error::from)?;
+        let len =
+            rustix::fs::fgetxattr(&file, name, value.as_mut_slice()).map_err(io::Error::from)?;
         value.truncate(len);
         Ok(value)
     }
@@ -445,7 +451,8 @@ impl RealTree {
 }
 
 fn stat_in(parent: &OwnedFd, name: &[u8]) -> Result<Stat> {
-    rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| absent(error.into()))
+    rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|error| absent(error.into()))
 }
 
 const fn without_set_id(bits: u32) -> u32 {
