@@ -24,13 +24,10 @@ mod mount;
 mod output;
 mod prove;
 mod release;
-<<<<<<< HEAD
-mod serve;
-=======
 mod replay;
 mod requests;
+mod serve;
 mod shell;
->>>>>>> a3f9ac2 (cli: why, charter, requests, checkpoint, prove, export, replay, gc, key, completions, man)
 mod show;
 mod text;
 mod unmount;
@@ -52,7 +49,7 @@ mod why;
 struct Cli {
     /// Work as if started in DIR
     #[arg(short = 'C', value_name = "DIR", global = true)]
-    dir: Option<PathBuf>,
+    start: Option<PathBuf>,
     /// Print one JSON document (streams: one object a line)
     #[arg(long, global = true)]
     json: bool,
@@ -91,18 +88,15 @@ enum Verb {
     Claim(claim::Args),
     Release(release::Args),
     Claims(claims::Args),
-<<<<<<< HEAD
     Mount(mount::Args),
     Unmount(unmount::Args),
     Serve(serve::Args),
-=======
     Why(why::Args),
     Requests(requests::Args),
     /// Grant a request
     Approve(requests::AnswerArgs),
     /// Refuse a request
     Deny(requests::AnswerArgs),
->>>>>>> a3f9ac2 (cli: why, charter, requests, checkpoint, prove, export, replay, gc, key, completions, man)
     Log(log::Args),
     Show(show::Args),
     Verify(verify::Args),
@@ -142,7 +136,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return output::usage(&error),
     };
     let mut context = Context {
-        dir: cli.dir.unwrap_or_else(|| PathBuf::from(".")),
+        dir: cli.start.unwrap_or_else(|| PathBuf::from(".")),
         out: Output::new(cli.json, cli.quiet, cli.color),
     };
     let done = dispatch(cli.verb, &mut context);
