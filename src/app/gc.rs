@@ -24,7 +24,7 @@ use crate::store::versions::Versions;
 use crate::store::writelog::Lines;
 
 /// A content this young may belong to a write that is just being logged.
-const YOUNG: Duration = Duration::from_secs(3600);
+const YOUNG: Duration = Duration::from_hours(1);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {

@@ -38,6 +38,7 @@ pub struct Options {
 
 /// What `init` did.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is told on its own")]
 pub struct Report {
     pub store: PathBuf,
     pub origin: Origin,

@@ -26,7 +26,6 @@ enum Verb {
     },
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "every verb has this shape")]
 pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let Verb::Check { file } = args.verb;
     let checked = charter::check(&context.dir, file.as_deref())?;

@@ -58,7 +58,6 @@ struct Cli {
     quiet: bool,
     /// Say more (twice: still more)
     #[arg(short, long, global = true, action = ArgAction::Count)]
-    #[expect(dead_code, reason = "read by the verbs that trace")]
     verbose: u8,
     /// Colour the output
     #[arg(
@@ -159,7 +158,10 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Export(args) => export::run(args, context),
         Verb::Gc(args) => gc::run(args, context),
         Verb::Key(args) => key::run(args, context),
-        Verb::Completions(args) => shell::completions(args, context),
+        Verb::Completions(args) => {
+            shell::completions(args, context);
+            Ok(())
+        }
         Verb::Man(args) => shell::man(args, context),
         Verb::Release(args) => release::run(args, context),
         Verb::Claims(args) => claims::run(args, context),

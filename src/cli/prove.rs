@@ -45,7 +45,9 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
             "{} entries continue {} entries",
             new.size, old.size
         ));
-        hashes.iter().for_each(|hash| out.line(hash));
+        for hash in &hashes {
+            out.line(hash);
+        }
         return Ok(());
     }
     let Some(entry) = &args.entry else {

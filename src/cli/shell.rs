@@ -25,11 +25,10 @@ pub(super) struct ManArgs {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "every verb has this shape")]
-pub(super) fn completions(args: CompletionsArgs, context: &mut Context) -> Result<(), Failure> {
+pub(super) fn completions(args: CompletionsArgs, context: &mut Context) {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command(), "govfs", &mut script);
     context.out.bytes(&script);
-    Ok(())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "every verb has this shape")]
