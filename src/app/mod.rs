@@ -14,6 +14,7 @@ pub mod init;
 pub mod inside;
 pub mod keeper;
 pub mod keys;
+pub mod layer;
 pub mod live;
 pub mod log;
 pub mod mount;
