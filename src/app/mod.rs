@@ -19,6 +19,7 @@ pub mod log;
 pub mod mount;
 pub mod prove;
 pub mod replay;
+pub mod run;
 pub mod serve;
 pub mod session;
 pub mod site;

@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::{SigSet, Signal};
 
@@ -37,6 +37,9 @@ use ground::{Doors, Shown};
 
 /// How often the server looks after seals, leases and the ledger's changes.
 const BEAT: Duration = Duration::from_millis(500);
+
+/// How long a sealed mount waits for the launcher that made it.
+const UNHELD: Duration = Duration::from_secs(10);
 
 /// What a server is started for.
 #[derive(Debug)]
@@ -171,10 +174,16 @@ fn listen(listener: Listener, desk: &Arc<Desk>) -> Result<(), Failure> {
 
 /// Does its duties until something ends the mount.
 fn wait(desk: &Desk, site: &mut Site, ends: &Receiver<End>) -> End {
+    let began = Instant::now();
     loop {
         match ends.recv_timeout(BEAT) {
             Ok(end) => return end,
             Err(mpsc::RecvTimeoutError::Timeout) if desk.is_over() => return End::Unmounted,
+            Err(mpsc::RecvTimeoutError::Timeout)
+                if began.elapsed() > UNHELD && desk.is_abandoned() =>
+            {
+                return End::Asked { detach: true };
+            }
             Err(mpsc::RecvTimeoutError::Timeout) => desk.beat(site),
             Err(mpsc::RecvTimeoutError::Disconnected) => return End::Unmounted,
         }

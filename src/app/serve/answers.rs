@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::Sender;
 
 use parking_lot::{Mutex, RwLock};
@@ -29,6 +29,16 @@ use crate::domain::path::{RepoPath, percent_encode};
 use crate::domain::pattern::Pattern;
 use crate::vfs::server::Server;
 
+/// Who keeps a sealed mount up.
+#[derive(Debug, Default)]
+struct Holders {
+    count: usize,
+    /// Somebody has held it.
+    held: bool,
+    /// The last one has gone: nobody may join any more.
+    over: bool,
+}
+
 /// A running server's parts.
 pub struct Desk {
     pub session: Session,
@@ -38,7 +48,7 @@ pub struct Desk {
     keeper: OnceLock<Arc<Keeper>>,
     server: RwLock<Option<Server>>,
     ends: Mutex<Option<Sender<End>>>,
-    holders: AtomicUsize,
+    holders: Mutex<Holders>,
     pub(super) seal_entries: u64,
     pub(super) seal_interval_ms: u64,
     pub(super) sealed: AtomicU64,
@@ -75,7 +85,7 @@ impl Desk {
             keeper: OnceLock::new(),
             server: RwLock::new(None),
             ends: Mutex::new(None),
-            holders: AtomicUsize::new(0),
+            holders: Mutex::default(),
             seal_entries: u64::from(charter.ledger.seal_entries),
             seal_interval_ms: charter.ledger.seal_interval_ms,
             sealed: AtomicU64::new(session.row.sealed.as_ref().map_or(0, |row| row.count)),
@@ -273,6 +283,26 @@ impl Desk {
         size
     }
 
+    fn hold(&self) -> Answer {
+        let mut holders = self.holders.lock();
+        if holders.over {
+            return Answer::Failed {
+                why: "the mount is ending".into(),
+            };
+        }
+        holders.count += 1;
+        holders.held = true;
+        Answer::Done
+    }
+
+    /// Says whether the launcher that made a sealed mount went away before it could hold it.
+    pub(super) fn is_abandoned(&self) -> bool {
+        let mut holders = self.holders.lock();
+        let abandoned = self.shown.sealed && !holders.held;
+        holders.over |= abandoned;
+        abandoned
+    }
+
     fn hello(&self) -> Answer {
         use std::os::unix::ffi::OsStrExt;
         let at = if self.shown.sealed {
@@ -296,10 +326,10 @@ impl Handler for Desk {
     fn answer(&self, ask: Ask) -> Answer {
         match ask {
             Ask::Hello => self.hello(),
-            Ask::Hold => {
-                self.holders.fetch_add(1, Ordering::SeqCst);
-                Answer::Done
-            }
+            Ask::Hold => self.hold(),
+            Ask::Leave => Answer::Failed {
+                why: "this connection holds nothing".into(),
+            },
             Ask::Anchor => match &self.anchor {
                 Some(_) => Answer::Done,
                 None => Answer::Failed {
@@ -325,10 +355,14 @@ impl Handler for Desk {
         }
     }
 
-    fn let_go(&self) {
-        if self.holders.fetch_sub(1, Ordering::SeqCst) == 1 && self.shown.sealed {
+    fn let_go(&self) -> bool {
+        let mut holders = self.holders.lock();
+        holders.count = holders.count.saturating_sub(1);
+        if holders.count == 0 && self.shown.sealed {
+            holders.over = true;
             self.end(End::Asked { detach: true });
         }
+        holders.over
     }
 
     fn anchor(&self) -> Vec<BorrowedFd<'_>> {
