@@ -22,6 +22,7 @@ pub mod prove;
 pub mod replay;
 pub mod requests;
 pub mod rules;
+pub mod run;
 pub mod serve;
 pub mod session;
 pub mod site;

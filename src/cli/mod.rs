@@ -26,6 +26,7 @@ mod prove;
 mod release;
 mod replay;
 mod requests;
+mod run;
 mod serve;
 mod shell;
 mod show;
@@ -89,6 +90,7 @@ enum Verb {
     Claims(claims::Args),
     Mount(mount::Args),
     Unmount(unmount::Args),
+    Run(run::Args),
     Serve(serve::Args),
     Why(why::Args),
     Requests(requests::Args),
@@ -138,6 +140,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         dir: cli.start.unwrap_or_else(|| PathBuf::from(".")),
         out: Output::new(cli.json, cli.quiet, cli.color),
     };
+    if let Verb::Run(args) = cli.verb {
+        let done = run::run(args, &mut context);
+        return context.out.finish_with(done);
+    }
     let done = dispatch(cli.verb, &mut context);
     context.out.finish(done)
 }
@@ -167,6 +173,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Claims(args) => claims::run(args, context),
         Verb::Mount(args) => mount::run(args, context),
         Verb::Unmount(args) => unmount::run(args, context),
+        Verb::Run(args) => run::run(args, context).map(drop),
         Verb::Serve(args) => serve::run(args, context),
         Verb::Log(args) => log::run(args, context),
         Verb::Show(args) => show::run(args, context),

@@ -122,6 +122,14 @@ impl Output {
         }
     }
 
+    /// Ends the program with a status of somebody else's, or as [`Output::finish`] does.
+    pub(super) fn finish_with(self, done: Result<u8, Failure>) -> ExitCode {
+        match done {
+            Ok(status) => ExitCode::from(status),
+            Err(failure) => self.finish(Err(failure)),
+        }
+    }
+
     /// Ends the program: flushes, shows a failure, says the exit status.
     pub(super) fn finish(mut self, done: Result<(), Failure>) -> ExitCode {
         self.flush();
