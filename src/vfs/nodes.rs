@@ -547,10 +547,6 @@ impl Tree {
         (0..count).filter(|&idx| idx == ROOT || self.node(idx).parent != NOWHERE)
     }
 
-    pub(crate) fn orphans(&self) -> impl Iterator<Item = &Node> + '_ {
-        self.nodes.iter().filter(|node| node.is(ORPHAN))
-    }
-
     fn sweep_names(&mut self) {
         if !self.names.is_wasteful() {
             return;

@@ -32,6 +32,10 @@ impl Facts for Map {
         text == "src/lib.rs" || text == "new.txt" || text.starts_with("gen/")
     }
 
+    fn present(&self, path: &RepoPath) -> bool {
+        ["src/lib.rs", "gen/there"].contains(&path.encode().as_str())
+    }
+
     fn claimed_in(&self, dir: &RepoPath) -> Option<RepoPath> {
         let known = ["src", "gen"].contains(&dir.encode().as_str());
         known.then(|| dir.join(b"lib.rs").unwrap())
@@ -51,7 +55,8 @@ fn zones_come_in_their_order() {
         ("src/lib.rs", Zone::Governed),
         ("target/keep", Zone::Governed), // tracked, though ignored
         ("gen/a.rs", Zone::Governed),
-        ("gen/a.o", Zone::Scratch), // claimed, but ignored
+        ("gen/a.o", Zone::Scratch),       // claimed, but ignored
+        ("gen/there.o", Zone::Transient), // beside a claimed `there`
         ("new.txt", Zone::Governed),
         ("src/.lib.rs.swp", Zone::Transient),
         ("src/lib.rs~", Zone::Transient),

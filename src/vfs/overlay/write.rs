@@ -16,7 +16,6 @@ use crate::domain::digest::Digest;
 use crate::domain::gate::Recorded;
 use crate::domain::gate::Refusal;
 use crate::domain::gate::Tried;
-use crate::domain::logop::Bytes;
 use crate::domain::logop::FileMode;
 use crate::domain::logop::LogOp;
 use crate::domain::path::RepoPath;
@@ -37,11 +36,6 @@ use crate::vfs::working::Body;
 use crate::vfs::working::Data;
 use crate::vfs::working::FileMore;
 
-/// Bytes that one copying request moves at most, so that others get their turn.
-const COPY_MAX: u64 = 16 << 20;
-const COPY_PIECE: u32 = 1 << 20;
-const NAME_MAX: usize = 255;
-const VALUE_MAX: usize = 64 << 10;
 const NANOS: i64 = 1_000_000_000;
 
 /// What a change of attributes asks for; times are nanoseconds since 1970.
@@ -140,7 +134,7 @@ impl Overlay {
 
     /// Asks for leave and appends the entry that `entry` makes of it, both under
     /// one hold of the tree, so that the log knows the path of that moment.
-    fn log_change(
+    pub(super) fn log_change(
         &self,
         ino: u64,
         tried: Tried,
@@ -160,7 +154,7 @@ impl Overlay {
     }
 
     /// Refuses early, before bytes are copied for a change that would be refused.
-    fn check_change(&self, ino: u64, tried: Tried, caller: Caller) -> Result<()> {
+    pub(super) fn check_change(&self, ino: u64, tried: Tried, caller: Caller) -> Result<()> {
         let tree = self.tree.read();
         let idx = tree.by_ino(ino)?;
         self.leave(&tree, idx, tried, caller).map(|_| ())
@@ -767,11 +761,6 @@ fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
         }
     }
     Ok(done)
-}
-
-fn allocate_file(file: &File, mode: i32, offset: u64, len: u64) -> Result<()> {
-    let flags = rustix::fs::FallocateFlags::from_bits_retain(mode.cast_unsigned());
-    Ok(rustix::fs::fallocate(file, flags, offset, len).map_err(io::Error::from)?)
 }
 
 /// The mode that git would keep of a new file's.
