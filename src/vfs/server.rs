@@ -50,14 +50,11 @@ pub enum Op {
     Open,
     Read,
     Write,
-    Flush,
-    Release,
     Fsync,
     Readdir,
     Readdirplus,
     Statfs,
     Xattr,
-    Access,
     Create,
     Fallocate,
     Lseek,
@@ -65,7 +62,7 @@ pub enum Op {
     Other,
 }
 
-const OPS: [(Op, &str); 28] = [
+const OPS: [(Op, &str); 25] = [
     (Op::Lookup, "lookup"),
     (Op::Forget, "forget"),
     (Op::Getattr, "getattr"),
@@ -81,14 +78,11 @@ const OPS: [(Op, &str); 28] = [
     (Op::Open, "open"),
     (Op::Read, "read"),
     (Op::Write, "write"),
-    (Op::Flush, "flush"),
-    (Op::Release, "release"),
     (Op::Fsync, "fsync"),
     (Op::Readdir, "readdir"),
     (Op::Readdirplus, "readdirplus"),
     (Op::Statfs, "statfs"),
     (Op::Xattr, "xattr"),
-    (Op::Access, "access"),
     (Op::Create, "create"),
     (Op::Fallocate, "fallocate"),
     (Op::Lseek, "lseek"),
@@ -116,11 +110,10 @@ impl Counters {
         all.filter(|(_, count)| *count > 0).collect()
     }
 
-    /// Returns the requests that somebody waited for: all but forgets and releases.
+    /// Returns the requests that somebody waited for: all but forgets.
     pub fn waited(&self) -> u64 {
-        let quiet = ["forget", "release"];
         let all = self.nonzero().into_iter();
-        all.filter(|(name, _)| !quiet.contains(name))
+        all.filter(|(name, _)| *name != "forget")
             .map(|(_, count)| count)
             .sum()
     }

@@ -194,6 +194,11 @@ impl Overlay {
         if is_dir(source) && tree.is_beneath(to_dir, source) {
             return Err(Error::Invalid);
         }
+        if how == RenameHow::Exchange
+            && target.is_some_and(|target| is_dir(target) && tree.is_beneath(source, target))
+        {
+            return Err(Error::Invalid);
+        }
         match (target, how) {
             (None, RenameHow::Exchange) => Err(Error::NoEntry),
             (Some(_), RenameHow::NoReplace) => Err(Error::Exists),
