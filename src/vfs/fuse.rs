@@ -30,6 +30,7 @@ use crate::vfs::overlay::Overlay;
 use crate::vfs::overlay::SetAttr;
 use crate::vfs::server::Counters;
 use crate::vfs::server::Op;
+use crate::vfs::server::ServeOptions;
 use answer::{
     LASTING, answer_absent, answer_attr, answer_bytes, answer_empty, answer_entry, answer_made,
     answer_statfs, answer_written, configure, errno, file_attr, list, list_plus, nanos, rename_how,
@@ -48,22 +49,22 @@ fn caller(request: &Request) -> Caller {
 pub struct Door {
     overlay: Arc<Overlay>,
     counters: Arc<Counters>,
-    now: fn() -> SystemTime,
+    options: ServeOptions,
 }
 
 impl Door {
-    pub fn new(overlay: Arc<Overlay>, counters: Arc<Counters>, now: fn() -> SystemTime) -> Self {
+    pub fn new(overlay: Arc<Overlay>, counters: Arc<Counters>, options: ServeOptions) -> Self {
         Self {
             overlay,
             counters,
-            now,
+            options,
         }
     }
 
     fn nanos_of(&self, time: TimeOrNow) -> i64 {
         match time {
             TimeOrNow::SpecificTime(time) => nanos(time),
-            TimeOrNow::Now => nanos((self.now)()),
+            TimeOrNow::Now => nanos((self.options.now)()),
         }
     }
 }
@@ -364,11 +365,15 @@ impl Filesystem for Door {
         reply: ReplyEmpty,
     ) {
         self.counters.count(Op::Xattr);
-        let name = name.as_bytes();
-        let done = self
-            .overlay
-            .set_xattr(ino.0, name, Some(value), flags, caller(request));
-        answer_empty(done, reply);
+        if !self.options.xattrs {
+            return reply.error(Errno::ENOSYS);
+        }
+        let (name, value) = (name.as_bytes(), Some(value));
+        let caller = caller(request);
+        answer_empty(
+            self.overlay.set_xattr(ino.0, name, value, flags, caller),
+            reply,
+        );
     }
 
     fn getxattr(
@@ -380,6 +385,9 @@ impl Filesystem for Door {
         reply: ReplyXattr,
     ) {
         self.counters.count(Op::Xattr);
+        if !self.options.xattrs {
+            return reply.error(Errno::ENOSYS); // asked once
+        }
         answer_bytes(self.overlay.xattr(ino.0, name.as_bytes()), size, reply);
     }
 

@@ -110,13 +110,13 @@ impl Overlay {
         caller: Caller,
     ) -> Result<()> {
         let idx = self.load(to.dir)?;
+        let is_dir = self.scratch.is_dir(&self.real_end(from)?);
         let zone = {
             let tree = self.tree.read();
             if tree.child(idx, to.name).is_some() {
                 return Err(Error::CrossZone);
             }
             let path = tree.path(idx)?.join(to.name)?;
-            let is_dir = self.scratch.is_dir(&self.real_end(from)?);
             self.zone(&tree, idx, &path, is_dir)?.0
         };
         if zone != Zone::Scratch {
