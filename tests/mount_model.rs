@@ -96,7 +96,7 @@ fn act(top: &Path, op: &Op) -> io::Result<Vec<u8>> {
         Op::CopyRange(from, to) => {
             let (source, target) = (fs::File::open(at(from))?, nofollow(to)?);
             if source.metadata()?.is_file() {
-                nix::fcntl::copy_file_range(&source, None, &target, None, 1000)?;
+                rustix::fs::copy_file_range(&source, None, &target, None, 1000)?;
             }
         }
         Op::Fsync(path) => nofollow(path)?.sync_all()?,
@@ -158,20 +158,20 @@ fn some_path() -> impl Strategy<Value = PathBuf> {
 fn some_op() -> impl Strategy<Value = Op> {
     let bytes = || prop::collection::vec(any::<u8>(), 1..20);
     prop_oneof![
-        (some_path(), any::<bool>()).prop_map(|(p, x)| Op::Create(p, x)),
+        1 => (some_path(), any::<bool>()).prop_map(|(p, x)| Op::Create(p, x)),
         2 => (some_path(), bytes()).prop_map(|(p, d)| Op::Append(p, d)),
         2 => (some_path(), 0_u64..10_000, bytes()).prop_map(|(p, at, d)| Op::WriteAt(p, at, d)),
         3 => (some_path(), bytes()).prop_map(|(p, d)| Op::Truncating(p, d)),
-        (some_path(), 0_u64..9000).prop_map(|(p, len)| Op::SetLen(p, len)),
+        1 => (some_path(), 0_u64..9000).prop_map(|(p, len)| Op::SetLen(p, len)),
         2 => some_path().prop_map(Op::Mkdir),
-        some_path().prop_map(Op::Symlink),
-        some_path().prop_map(Op::Unlink),
-        some_path().prop_map(Op::Rmdir),
+        1 => some_path().prop_map(Op::Symlink),
+        1 => some_path().prop_map(Op::Unlink),
+        1 => some_path().prop_map(Op::Rmdir),
         4 => (some_path(), some_path(), 0_u8..6).prop_map(|(a, b, how)| Op::Rename(a, b, how)),
-        (some_path(), any::<bool>()).prop_map(|(p, x)| Op::Chmod(p, x)),
-        (some_path(), some_path()).prop_filter("itself", |(a, b)| a != b).prop_map(|(a, b)| Op::CopyRange(a, b)),
-        some_path().prop_map(Op::Fsync),
-        (some_path(), bytes()).prop_map(|(p, d)| Op::Orphan(p, d)),
+        1 => (some_path(), any::<bool>()).prop_map(|(p, x)| Op::Chmod(p, x)),
+        1 => (some_path(), some_path()).prop_filter("itself", |(a, b)| a != b).prop_map(|(a, b)| Op::CopyRange(a, b)),
+        1 => some_path().prop_map(Op::Fsync),
+        1 => (some_path(), bytes()).prop_map(|(p, d)| Op::Orphan(p, d)),
     ]
 }
 
