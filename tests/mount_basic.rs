@@ -1,7 +1,5 @@
 //! The governed mount, real: read the base, write what is claimed, refuse the rest.
 
-#![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
-
 mod support;
 
 use govfs::domain::digest::Digest;

@@ -36,7 +36,10 @@ fn text(overlay: &Overlay, name: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-fn recovered(bench: &Bench) -> Vec<(String, u64, Vec<(u64, u64)>)> {
+/// Path, size and lost ranges of a recovered file.
+type Found = (String, u64, Vec<(u64, u64)>);
+
+fn recovered(bench: &Bench) -> Vec<Found> {
     let ops = bench.gate.ops();
     let all = ops.into_iter().filter_map(|op| match op {
         LogOp::Recovered {

@@ -144,10 +144,10 @@ impl Filesystem for Door {
         reply: ReplyEntry,
     ) {
         self.counters.count(Op::Mknod);
-        let made = self
+        let done = self
             .overlay
             .mknod(parent.0, name.as_bytes(), mode, caller(request));
-        answer_made(made, reply);
+        answer_made(done, reply);
     }
 
     fn mkdir(
@@ -160,10 +160,10 @@ impl Filesystem for Door {
         reply: ReplyEntry,
     ) {
         self.counters.count(Op::Mkdir);
-        let made = self
+        let done = self
             .overlay
             .mkdir(parent.0, name.as_bytes(), mode, caller(request));
-        answer_made(made, reply);
+        answer_made(done, reply);
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -192,10 +192,10 @@ impl Filesystem for Door {
     ) {
         self.counters.count(Op::Symlink);
         let target = target.as_os_str().as_bytes();
-        let made = self
+        let done = self
             .overlay
             .symlink(parent.0, name.as_bytes(), target, caller(request));
-        answer_made(made, reply);
+        answer_made(done, reply);
     }
 
     fn rename(
@@ -233,8 +233,8 @@ impl Filesystem for Door {
     ) {
         self.counters.count(Op::Link);
         let name = newname.as_bytes();
-        let made = self.overlay.link(ino.0, newparent.0, name, caller(request));
-        answer_made(made, reply);
+        let done = self.overlay.link(ino.0, newparent.0, name, caller(request));
+        answer_made(done, reply);
     }
 
     fn open(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -416,10 +416,10 @@ impl Filesystem for Door {
         reply: ReplyCreate,
     ) {
         self.counters.count(Op::Create);
-        let made = self
+        let done = self
             .overlay
             .create(parent.0, name.as_bytes(), mode, caller(request));
-        match made {
+        match done {
             Ok(attr) => reply.created(
                 &LASTING,
                 &file_attr(&attr),
