@@ -50,7 +50,7 @@ pub enum Ask {
     },
     /// Flush, settle every file, and make log and versions durable.
     Settle,
-    /// Settle, and refuse every governed write until `Thaw`.
+    /// Settle, and refuse every governed write until `Thaw`, or until this connection ends.
     Freeze,
     Thaw,
     Stats,
@@ -270,8 +270,10 @@ fn converse(stream: UnixStream, handler: &dyn Handler) {
     }
     let mut stream = BufReader::new(stream);
     let mut holds = 0;
+    let mut freezes = false;
     while let Ok(ask) = receive::<Ask>(&mut stream) {
         holds += usize::from(ask == Ask::Hold);
+        freezes = (freezes || ask == Ask::Freeze) && ask != Ask::Thaw;
         let beside = if ask == Ask::Anchor {
             handler.anchor()
         } else {
@@ -288,6 +290,9 @@ fn converse(stream: UnixStream, handler: &dyn Handler) {
         if sent.is_err() {
             break;
         }
+    }
+    if freezes {
+        handler.answer(Ask::Thaw); // whoever froze the session is gone without a word
     }
     for _ in 0..holds {
         handler.let_go();

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::app::failure::Failure;
+use crate::app::merge::recover::{self, Recovered};
 use crate::app::site::Site;
 use output::Output;
 
@@ -15,6 +16,7 @@ mod claim;
 mod claims;
 mod init;
 mod log;
+mod merge;
 mod mount;
 mod output;
 mod release;
@@ -78,6 +80,7 @@ enum Verb {
     Claims(claims::Args),
     Mount(mount::Args),
     Unmount(unmount::Args),
+    Merge(merge::Args),
     Serve(serve::Args),
     Log(log::Args),
     Show(show::Args),
@@ -93,7 +96,25 @@ struct Context {
 impl Context {
     /// Opens the repository that the caller stands in, and its ledger.
     fn site(&self) -> Result<Site, Failure> {
-        Site::open(&self.dir)
+        let mut site = Site::open(&self.dir)?;
+        match recover::if_idle(&mut site) {
+            Ok(done) => done.iter().for_each(|one| self.tell(one)),
+            Err(failure) => self.out.note(format!(
+                "warning: a merge that was cut short cannot be settled yet: {failure}"
+            )),
+        }
+        Ok(site)
+    }
+
+    fn tell(&self, one: &Recovered) {
+        let what = if one.finished { "finished" } else { "undone" };
+        self.out.note(format!(
+            "the merge of {} that was cut short is {what}: entry {}",
+            one.session, one.entry
+        ));
+        for remark in &one.remarks {
+            self.out.note(format!("warning: {remark}"));
+        }
     }
 }
 
@@ -120,6 +141,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Claims(args) => claims::run(args, context),
         Verb::Mount(args) => mount::run(args, context),
         Verb::Unmount(args) => unmount::run(args, context),
+        Verb::Merge(args) => merge::run(args, context),
         Verb::Serve(args) => serve::run(args, context),
         Verb::Log(args) => log::run(args, context),
         Verb::Show(args) => show::run(args, context),

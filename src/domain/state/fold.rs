@@ -71,6 +71,11 @@ impl State {
                 self.close_session(entry, SessionState::Abandoned, &mut touched);
             }
             Event::Revert(body) => {
+                if let Some(session) = &entry.session
+                    && self.intents.remove(session).is_some()
+                {
+                    touched.push(RowKey::new(Kind::Intent, session));
+                }
                 if let Some(row) = self.merges.get_mut(&body.merge) {
                     row.reverted = Some(entry.seq);
                     touched.push(RowKey::new(Kind::Merge, &body.merge));
