@@ -69,7 +69,10 @@ pub fn plan_findings(asked: &Asked<'_>) -> Vec<MergeRefusal> {
         if !asked.charter.plans.required {
             return Vec::new();
         }
-        let hint = format!("give it one: govfs claim {} PATTERN --plan ID", asked.session.agent);
+        let hint = format!(
+            "give it one: govfs claim {} PATTERN --plan ID",
+            asked.session.agent
+        );
         return vec![MergeRefusal::general(
             "plan",
             "the charter wants a plan for every session, and this one has none",
@@ -89,7 +92,8 @@ pub fn plan_findings(asked: &Asked<'_>) -> Vec<MergeRefusal> {
 /// Returns what is missing of the reviews that this exact candidate needs.
 pub fn review_findings(asked: &Asked<'_>) -> Reviews {
     let Some(author) = party(asked.state, &asked.session.agent) else {
-        let refusal = MergeRefusal::general("review", "nobody knows its author", "govfs agent list");
+        let refusal =
+            MergeRefusal::general("review", "nobody knows its author", "govfs agent list");
         return Reviews {
             refusals: vec![refusal],
             ..Reviews::default()
@@ -108,9 +112,10 @@ pub fn review_findings(asked: &Asked<'_>) -> Reviews {
     } else {
         void.join("; ")
     };
-    let missing = verdict.missing.iter().map(|lack| {
-        MergeRefusal::general(lack.rule, lack.message.clone(), hint.clone())
-    });
+    let missing = verdict
+        .missing
+        .iter()
+        .map(|lack| MergeRefusal::general(lack.rule, lack.message.clone(), hint.clone()));
     let advice = verdict
         .advice
         .iter()

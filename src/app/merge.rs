@@ -11,7 +11,7 @@
 
 pub mod candidate;
 pub mod judge;
-mod landing;
+pub mod landing;
 pub mod message;
 pub mod recover;
 pub mod work;

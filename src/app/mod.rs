@@ -1,5 +1,6 @@
 //! One use case a file: open the adapters, ask `domain`, apply the answer. Owns the clock and `Failure`.
 
+pub mod abandon;
 pub mod agent;
 pub mod busy;
 pub mod checkpoint;
@@ -20,8 +21,10 @@ pub mod merge;
 pub mod mount;
 pub mod prove;
 pub mod replay;
+pub mod revert;
 pub mod serve;
 pub mod session;
 pub mod site;
+pub mod sync;
 pub mod verify;
 pub mod virtuals;

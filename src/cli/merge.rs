@@ -48,10 +48,11 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     }
     let count = report.refusals.len();
     let rules = if count == 1 { "rule" } else { "rules" };
-    Err(
-        Failure::refused(format!("{} is not merged: {count} {rules} refused", wish.agent))
-            .hint("each line says what to do; nothing was moved"),
-    )
+    Err(Failure::refused(format!(
+        "{} is not merged: {count} {rules} refused",
+        wish.agent
+    ))
+    .hint("each line says what to do; nothing was moved"))
 }
 
 fn fields(report: &Report) -> Value {
@@ -107,7 +108,9 @@ fn show(report: &Report, wish: &Wish, context: &mut Context) {
         }
         _ if !report.refusals.is_empty() => {}
         _ if report.changes.is_empty() => {
-            context.out.line(format!("{} has nothing to merge", wish.agent));
+            context
+                .out
+                .line(format!("{} has nothing to merge", wish.agent));
         }
         _ => {
             let line = format!("{} can be merged into {}", wish.agent, report.branch);

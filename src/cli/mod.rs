@@ -11,6 +11,7 @@ use crate::app::merge::recover::{self, Recovered};
 use crate::app::site::Site;
 use output::Output;
 
+mod abandon;
 mod agent;
 mod claim;
 mod claims;
@@ -20,8 +21,10 @@ mod merge;
 mod mount;
 mod output;
 mod release;
+mod revert;
 mod serve;
 mod show;
+mod sync;
 mod text;
 mod unmount;
 mod verify;
@@ -81,6 +84,9 @@ enum Verb {
     Mount(mount::Args),
     Unmount(unmount::Args),
     Merge(merge::Args),
+    Abandon(abandon::Args),
+    Revert(revert::Args),
+    Sync(sync::Args),
     Serve(serve::Args),
     Log(log::Args),
     Show(show::Args),
@@ -142,6 +148,9 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Mount(args) => mount::run(args, context),
         Verb::Unmount(args) => unmount::run(args, context),
         Verb::Merge(args) => merge::run(args, context),
+        Verb::Abandon(args) => abandon::run(args, context),
+        Verb::Revert(args) => revert::run(args, context),
+        Verb::Sync(args) => sync::run(args, context),
         Verb::Serve(args) => serve::run(args, context),
         Verb::Log(args) => log::run(args, context),
         Verb::Show(args) => show::run(args, context),

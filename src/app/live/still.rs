@@ -38,7 +38,8 @@ pub struct Still {
     /// How many entries its log has.
     pub count: u64,
     server: Option<Live>,
-    lock: Option<Lock>,
+    /// Held while no server lives, so that none can start meanwhile.
+    _lock: Option<Lock>,
     _turn: Flock<File>,
 }
 
@@ -88,7 +89,7 @@ pub fn hold(site: &mut Site, session: &Session, how: Hold) -> Result<Still, Fail
             return Ok(Still {
                 count,
                 server: None,
-                lock: Some(lock),
+                _lock: Some(lock),
                 _turn: turn,
             });
         }
@@ -155,7 +156,7 @@ fn held_by_server(
     Ok(Still {
         count: seal.count,
         server: Some(server),
-        lock: None,
+        _lock: None,
         _turn: turn,
     })
 }

@@ -16,7 +16,6 @@ use crate::domain::digest::Digest;
 use crate::domain::event::{MergedPath, Status as Letter};
 use crate::domain::layer;
 use crate::domain::layer::Content;
-use crate::domain::logop::FileMode;
 use crate::domain::merge::{MergeRefusal, Status};
 use crate::domain::path::{RepoPath, is_git_alias};
 use crate::git::base::GitBase;
@@ -65,6 +64,7 @@ pub struct Candidate {
 }
 
 /// What a candidate is made from.
+#[derive(Clone, Copy, Debug)]
 pub struct Ground<'a> {
     pub base: &'a GitBase,
     pub versions: &'a Versions,
@@ -143,7 +143,11 @@ impl Ground<'_> {
                 "{path}: the base has no {from} to take its bytes from"
             )));
         };
-        let conversion = |path| self.base.conversion(path).map_err(|error| lost(path, &error));
+        let conversion = |path| {
+            self.base
+                .conversion(path)
+                .map_err(|error| lost(path, &error))
+        };
         let moved = path != from && entry.kind != BaseKind::Symlink;
         if !moved || conversion(path)? == conversion(from)? {
             return Ok(Some(entry.oid));
@@ -163,21 +167,33 @@ impl Ground<'_> {
         size: u64,
         laid: &mut Laid,
     ) -> Result<Option<Oid>, Failure> {
-        let conversion = self.base.conversion(path).map_err(|error| lost(path, &error))?;
+        let conversion = self
+            .base
+            .conversion(path)
+            .map_err(|error| lost(path, &error))?;
         if conversion.filter() == Filter::Lfs && size > POINTER_MAX {
             self.checked_size(path, sha256, size)?;
             laid.lfs.push((*sha256, size));
             let pointer = lfs_pointer(sha256, size);
-            return stage.blob(pointer.as_bytes()).map(Some).map_err(git_failure);
+            return stage
+                .blob(pointer.as_bytes())
+                .map(Some)
+                .map_err(git_failure);
         }
         if size > HELD_MAX && !conversion.stores_other_bytes() {
-            let mut file = self.versions.open(sha256).map_err(|error| bad(path, &error))?;
+            let mut file = self
+                .versions
+                .open(sha256)
+                .map_err(|error| bad(path, &error))?;
             return stage
                 .blob_from(path, &mut file, size, sha256)
                 .map(Some)
                 .map_err(git_failure);
         }
-        let bytes = self.versions.read(sha256).map_err(|error| bad(path, &error))?;
+        let bytes = self
+            .versions
+            .read(sha256)
+            .map_err(|error| bad(path, &error))?;
         if bytes.len() as u64 != size {
             return Err(wrong_size(path, bytes.len() as u64, size));
         }
@@ -190,7 +206,10 @@ impl Ground<'_> {
     }
 
     fn checked_size(&self, path: &RepoPath, sha256: &Digest, size: u64) -> Result<(), Failure> {
-        let found = self.versions.check(sha256).map_err(|error| bad(path, &error))?;
+        let found = self
+            .versions
+            .check(sha256)
+            .map_err(|error| bad(path, &error))?;
         if found == size {
             Ok(())
         } else {
@@ -219,7 +238,10 @@ impl Ground<'_> {
         bytes: &[u8],
         laid: &mut Laid,
     ) -> Result<Option<Oid>, Failure> {
-        let conversion = self.base.conversion(path).map_err(|error| lost(path, &error))?;
+        let conversion = self
+            .base
+            .conversion(path)
+            .map_err(|error| lost(path, &error))?;
         let before = self.base.find(path).map_err(|error| lost(path, &error))?;
         let before = match before {
             Some(entry) if conversion.stores_other_bytes() && is_file(entry.kind) => Some(
@@ -358,15 +380,13 @@ pub fn store_lfs(
 ) -> Result<(), Failure> {
     for (sha256, size) in objects {
         let hex = sha256.hex();
-        let dir = common
-            .join("lfs/objects")
-            .join(&hex[..2])
-            .join(&hex[2..4]);
+        let dir = common.join("lfs/objects").join(&hex[..2]).join(&hex[2..4]);
         let place = dir.join(&hex);
         if std::fs::metadata(&place).is_ok_and(|meta| meta.len() == *size) {
             continue;
         }
-        let failed = |error: std::io::Error| Failure::failed(format!("{}: {error}", place.display()));
+        let failed =
+            |error: std::io::Error| Failure::failed(format!("{}: {error}", place.display()));
         std::fs::create_dir_all(&dir).map_err(failed)?;
         let mut aside = tempfile::NamedTempFile::new_in(&dir).map_err(failed)?;
         let source = versions.open(sha256).map_err(Failure::integrity)?;
@@ -409,4 +429,3 @@ fn wrong_size(path: &RepoPath, found: u64, size: u64) -> Failure {
         "{path}: its version has {found} bytes, the ledger says {size}"
     ))
 }
-

@@ -194,7 +194,9 @@ impl Case<'_> {
 
     fn propose(&self, delta: &Delta) -> Result<Proposed, Failure> {
         let view = self.stage.view();
-        let blob = delta.new.filter(|leaf| leaf.is_file() || leaf.mode == MODE_LINK);
+        let blob = delta
+            .new
+            .filter(|leaf| leaf.is_file() || leaf.mode == MODE_LINK);
         let size = match blob {
             Some(leaf) => view.blob_size(leaf.oid).map_err(git_failure)?,
             None => 0,

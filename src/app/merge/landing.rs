@@ -35,7 +35,7 @@ use crate::domain::merge::MergeRefusal;
 use crate::domain::path::RepoPath;
 use crate::git::base::GitBase;
 use crate::git::promote::{
-    CommitSpec, Conversion, Follow, Leaf, Obstacle, Person, Promote, PromoteError, Target,
+    CommitSpec, Conversion, Follow, Leaf, Obstacle, Person, Promote, PromoteError,
 };
 use crate::store::ledger::LedgerError;
 use crate::store::versions::Versions;
@@ -147,12 +147,7 @@ pub fn land(round: &Round<'_>, site: &mut Site, _lock: &RepoLock) -> Result<Land
 }
 
 /// The branch has moved, so a checkout that could not follow is only told of.
-fn finish_follow(
-    follow: Follow,
-    promote: &Promote,
-    shown: &Shown,
-    remarks: &mut Vec<String>,
-) {
+fn finish_follow(follow: Follow, promote: &Promote, shown: &Shown, remarks: &mut Vec<String>) {
     if let Err(error) = follow.finish(promote, shown) {
         remarks.push(format!(
             "the branch has moved, but a checkout did not follow to the end: {error}"
@@ -189,11 +184,13 @@ fn make_commit(round: &Round<'_>, site: &mut Site) -> Result<Oid, Failure> {
         ("Govfs-Session", session.id.to_string()),
     ];
     trailers.extend(plan.iter().map(|plan| ("Govfs-Plan", plan.to_string())));
-    trailers.push((
-        crate::app::verify::TRAILER,
-        signed.checkpoint.trailer(),
-    ));
-    let text = message::of(site, session, round.attempt.wish.message.as_deref(), &round.state);
+    trailers.push((crate::app::verify::TRAILER, signed.checkpoint.trailer()));
+    let text = message::of(
+        site,
+        session,
+        round.attempt.wish.message.as_deref(),
+        &round.state,
+    );
     let spec = CommitSpec {
         tree: round.candidate.merged.tree,
         parents: vec![round.onto],
@@ -205,12 +202,7 @@ fn make_commit(round: &Round<'_>, site: &mut Site) -> Result<Oid, Failure> {
 }
 
 /// Announces the move. `false` where the claims are no longer what was judged.
-fn intend(
-    round: &Round<'_>,
-    site: &mut Site,
-    body: &Merged,
-    commit: Oid,
-) -> Result<bool, Failure> {
+fn intend(round: &Round<'_>, site: &mut Site, body: &Merged, commit: Oid) -> Result<bool, Failure> {
     let session = round.session();
     let intent = MergeIntended {
         branch: body.branch.clone(),
@@ -240,12 +232,7 @@ fn intend(
 }
 
 /// Records that an intent came to nothing, and why.
-pub fn undo(
-    site: &mut Site,
-    session: &Session,
-    body: &Merged,
-    why: &str,
-) -> Result<u64, Failure> {
+pub fn undo(site: &mut Site, session: &Session, body: &Merged, why: &str) -> Result<u64, Failure> {
     let mut undone = body.clone();
     undone.decision = Decision::Deny;
     undone.paths = Vec::new();
@@ -264,11 +251,7 @@ pub fn record(site: &mut Site, session: &Session, body: Merged) -> Result<u64, F
     let (seq, _, _) = site.act(|turn| {
         turn.load(&[Need::ClaimsOf(session.agent.clone())])?;
         let mut body = body.clone();
-        body.claims = turn
-            .state()
-            .claims_of(&session.agent)
-            .map(freed)
-            .collect();
+        body.claims = turn.state().claims_of(&session.agent).map(freed).collect();
         let draft = Draft::new(Event::Merge(Box::new(body)))
             .by(&session.agent)
             .within(Some(&session.id));
@@ -357,13 +340,4 @@ impl Conversion for Shown {
             Err(error) => Err(io::Error::other(error)),
         }
     }
-}
-
-/// Returns the target as it was before an intent.
-pub fn target_before(promote: &Promote, body: &Merged) -> Result<Target, Failure> {
-    let now = promote.target(&body.branch).map_err(git_failure)?;
-    Ok(Target {
-        tip: Some(body.onto),
-        ..now
-    })
 }

@@ -13,7 +13,7 @@ use crate::app::session::{self, Session};
 use crate::app::site::Site;
 use crate::domain::command::Need;
 use crate::domain::entry::Line;
-use crate::domain::event::{Entry, Event, MergeIntended, Merged};
+use crate::domain::event::{Decision, Entry, Event, MergeIntended, Merged, Reverted, Tier};
 use crate::domain::names::SessionId;
 use crate::domain::state::{IntentRow, Kind};
 use crate::git::promote::{Promote, PromoteError, Target};
@@ -100,8 +100,8 @@ fn intent(site: &mut Site, row: &IntentRow) -> Result<MergeIntended, Failure> {
     let gone = || Failure::integrity(format!("entry {}: it is no intent", row.entry));
     let bytes = bytes.ok_or_else(gone)?;
     let line = Line::parse(&bytes).map_err(Failure::integrity)?;
-    let entry = Entry::from_line(&line, crate::domain::entry::leaf(&bytes))
-        .map_err(Failure::integrity)?;
+    let entry =
+        Entry::from_line(&line, crate::domain::entry::leaf(&bytes)).map_err(Failure::integrity)?;
     match entry.event {
         Event::MergeIntent(body) => Ok(body),
         _ => Err(gone()),
@@ -113,11 +113,27 @@ fn promised(intent: &MergeIntended, row: &IntentRow) -> Result<Merged, Failure> 
     if let Some(merge) = &intent.merge {
         return Ok((**merge).clone());
     }
-    let revert = intent.revert.as_ref().ok_or_else(|| {
-        Failure::integrity(format!("entry {}: it promises nothing", row.entry))
-    })?;
-    Ok(Merged {
-        decision: crate::domain::event::Decision::Deny,
+    let revert = intent
+        .revert
+        .as_ref()
+        .ok_or_else(|| Failure::integrity(format!("entry {}: it promises nothing", row.entry)))?;
+    Ok(as_merge(revert))
+}
+
+/// Records that a revert came to nothing, and why.
+pub fn undo_revert(
+    site: &mut Site,
+    session: &Session,
+    revert: &Reverted,
+    why: &str,
+) -> Result<u64, Failure> {
+    landing::undo(site, session, &as_merge(revert), why)
+}
+
+/// The form in which the end of an intent that came to nothing is recorded.
+fn as_merge(revert: &Reverted) -> Merged {
+    Merged {
+        decision: Decision::Deny,
         branch: revert.branch.clone(),
         base: revert.onto,
         onto: revert.onto,
@@ -127,11 +143,11 @@ fn promised(intent: &MergeIntended, row: &IntentRow) -> Result<Merged, Failure> 
         refusals: Vec::new(),
         checks: Vec::new(),
         reviews: Vec::new(),
-        tier: crate::domain::event::Tier::C,
+        tier: Tier::C,
         claims: Vec::new(),
-        plan: None,
-        count: intent.count,
-    })
+        plan: revert.plan.clone(),
+        count: 0,
+    }
 }
 
 fn finish(site: &mut Site, session: &Session, intent: MergeIntended) -> Result<u64, Failure> {

@@ -116,9 +116,8 @@ pub fn read(session: &Session, count: u64) -> Result<Work, Failure> {
             .read()
             .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?
             .ok_or_else(|| missing(session, seq, count))?;
-        let broken = |what: &dyn std::fmt::Display| {
-            broken(session, seq, path_in(bytes).as_deref(), what)
-        };
+        let broken =
+            |what: &dyn std::fmt::Display| broken(session, seq, path_in(bytes).as_deref(), what);
         let (line, leaf) = chain.push(bytes).map_err(|fault| broken(&fault.broken))?;
         refuse_other(session, &line)?;
         ops.push((seq, decode(&line).map_err(|fault| broken(&fault))?));
@@ -157,8 +156,8 @@ fn agrees(session: &Session, count: u64, chain: &Chain, tree: &Tree) -> Result<(
 
 /// A chain that is whole may still be another session's.
 fn refuse_other(session: &Session, line: &Line<'_>) -> Result<(), Failure> {
-    let mine = line.session == Some(session.id.as_str())
-        && line.agent == Some(session.agent.as_str());
+    let mine =
+        line.session == Some(session.id.as_str()) && line.agent == Some(session.agent.as_str());
     if mine {
         return Ok(());
     }
@@ -195,7 +194,13 @@ fn path_in(bytes: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok()?;
     let rest = &text[text.find("\"path\":\"")? + 8..];
     let shown = rest.split('"').next()?;
-    Some(shown.chars().filter(char::is_ascii_graphic).take(200).collect())
+    Some(
+        shown
+            .chars()
+            .filter(char::is_ascii_graphic)
+            .take(200)
+            .collect(),
+    )
 }
 
 /// Returns every path that some entry names.

@@ -59,9 +59,7 @@ fn taken_since<'a>(
         .values()
         .map(|claim| (&claim.agent, &claim.pattern, claim.entry));
     now.chain(over)
-        .find(|(holder, pattern, entry)| {
-            *holder != agent && *entry > end && pattern.covers(path)
-        })
+        .find(|(holder, pattern, entry)| *holder != agent && *entry > end && pattern.covers(path))
         .map(|(holder, ..)| holder)
 }
 
@@ -130,7 +128,11 @@ mod tests {
     fn a_claim_that_ended_counts_until_somebody_else_has_had_the_path() {
         let mut state = State::default();
         ended(&mut state, 1, "alice", "src/a", 2, 4);
-        assert_eq!(fact(&state), ClaimFact::Never, "it ended before the session");
+        assert_eq!(
+            fact(&state),
+            ClaimFact::Never,
+            "it ended before the session"
+        );
         ended(&mut state, 2, "alice", "src/a", 6, 8);
         assert_eq!(fact(&state), ClaimFact::Lapsed { explicit: true });
         ended(&mut state, 3, "bob", "src", 3, 4);
