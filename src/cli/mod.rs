@@ -7,9 +7,11 @@ use std::process::ExitCode;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::app::failure::Failure;
+use crate::app::merge::recover::{self, Recovered};
 use crate::app::site::Site;
 use output::Output;
 
+mod abandon;
 mod agent;
 mod charter;
 mod checkpoint;
@@ -20,16 +22,19 @@ mod gc;
 mod init;
 mod key;
 mod log;
+mod merge;
 mod mount;
 mod output;
 mod prove;
 mod release;
 mod replay;
 mod requests;
+mod revert;
 mod run;
 mod serve;
 mod shell;
 mod show;
+mod sync;
 mod text;
 mod unmount;
 mod verify;
@@ -91,6 +96,10 @@ enum Verb {
     Mount(mount::Args),
     Unmount(unmount::Args),
     Run(run::Args),
+    Merge(merge::Args),
+    Abandon(abandon::Args),
+    Revert(revert::Args),
+    Sync(sync::Args),
     Serve(serve::Args),
     Why(why::Args),
     Requests(requests::Args),
@@ -121,12 +130,29 @@ impl Context {
     /// Opens the repository that the caller stands in, and its ledger.
     fn site(&self) -> Result<Site, Failure> {
         let mut site = Site::open(&self.dir)?;
+        match recover::if_idle(&mut site) {
+            Ok(done) => done.iter().for_each(|one| self.tell(one)),
+            Err(failure) => self.out.note(format!(
+                "warning: a merge that was cut short cannot be settled yet: {failure}"
+            )),
+        }
         if site.has_uncommitted_edit() {
             self.out.note(
                 "note: governor.md has edits that are not committed, so they are not in force",
             );
         }
         Ok(site)
+    }
+
+    fn tell(&self, one: &Recovered) {
+        let what = if one.finished { "finished" } else { "undone" };
+        self.out.note(format!(
+            "the merge of {} that was cut short is {what}: entry {}",
+            one.session, one.entry
+        ));
+        for remark in &one.remarks {
+            self.out.note(format!("warning: {remark}"));
+        }
     }
 }
 
@@ -174,6 +200,10 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Mount(args) => mount::run(args, context),
         Verb::Unmount(args) => unmount::run(args, context),
         Verb::Run(args) => run::run(args, context).map(drop),
+        Verb::Merge(args) => merge::run(args, context),
+        Verb::Abandon(args) => abandon::run(args, context),
+        Verb::Revert(args) => revert::run(args, context),
+        Verb::Sync(args) => sync::run(args, context),
         Verb::Serve(args) => serve::run(args, context),
         Verb::Log(args) => log::run(args, context),
         Verb::Show(args) => show::run(args, context),
