@@ -109,10 +109,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         dir: cli.dir.unwrap_or_else(|| PathBuf::from(".")),
         out: Output::new(cli.json, cli.quiet, cli.verbose, cli.color),
     };
-    if let Verb::Run(args) = cli.verb {
-        let done = run::run(args, &mut context);
-        return context.out.finish_with(done);
-    }
     let done = dispatch(cli.verb, &mut context);
     context.out.finish(done)
 }
@@ -126,7 +122,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Claims(args) => claims::run(args, context),
         Verb::Mount(args) => mount::run(args, context),
         Verb::Unmount(args) => unmount::run(args, context),
-        Verb::Run(args) => run::run(args, context).map(drop),
+        Verb::Run(args) => run::run(args, context),
         Verb::Serve(args) => serve::run(args, context),
         Verb::Log(args) => log::run(args, context),
         Verb::Show(args) => show::run(args, context),

@@ -142,7 +142,7 @@ impl Desk {
         };
         match end {
             End::Unmounted => server.wait(),
-            End::Asked { detach: true } => {
+            End::Asked { detach: true } | End::Left => {
                 let settled = server.settle_all().map(drop).map_err(std::io::Error::other);
                 super::duty::detach(&self.shown.place, self.shown.sealed);
                 server.leave();
@@ -360,7 +360,7 @@ impl Handler for Desk {
         holders.count = holders.count.saturating_sub(1);
         if holders.count == 0 && self.shown.sealed {
             holders.over = true;
-            self.end(End::Asked { detach: true });
+            self.end(End::Left);
         }
         holders.over
     }
