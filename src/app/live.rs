@@ -27,7 +27,7 @@ use crate::store::versions::Versions;
 use crate::store::writelog::{LogError, WriteLog};
 
 /// How long a live server may take to settle everything.
-const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+const SETTLE_LIMIT: Duration = Duration::from_mins(1);
 /// How long it may take for anything else.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
 /// How long a server may take to end once its connection to the kernel is cut.

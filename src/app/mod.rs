@@ -2,13 +2,14 @@
 
 pub mod agent;
 pub mod busy;
+pub mod charter;
 pub mod checkpoint;
 pub mod claim;
 pub mod clock;
 pub mod control;
 pub mod export;
 pub mod failure;
-pub mod host;
+pub mod gc;
 pub mod init;
 pub mod inside;
 pub mod keeper;
@@ -19,9 +20,12 @@ pub mod log;
 pub mod mount;
 pub mod prove;
 pub mod replay;
+pub mod requests;
+pub mod rules;
 pub mod run;
 pub mod serve;
 pub mod session;
 pub mod site;
 pub mod verify;
 pub mod virtuals;
+pub mod why;

@@ -15,7 +15,6 @@ use crate::app::failure::Failure;
 pub(super) struct Output {
     pub json: bool,
     pub quiet: bool,
-    pub verbose: u8,
     color: bool,
     stdout: BufWriter<io::Stdout>,
     /// What the program ends with where nothing failed.
@@ -31,7 +30,6 @@ pub(super) enum Ink {
     Dim,
     Red,
     Green,
-    Yellow,
 }
 
 impl Ink {
@@ -41,13 +39,12 @@ impl Ink {
             Self::Dim => "2",
             Self::Red => "31",
             Self::Green => "32",
-            Self::Yellow => "33",
         }
     }
 }
 
 impl Output {
-    pub(super) fn new(json: bool, quiet: bool, verbose: u8, color: Color) -> Self {
+    pub(super) fn new(json: bool, quiet: bool, color: Color) -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let color = match color {
             Color::Always => true,
@@ -57,7 +54,6 @@ impl Output {
         Self {
             json,
             quiet,
-            verbose,
             color,
             stdout: BufWriter::with_capacity(1 << 16, io::stdout()),
             status: 0,
@@ -109,6 +105,13 @@ impl Output {
     /// Says something that is no result, on stderr.
     pub(super) fn note(&self, text: impl Display) {
         if !self.quiet {
+            complain(&text);
+        }
+    }
+
+    /// Suggests what to do next, to a person.
+    pub(super) fn tip(&self, text: impl Display) {
+        if !self.quiet && !self.json && io::stderr().is_terminal() {
             complain(&text);
         }
     }
