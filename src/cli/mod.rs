@@ -166,10 +166,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         dir: cli.start.unwrap_or_else(|| PathBuf::from(".")),
         out: Output::new(cli.json, cli.quiet, cli.color),
     };
-    if let Verb::Run(args) = cli.verb {
-        let done = run::run(args, &mut context);
-        return context.out.finish_with(done);
-    }
     let done = dispatch(cli.verb, &mut context);
     context.out.finish(done)
 }
@@ -199,7 +195,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Claims(args) => claims::run(args, context),
         Verb::Mount(args) => mount::run(args, context),
         Verb::Unmount(args) => unmount::run(args, context),
-        Verb::Run(args) => run::run(args, context).map(drop),
+        Verb::Run(args) => run::run(args, context),
         Verb::Merge(args) => merge::run(args, context),
         Verb::Abandon(args) => abandon::run(args, context),
         Verb::Revert(args) => revert::run(args, context),
