@@ -145,8 +145,18 @@ impl Live {
 
     /// Returns the namespaces of the session's sealed mount: user, then mount.
     pub fn anchor(&mut self, limit: Duration) -> io::Result<Vec<OwnedFd>> {
-        match self.ask(&Ask::Anchor, limit)? {
-            Answer::Done => pass::receive(self.stream.get_ref()),
+        let stream = self.stream.get_mut();
+        stream.set_read_timeout(Some(limit))?;
+        send(stream, &Ask::Anchor)?;
+        // Byte by byte: reading ahead would take the byte that carries the descriptors.
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            line.push(byte[0]);
+        }
+        match serde_json::from_slice(&line)? {
+            Answer::Done => pass::receive(stream),
             Answer::Failed { why } => Err(io::Error::other(why)),
             other => Err(io::Error::other(format!("unexpected answer {other:?}"))),
         }
