@@ -17,6 +17,8 @@ mod init;
 mod log;
 mod mount;
 mod output;
+mod plan;
+mod queue;
 mod release;
 mod serve;
 mod show;
@@ -81,6 +83,8 @@ enum Verb {
     Serve(serve::Args),
     Log(log::Args),
     Show(show::Args),
+    Plan(plan::Args),
+    Queue(queue::Args),
     Verify(verify::Args),
 }
 
@@ -123,6 +127,8 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Serve(args) => serve::run(args, context),
         Verb::Log(args) => log::run(args, context),
         Verb::Show(args) => show::run(args, context),
+        Verb::Plan(args) => plan::run(args, context),
+        Verb::Queue(args) => queue::run(args, context),
         Verb::Verify(args) => verify::run(args, context),
     }
 }
