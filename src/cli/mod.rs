@@ -26,6 +26,8 @@ mod merge;
 mod mount;
 mod output;
 mod prove;
+mod plan;
+mod queue;
 mod release;
 mod replay;
 mod requests;
@@ -109,6 +111,8 @@ enum Verb {
     Deny(requests::AnswerArgs),
     Log(log::Args),
     Show(show::Args),
+    Plan(plan::Args),
+    Queue(queue::Args),
     Verify(verify::Args),
     Replay(replay::Args),
     Checkpoint(checkpoint::Args),
@@ -203,6 +207,8 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Serve(args) => serve::run(args, context),
         Verb::Log(args) => log::run(args, context),
         Verb::Show(args) => show::run(args, context),
+        Verb::Plan(args) => plan::run(args, context),
+        Verb::Queue(args) => queue::run(args, context),
         Verb::Verify(args) => verify::run(args, context),
     }
 }
