@@ -104,7 +104,7 @@ pub fn import(site: &mut Site, path: &Path) -> Result<Imported, Fault> {
         None => Vec::new(),
     };
     let merges: Vec<Oid> = merges.into_iter().map(|merge| merge.commit).collect();
-    let (_, _, after) = site.act(|turn| {
+    let ((), _, after) = site.act(|turn| {
         if let Some(refusal) = turn.command(&Command::Plan(PlanAsk::Add(sets.clone())))? {
             return Err(refusal.into());
         }
