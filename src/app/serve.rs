@@ -103,6 +103,7 @@ pub fn serve(orders: Orders, ready: impl FnOnce(&Path)) -> Result<(), Failure> {
     }
     let options = ServeOptions {
         allow_other: orders.shown.allow_other,
+        xattrs: true,
         now: SystemTime::now,
     };
     let server = serve_mount(mounting, opened.overlay, options)

@@ -9,6 +9,7 @@
 mod change;
 mod list;
 mod share;
+mod xattr;
 
 use std::collections::HashMap;
 use std::fmt;
