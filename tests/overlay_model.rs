@@ -117,7 +117,7 @@ fn model(tree: &mut Tree, op: &Op) -> bool {
             bytes[end - data.len()..end].copy_from_slice(data);
         }),
         Op::Truncate(at, size) => change(tree, at, |bytes| {
-            bytes.resize(usize::try_from(*size).unwrap(), 0)
+            bytes.resize(usize::try_from(*size).unwrap(), 0);
         }),
         Op::Punch(at, offset, len) => change(tree, at, |bytes| {
             let range = usize::try_from(*offset).unwrap()..usize::try_from(offset + len).unwrap();

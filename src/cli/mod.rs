@@ -7,22 +7,40 @@ use std::process::ExitCode;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::app::failure::Failure;
+use crate::app::merge::recover::{self, Recovered};
 use crate::app::site::Site;
 use output::Output;
 
+mod abandon;
 mod agent;
+mod charter;
+mod checkpoint;
 mod claim;
 mod claims;
+mod export;
+mod gc;
 mod init;
+mod key;
 mod log;
+mod merge;
 mod mount;
 mod output;
+mod prove;
+mod plan;
+mod queue;
 mod release;
+mod replay;
+mod requests;
+mod revert;
+mod run;
 mod serve;
+mod shell;
 mod show;
+mod sync;
 mod text;
 mod unmount;
 mod verify;
+mod why;
 
 /// Several coding agents on one git repository, each in its own governed mount.
 ///
@@ -39,7 +57,7 @@ mod verify;
 struct Cli {
     /// Work as if started in DIR
     #[arg(short = 'C', value_name = "DIR", global = true)]
-    dir: Option<PathBuf>,
+    start: Option<PathBuf>,
     /// Print one JSON document (streams: one object a line)
     #[arg(long, global = true)]
     json: bool,
@@ -73,15 +91,37 @@ enum Color {
 enum Verb {
     Init(init::Args),
     Agent(agent::Args),
+    Charter(charter::Args),
     Claim(claim::Args),
     Release(release::Args),
     Claims(claims::Args),
     Mount(mount::Args),
     Unmount(unmount::Args),
+    Run(run::Args),
+    Merge(merge::Args),
+    Abandon(abandon::Args),
+    Revert(revert::Args),
+    Sync(sync::Args),
     Serve(serve::Args),
+    Why(why::Args),
+    Requests(requests::Args),
+    /// Grant a request
+    Approve(requests::AnswerArgs),
+    /// Refuse a request
+    Deny(requests::AnswerArgs),
     Log(log::Args),
     Show(show::Args),
+    Plan(plan::Args),
+    Queue(queue::Args),
     Verify(verify::Args),
+    Replay(replay::Args),
+    Checkpoint(checkpoint::Args),
+    Prove(prove::Args),
+    Export(export::Args),
+    Gc(gc::Args),
+    Key(key::Args),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
 }
 
 /// What every verb gets.
@@ -93,7 +133,30 @@ struct Context {
 impl Context {
     /// Opens the repository that the caller stands in, and its ledger.
     fn site(&self) -> Result<Site, Failure> {
-        Site::open(&self.dir)
+        let mut site = Site::open(&self.dir)?;
+        match recover::if_idle(&mut site) {
+            Ok(done) => done.iter().for_each(|one| self.tell(one)),
+            Err(failure) => self.out.note(format!(
+                "warning: a merge that was cut short cannot be settled yet: {failure}"
+            )),
+        }
+        if site.has_uncommitted_edit() {
+            self.out.note(
+                "note: governor.md has edits that are not committed, so they are not in force",
+            );
+        }
+        Ok(site)
+    }
+
+    fn tell(&self, one: &Recovered) {
+        let what = if one.finished { "finished" } else { "undone" };
+        self.out.note(format!(
+            "the merge of {} that was cut short is {what}: entry {}",
+            one.session, one.entry
+        ));
+        for remark in &one.remarks {
+            self.out.note(format!("warning: {remark}"));
+        }
     }
 }
 
@@ -104,8 +167,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return output::usage(&error),
     };
     let mut context = Context {
-        dir: cli.dir.unwrap_or_else(|| PathBuf::from(".")),
-        out: Output::new(cli.json, cli.quiet, cli.verbose, cli.color),
+        dir: cli.start.unwrap_or_else(|| PathBuf::from(".")),
+        out: Output::new(cli.json, cli.quiet, cli.color),
     };
     let done = dispatch(cli.verb, &mut context);
     context.out.finish(done)
@@ -115,14 +178,37 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
     match verb {
         Verb::Init(args) => init::run(args, context),
         Verb::Agent(args) => agent::run(args, context),
+        Verb::Charter(args) => charter::run(args, context),
         Verb::Claim(args) => claim::run(args, context),
+        Verb::Why(args) => why::run(args, context),
+        Verb::Requests(args) => requests::run(args, context),
+        Verb::Approve(args) => requests::approve(args, context),
+        Verb::Deny(args) => requests::deny(args, context),
+        Verb::Replay(args) => replay::run(args, context),
+        Verb::Checkpoint(args) => checkpoint::run(args, context),
+        Verb::Prove(args) => prove::run(args, context),
+        Verb::Export(args) => export::run(args, context),
+        Verb::Gc(args) => gc::run(args, context),
+        Verb::Key(args) => key::run(args, context),
+        Verb::Completions(args) => {
+            shell::completions(args, context);
+            Ok(())
+        }
+        Verb::Man(args) => shell::man(args, context),
         Verb::Release(args) => release::run(args, context),
         Verb::Claims(args) => claims::run(args, context),
         Verb::Mount(args) => mount::run(args, context),
         Verb::Unmount(args) => unmount::run(args, context),
+        Verb::Run(args) => run::run(args, context),
+        Verb::Merge(args) => merge::run(args, context),
+        Verb::Abandon(args) => abandon::run(args, context),
+        Verb::Revert(args) => revert::run(args, context),
+        Verb::Sync(args) => sync::run(args, context),
         Verb::Serve(args) => serve::run(args, context),
         Verb::Log(args) => log::run(args, context),
         Verb::Show(args) => show::run(args, context),
+        Verb::Plan(args) => plan::run(args, context),
+        Verb::Queue(args) => queue::run(args, context),
         Verb::Verify(args) => verify::run(args, context),
     }
 }

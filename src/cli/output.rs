@@ -15,9 +15,10 @@ use crate::app::failure::Failure;
 pub(super) struct Output {
     pub json: bool,
     pub quiet: bool,
-    pub verbose: u8,
     color: bool,
     stdout: BufWriter<io::Stdout>,
+    /// What the program ends with where nothing failed.
+    pub status: u8,
     /// The reader went away, or the disk behind it is full.
     broken: Option<io::Error>,
 }
@@ -45,7 +46,7 @@ impl Ink {
 }
 
 impl Output {
-    pub(super) fn new(json: bool, quiet: bool, verbose: u8, color: Color) -> Self {
+    pub(super) fn new(json: bool, quiet: bool, color: Color) -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let color = match color {
             Color::Always => true,
@@ -55,9 +56,9 @@ impl Output {
         Self {
             json,
             quiet,
-            verbose,
             color,
             stdout: BufWriter::with_capacity(1 << 16, io::stdout()),
+            status: 0,
             broken: None,
         }
     }
@@ -110,6 +111,13 @@ impl Output {
         }
     }
 
+    /// Suggests what to do next, to a person.
+    pub(super) fn tip(&self, text: impl Display) {
+        if !self.quiet && !self.json && io::stderr().is_terminal() {
+            complain(&text);
+        }
+    }
+
     /// Colours `text` where colours are wanted.
     pub(super) fn paint(&self, ink: Ink, text: impl Display) -> String {
         if self.color {
@@ -134,7 +142,7 @@ impl Output {
                 complain(&format!("error: cannot write the result: {error}"));
                 ExitCode::FAILURE
             }
-            _ => ExitCode::SUCCESS,
+            _ => ExitCode::from(self.status),
         }
     }
 }

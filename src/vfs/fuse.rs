@@ -31,6 +31,7 @@ use crate::vfs::overlay::Overlay;
 use crate::vfs::overlay::SetAttr;
 use crate::vfs::server::Counters;
 use crate::vfs::server::Op;
+use crate::vfs::server::ServeOptions;
 use answer::{
     LASTING, answer_absent, answer_attr, answer_bytes, answer_empty, answer_entry, answer_made,
     answer_statfs, answer_written, configure, errno, file_attr, list, list_plus, nanos, rename_how,
@@ -49,22 +50,22 @@ fn caller(request: &Request) -> Caller {
 pub struct Door {
     overlay: Arc<Overlay>,
     counters: Arc<Counters>,
-    now: fn() -> SystemTime,
+    options: ServeOptions,
 }
 
 impl Door {
-    pub fn new(overlay: Arc<Overlay>, counters: Arc<Counters>, now: fn() -> SystemTime) -> Self {
+    pub fn new(overlay: Arc<Overlay>, counters: Arc<Counters>, options: ServeOptions) -> Self {
         Self {
             overlay,
             counters,
-            now,
+            options,
         }
     }
 
     fn nanos_of(&self, time: TimeOrNow) -> i64 {
         match time {
             TimeOrNow::SpecificTime(time) => nanos(time),
-            TimeOrNow::Now => nanos((self.now)()),
+            TimeOrNow::Now => nanos((self.options.now)()),
         }
     }
 }
@@ -144,10 +145,10 @@ impl Filesystem for Door {
         reply: ReplyEntry,
     ) {
         self.counters.count(Op::Mknod);
-        let made = self
+        let done = self
             .overlay
             .mknod(parent.0, name.as_bytes(), mode, caller(request));
-        answer_made(made, reply);
+        answer_made(done, reply);
     }
 
     fn mkdir(
@@ -160,10 +161,10 @@ impl Filesystem for Door {
         reply: ReplyEntry,
     ) {
         self.counters.count(Op::Mkdir);
-        let made = self
+        let done = self
             .overlay
             .mkdir(parent.0, name.as_bytes(), mode, caller(request));
-        answer_made(made, reply);
+        answer_made(done, reply);
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -192,10 +193,10 @@ impl Filesystem for Door {
     ) {
         self.counters.count(Op::Symlink);
         let target = target.as_os_str().as_bytes();
-        let made = self
+        let done = self
             .overlay
             .symlink(parent.0, name.as_bytes(), target, caller(request));
-        answer_made(made, reply);
+        answer_made(done, reply);
     }
 
     fn rename(
@@ -233,8 +234,8 @@ impl Filesystem for Door {
     ) {
         self.counters.count(Op::Link);
         let name = newname.as_bytes();
-        let made = self.overlay.link(ino.0, newparent.0, name, caller(request));
-        answer_made(made, reply);
+        let done = self.overlay.link(ino.0, newparent.0, name, caller(request));
+        answer_made(done, reply);
     }
 
     fn open(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -365,11 +366,15 @@ impl Filesystem for Door {
         reply: ReplyEmpty,
     ) {
         self.counters.count(Op::Xattr);
-        let name = name.as_bytes();
-        let done = self
-            .overlay
-            .set_xattr(ino.0, name, Some(value), flags, caller(request));
-        answer_empty(done, reply);
+        if !self.options.xattrs {
+            return reply.error(Errno::ENOSYS);
+        }
+        let (name, value) = (name.as_bytes(), Some(value));
+        let caller = caller(request);
+        answer_empty(
+            self.overlay.set_xattr(ino.0, name, value, flags, caller),
+            reply,
+        );
     }
 
     fn getxattr(
@@ -381,6 +386,9 @@ impl Filesystem for Door {
         reply: ReplyXattr,
     ) {
         self.counters.count(Op::Xattr);
+        if !self.options.xattrs {
+            return reply.error(Errno::ENOSYS); // asked once
+        }
         answer_bytes(self.overlay.xattr(ino.0, name.as_bytes()), size, reply);
     }
 
@@ -409,7 +417,7 @@ impl Filesystem for Door {
         reply: ReplyCreate,
     ) {
         self.counters.count(Op::Create);
-        let made = self
+        let done = self
             .overlay
             .create(parent.0, name.as_bytes(), mode, caller(request));
         let remembered = if self.overlay.remembers(parent.0, name.as_bytes()) {
@@ -417,7 +425,7 @@ impl Filesystem for Door {
         } else {
             Duration::ZERO
         };
-        match made {
+        match done {
             Ok(attr) => reply.created(
                 &remembered,
                 &file_attr(&attr),

@@ -26,10 +26,15 @@ pub fn can_mount() -> bool {
 }
 
 pub fn mount(bench: &mut Bench) -> Server {
+    mount_with(bench, true)
+}
+
+pub fn mount_with(bench: &mut Bench, xattrs: bool) -> Server {
     bench.uid = NOBODY;
     fs::set_permissions(bench.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let options = ServeOptions {
         allow_other: true,
+        xattrs,
         now: std::time::SystemTime::now,
     };
     serve(Mounting::At(bench.mnt()), bench.open(), options).unwrap()

@@ -20,6 +20,7 @@ use crate::domain::charter::Charter;
 use crate::domain::command::Need;
 use crate::domain::convert::{AutoCrlf, Eol, EolConfig};
 use crate::domain::entry::{Seal, decode};
+use crate::domain::event::Pinned;
 use crate::domain::state::{Kind, RowKey, State};
 use crate::domain::zone::gitdir_rule;
 use crate::git::base::{GitBase, LfsProgram, Options as BaseOptions, PromisorGit};
@@ -54,10 +55,22 @@ pub struct Opened {
     pub loss: Option<Loss>,
 }
 
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").finish_non_exhaustive()
+    }
+}
+
 /// What the server gives the overlay besides its own parts.
 pub struct Doors {
     pub control: Box<dyn FnOnce(&Arc<Keeper>) -> Arc<dyn Control>>,
     pub first_write: Option<FirstWrite>,
+}
+
+impl std::fmt::Debug for Doors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Doors").finish_non_exhaustive()
+    }
 }
 
 /// Loads what a session's rules depend on.
@@ -67,6 +80,7 @@ pub fn state_for(site: &mut Site, session: &Session) -> Result<State, Failure> {
         Need::All(Kind::Claim),
         Need::Row(RowKey::new(Kind::Charter, &session.row.charter)),
         Need::Row(RowKey::new(Kind::Session, &session.id)),
+        Need::Row(RowKey::new(Kind::Intent, &session.id)),
     ];
     Ok(site.ledger.state(&needs)?)
 }
@@ -177,13 +191,7 @@ fn open_log(
 /// Opens the session's base as the operator's git would check it out.
 pub fn base(site: &Site, session: &Session) -> Result<GitBase, Failure> {
     let common = site.repo.common_dir();
-    let options = BaseOptions {
-        eol: eol(session),
-        smudge: program("git-lfs")
-            .map(|lfs| Arc::new(LfsProgram::new(lfs, common.to_owned())) as _),
-        fetch: program("git").map(|git| Arc::new(PromisorGit::new(git, common.to_owned())) as _),
-    };
-    GitBase::open(common, session.row.base, options).map_err(|error| {
+    GitBase::open(common, session.row.base, base_options(common, eol(session))).map_err(|error| {
         Failure::failed(format!(
             "the base {} cannot be read: {error}",
             session.row.base
@@ -191,9 +199,23 @@ pub fn base(site: &Site, session: &Session) -> Result<GitBase, Failure> {
     })
 }
 
+/// Says how trees of the repository `common` are shown.
+pub fn base_options(common: &Path, eol: EolConfig) -> BaseOptions {
+    BaseOptions {
+        eol,
+        smudge: program("git-lfs")
+            .map(|lfs| Arc::new(LfsProgram::new(lfs, common.to_owned())) as _),
+        fetch: program("git").map(|git| Arc::new(PromisorGit::new(git, common.to_owned())) as _),
+    }
+}
+
 /// Returns the operator's line-ending settings as they were when the session began.
 pub fn eol(session: &Session) -> EolConfig {
-    let config = &session.row.config;
+    eol_of(&session.row.config)
+}
+
+/// Reads line-ending settings as git's configuration spells them.
+pub fn eol_of(config: &Pinned) -> EolConfig {
     EolConfig {
         autocrlf: match config.autocrlf.to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" | "1" => AutoCrlf::True,

@@ -24,7 +24,9 @@ impl Facts for Map {
 
     fn ignored(&self, path: &RepoPath, _is_dir: bool) -> Result<bool, ()> {
         let text = path.encode();
-        Ok(text.starts_with("target/") || text.ends_with(".o") || text.starts_with("node_modules"))
+        Ok(text.starts_with("target/")
+            || path.as_bytes().ends_with(b".o")
+            || text.starts_with("node_modules"))
     }
 
     fn claimed(&self, path: &RepoPath) -> bool {

@@ -25,7 +25,7 @@ use crate::vfs::overlay::Overlay;
 use crate::vfs::overlay::RenameHow;
 
 /// As good as for ever.
-pub(super) const LASTING: Duration = Duration::from_secs(365 * 24 * 3600);
+pub(super) const LASTING: Duration = Duration::from_hours(365 * 24);
 const BLOCK: u32 = 4096;
 const NAME_MAX: u32 = 255;
 const WRITE_MAX: u32 = 1 << 20;

@@ -84,36 +84,36 @@ impl Overlay {
             let file = real.file(ino, &|dir| self.tree_path(dir), true)?;
             return allocate_file(&file, mode, offset, len);
         }
-        let more = self.changeable(ino)?;
-        let grows = mode & keep == 0 && end > more.size();
+        let state = self.changeable(ino)?;
+        let grows = mode & keep == 0 && end > state.size();
         if mode & (punch | zero) == 0 {
             self.check_change(ino, Tried::Allocate, caller)?;
             if grows {
                 self.truncate(ino, end, caller)?;
             }
-            let mut data = more.lock();
-            let file = self.working(ino, &more, &mut data)?;
+            let mut data = state.lock();
+            let file = self.working(ino, &state, &mut data)?;
             return allocate_file(&file, mode | keep, offset, len);
         }
-        self.punch(ino, &more, (offset, len), mode, caller)
+        self.punch(ino, &state, (offset, len), mode, caller)
     }
 
     fn punch(
         &self,
         ino: u64,
-        more: &FileMore,
+        state: &FileMore,
         (offset, len): (u64, u64),
         mode: i32,
         caller: Caller,
     ) -> Result<()> {
-        let mut data = more.lock();
+        let mut data = state.lock();
         self.check_change(ino, Tried::Allocate, caller)?;
-        let file = self.working(ino, more, &mut data)?;
+        let file = self.working(ino, state, &mut data)?;
         let keeps = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
         let size = if keeps {
-            more.size()
+            state.size()
         } else {
-            more.size().max(offset + len)
+            state.size().max(offset + len)
         };
         let by = self.actors.brief(caller.pid);
         let recorded =
@@ -130,8 +130,8 @@ impl Overlay {
             return Err(error);
         }
         data.touched();
-        more.set_size(size);
-        more.changed(recorded.map_or_else(|| self.now(), |recorded| recorded.ts.0));
+        state.set_size(size);
+        state.changed(recorded.map_or_else(|| self.now(), |recorded| recorded.ts.0));
         self.mark_dirty(ino);
         Ok(())
     }
@@ -165,7 +165,8 @@ impl Overlay {
         {
             let xattrs = more.xattrs.lock();
             let there = xattrs.contains_key(name);
-            if value.is_none() && !there || flags & libc::XATTR_REPLACE != 0 && !there {
+            let must_exist = value.is_none() || flags & libc::XATTR_REPLACE != 0;
+            if must_exist && !there {
                 return Err(Error::NoAttribute);
             }
             if flags & libc::XATTR_CREATE != 0 && there {

@@ -86,14 +86,14 @@ impl Overlay {
         if !old.is_file() {
             return Ok(());
         }
-        let more = self.make_changeable(&mut tree, idx)?;
+        let state = self.make_changeable(&mut tree, idx)?;
         let new = if mode & 0o100 != 0 {
             Kind::Exec
         } else {
             Kind::File
         };
         if new == old {
-            more.set_ctime(self.now());
+            state.set_ctime(self.now());
             return Ok(());
         }
         if let Leave::Logged { path, claim } = leave {
@@ -103,7 +103,7 @@ impl Overlay {
                 claim,
                 by: self.actors.brief(caller.pid),
             })?;
-            more.set_ctime(recorded.ts.0);
+            state.set_ctime(recorded.ts.0);
             self.touch(&mut tree, idx, &path);
         }
         tree.node_mut(idx).kind = new;
