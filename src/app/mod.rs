@@ -1,13 +1,17 @@
 //! One use case a file: open the adapters, ask `domain`, apply the answer. Owns the clock and `Failure`.
 
 pub mod agent;
+pub mod blame;
 pub mod busy;
 pub mod checkpoint;
 pub mod claim;
 pub mod clock;
+pub mod content;
 pub mod control;
+pub mod diff;
 pub mod export;
 pub mod failure;
+pub mod history;
 pub mod host;
 pub mod init;
 pub mod inside;
@@ -19,8 +23,11 @@ pub mod log;
 pub mod mount;
 pub mod prove;
 pub mod replay;
+pub mod restore;
 pub mod serve;
 pub mod session;
 pub mod site;
+pub mod snapshot;
+pub mod status;
 pub mod verify;
 pub mod virtuals;

@@ -11,15 +11,21 @@ use crate::app::site::Site;
 use output::Output;
 
 mod agent;
+mod blame;
 mod claim;
 mod claims;
+mod diff;
 mod init;
 mod log;
 mod mount;
 mod output;
+mod patch;
 mod release;
+mod restore;
 mod serve;
 mod show;
+mod snapshot;
+mod status;
 mod text;
 mod unmount;
 mod verify;
@@ -79,8 +85,13 @@ enum Verb {
     Mount(mount::Args),
     Unmount(unmount::Args),
     Serve(serve::Args),
+    Status(status::Args),
+    Diff(diff::Args),
+    Snapshot(snapshot::Args),
+    Restore(restore::Args),
     Log(log::Args),
     Show(show::Args),
+    Blame(blame::Args),
     Verify(verify::Args),
 }
 
@@ -121,8 +132,13 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Mount(args) => mount::run(args, context),
         Verb::Unmount(args) => unmount::run(args, context),
         Verb::Serve(args) => serve::run(args, context),
+        Verb::Status(args) => status::run(args, context),
+        Verb::Diff(args) => diff::run(args, context),
+        Verb::Snapshot(args) => snapshot::run(args, context),
+        Verb::Restore(args) => restore::run(args, context),
         Verb::Log(args) => log::run(args, context),
         Verb::Show(args) => show::run(args, context),
+        Verb::Blame(args) => blame::run(args, context),
         Verb::Verify(args) => verify::run(args, context),
     }
 }
