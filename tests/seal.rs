@@ -11,6 +11,8 @@ mod bench;
 mod cases;
 #[path = "seal/helper.rs"]
 mod helper;
+#[path = "seal/lives.rs"]
+mod lives;
 #[path = "seal/rows.rs"]
 mod rows;
 #[path = "seal/screens.rs"]
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
     match args.first().map(String::as_str) {
         Some("--helper") => helper::main(&args[1..]),
         Some("--attack") => attack::main(&args[1..]),
+        Some("--join") => helper::join(&args[1..]),
         Some("--serve") => helper::serve(),
         _ => run(&args),
     }

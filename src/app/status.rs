@@ -143,7 +143,7 @@ pub fn status(site: &mut Site, with_stats: bool) -> Result<Status, Failure> {
     let waits = |state: &RequestState| *state == RequestState::Waiting;
     Ok(Status {
         branch,
-        charter_edited: site.uncommitted_edit(&state),
+        charter_edited: site.has_uncommitted_edit(),
         idle: idle.collect(),
         requests: state
             .requests

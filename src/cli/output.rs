@@ -110,12 +110,27 @@ impl Output {
         }
     }
 
+    /// Suggests what to do next, to a person.
+    pub(super) fn tip(&self, text: impl Display) {
+        if !self.quiet && !self.json && io::stderr().is_terminal() {
+            complain(&text);
+        }
+    }
+
     /// Colours `text` where colours are wanted.
     pub(super) fn paint(&self, ink: Ink, text: impl Display) -> String {
         if self.color {
             format!("\u{1b}[{}m{text}\u{1b}[0m", ink.code())
         } else {
             text.to_string()
+        }
+    }
+
+    /// Ends the program with a status of somebody else's, or as [`Output::finish`] does.
+    pub(super) fn finish_with(self, done: Result<u8, Failure>) -> ExitCode {
+        match done {
+            Ok(status) => ExitCode::from(status),
+            Err(failure) => self.finish(Err(failure)),
         }
     }
 

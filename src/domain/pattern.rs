@@ -22,6 +22,7 @@ mod glob;
 mod index;
 mod inside;
 mod names;
+mod odd;
 mod overlap;
 mod parse;
 #[cfg(test)]
@@ -159,7 +160,7 @@ impl Pattern {
 
     /// Returns what is unusual about a legal pattern and may be a slip of the pen.
     pub fn odd(&self) -> Option<&'static str> {
-        parse::odd(&self.0.source)
+        odd::odd(&self.0.source)
     }
 
     /// Returns a path that the pattern covers, a shortest of its first alternative.

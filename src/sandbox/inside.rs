@@ -8,15 +8,8 @@
 //! Nothing here trusts the program: it holds no descriptor of the launcher's, and can neither trace nor signal
 //! the first process.
 
-use std::ffi::CString;
-use std::ffi::OsStr;
-use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
-use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -46,18 +39,18 @@ use crate::sandbox::error::Context;
 use crate::sandbox::error::Layer;
 use crate::sandbox::error::SealError;
 use crate::sandbox::fix;
-use crate::sandbox::rules;
+use crate::sandbox::plan::Plan;
+use crate::sandbox::program::become_program;
 use crate::sandbox::rules::CallFilter;
-use crate::sandbox::rules::WriteRules;
 use crate::sandbox::spec::Anchor;
 use crate::sandbox::spec::Spec;
+use crate::sandbox::spec::Tier;
 use crate::sandbox::sys;
 use crate::sandbox::sys::Fork;
 use crate::sandbox::terminal;
 use crate::sandbox::terminal::Inner;
 use crate::sandbox::terminal::Mode as TerminalMode;
 use crate::sandbox::view;
-use crate::sandbox::view::Plan;
 use crate::sandbox::wire::Channel;
 use crate::sandbox::wire::Order;
 use crate::sandbox::wire::Report;
@@ -66,7 +59,8 @@ use crate::sandbox::wire::Report;
 pub(super) struct Setup<'a> {
     pub(super) spec: &'a Spec,
     pub(super) plan: Plan,
-    pub(super) filter: CallFilter,
+    /// The call filter, unless the tier has none.
+    pub(super) filter: Option<CallFilter>,
     pub(super) channel: Channel,
     pub(super) terminal: TerminalMode,
     /// The caller's signal mask and file mode mask, which the program gets back.
@@ -105,31 +99,68 @@ fn try_enter(setup: &Setup<'_>, anchor: &Anchor) -> Result<Fork, SealError> {
         .map_err(|errno| fix::mounting("cannot make namespaces for the program", errno))
 }
 
-fn first(setup: Setup<'_>) -> ! {
-    let Setup {
-        spec,
-        mut plan,
-        filter,
-        channel,
-        terminal,
-        mask,
-        umask,
-    } = setup;
-    match prepare(spec, &mut plan, &channel, terminal) {
-        Err(error) => drop(channel.send(&Report::Failed(error), &[])),
-        Ok(inner) => {
-            let program = Program {
-                spec,
-                plan: &plan,
-                filter: &filter,
-                channel: &channel,
-                mask,
-                umask,
-            };
-            if let Err(error) = start_and_serve(&program, inner) {
-                drop(channel.send(&Report::Failed(error), &[]));
-            }
+/// Starts a program of a lower tier: no namespaces, only what a process can put on itself.
+pub(super) fn partial(mut setup: Setup<'_>) -> ! {
+    drop(
+        setup
+            .channel
+            .send(&Report::Init(nix::unistd::getpid().as_raw()), &[]),
+    );
+    let prepared = watch_over(&setup.channel, setup.terminal);
+    if setup.spec.tier == Tier::C {
+        setup.filter = None;
+    }
+    run(&setup, prepared)
+}
+
+/// Adopts whatever the program leaves behind, so that it can be ended with it.
+fn watch_over(channel: &Channel, mode: TerminalMode) -> Result<Option<Inner>, SealError> {
+    prctl::set_child_subreaper(true).context(Layer::Launcher, "cannot adopt processes")?;
+    let inner = open_terminal(channel, mode)?;
+    prctl::set_no_new_privs().context(Layer::Privileges, "cannot set no_new_privs")?;
+    prctl::set_dumpable(false)
+        .context(Layer::Privileges, "cannot close this process to tracing")?;
+    Ok(inner)
+}
+
+/// Ends everything that descends from this process, however it detached itself.
+fn end_descendants() {
+    loop {
+        for child in children() {
+            let _ = kill(child, Signal::SIGKILL);
         }
+        if waitpid(None, None) == Err(Errno::ECHILD) {
+            return;
+        }
+    }
+}
+
+fn children() -> Vec<Pid> {
+    let list = std::fs::read_to_string("/proc/self/task/self/children").or_else(|_| {
+        std::fs::read_to_string(format!(
+            "/proc/self/task/{}/children",
+            nix::unistd::getpid()
+        ))
+    });
+    list.unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .map(Pid::from_raw)
+        .collect()
+}
+
+fn first(mut setup: Setup<'_>) -> ! {
+    let prepared = prepare(setup.spec, &mut setup.plan, &setup.channel, setup.terminal);
+    run(&setup, prepared)
+}
+
+fn run(setup: &Setup<'_>, prepared: Result<Option<Inner>, SealError>) -> ! {
+    let done = prepared.and_then(|inner| start_and_serve(setup, inner));
+    if setup.spec.tier != Tier::A {
+        end_descendants();
+    }
+    if let Err(error) = done {
+        drop(setup.channel.send(&Report::Failed(error), &[]));
     }
     sys::exit_now(0)
 }
@@ -145,13 +176,7 @@ fn prepare(
     }
     umask(Mode::empty());
     view::build(plan, spec)?;
-    let inner = match terminal::open_inner(mode)? {
-        Some((master, inner)) => {
-            channel.send(&Report::Terminal, &[master.as_fd()])?;
-            Some(inner)
-        }
-        None => None,
-    };
+    let inner = open_terminal(channel, mode)?;
     if spec.has(Layer::Privileges) {
         sys::drop_capabilities().context(Layer::Privileges, "cannot drop capabilities")?;
         prctl::set_no_new_privs().context(Layer::Privileges, "cannot set no_new_privs")?;
@@ -161,6 +186,14 @@ fn prepare(
     prctl::set_pdeathsig(Signal::SIGKILL)
         .context(Layer::Launcher, "cannot tie the session to its launcher")?;
     Ok(inner)
+}
+
+fn open_terminal(channel: &Channel, mode: TerminalMode) -> Result<Option<Inner>, SealError> {
+    let Some((master, inner)) = terminal::open_inner(mode)? else {
+        return Ok(None);
+    };
+    channel.send(&Report::Terminal, &[master.as_fd()])?;
+    Ok(Some(inner))
 }
 
 fn raise_loopback() -> Result<(), SealError> {
@@ -175,17 +208,7 @@ fn raise_loopback() -> Result<(), SealError> {
         .context(Layer::NetNamespace, "cannot raise the loopback interface")
 }
 
-/// The program to be.
-struct Program<'a> {
-    spec: &'a Spec,
-    plan: &'a Plan,
-    filter: &'a CallFilter,
-    channel: &'a Channel,
-    mask: SigSet,
-    umask: Mode,
-}
-
-fn start_and_serve(program: &Program<'_>, inner: Option<Inner>) -> Result<(), SealError> {
+fn start_and_serve(setup: &Setup<'_>, inner: Option<Inner>) -> Result<(), SealError> {
     let signals = watch_children()?;
     // The leader of the session, so that the program's group is an ordinary job that can be stopped.
     nix::unistd::setsid().context(Layer::Terminal, "cannot lead a session")?;
@@ -195,15 +218,15 @@ fn start_and_serve(program: &Program<'_>, inner: Option<Inner>) -> Result<(), Se
     }
     let child = match sys::fork_into(0).context(Layer::Program, "cannot fork")? {
         Fork::Child => {
-            let error = become_program(program, inner.as_ref());
-            drop(program.channel.send(&Report::Failed(error), &[]));
+            let error = become_program(setup, inner.as_ref());
+            drop(setup.channel.send(&Report::Failed(error), &[]));
             sys::exit_now(0)
         }
         Fork::Parent(child) => child,
     };
     settle_group(child, inner.as_ref());
     let slave = inner.map(|inner| inner.slave);
-    serve(program.channel, &signals, child, slave.as_ref())
+    serve(&setup.channel, &signals, child, slave.as_ref())
 }
 
 fn watch_children() -> Result<SignalFd, SealError> {
@@ -300,173 +323,13 @@ fn reap(channel: &Channel, program: Pid) -> Result<bool, SealError> {
                 channel.send(&Report::WantsTerminal, &[])?;
             }
             Ok(WaitStatus::Stopped(pid, _)) if pid == program => {
-                channel.send(&Report::Stopped, &[])?
+                channel.send(&Report::Stopped, &[])?;
             }
             Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(false),
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(SealError::errno(Layer::Launcher, "cannot reap", errno)),
         }
     }
-}
-
-/// Takes on every restriction and becomes the program; returns only why it could not.
-fn become_program(program: &Program<'_>, inner: Option<&Inner>) -> SealError {
-    match restrict(program, inner) {
-        Ok((argv, env, candidates)) => exec_first(&argv, &env, &candidates),
-        Err(error) => error,
-    }
-}
-
-type Invocation = (Vec<CString>, Vec<CString>, Vec<CString>);
-
-fn restrict(program: &Program<'_>, inner: Option<&Inner>) -> Result<Invocation, SealError> {
-    let spec = program.spec;
-    if let Some(inner) = inner {
-        inner.give_to_program()?;
-    }
-    let _ = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
-    if let Some(inner) = inner
-        && inner.foreground
-    {
-        let _ = nix::unistd::tcsetpgrp(&inner.slave, nix::unistd::getpid());
-    }
-    umask(program.umask);
-    let cwd = change_directory(&spec.cwd, &program.plan.repo)?;
-    let env = environment(spec, &cwd);
-    let candidates = candidates(&spec.argv, &env)?;
-    let invocation = (
-        c_strings(&spec.argv)?,
-        c_strings(&joined(&env))?,
-        candidates,
-    );
-    if spec.has(Layer::Descriptors) {
-        sys::close_on_exec_from(3).context(Layer::Descriptors, "cannot close descriptors")?;
-    }
-    if spec.has(Layer::Landlock) {
-        let scopes_redundant = [Layer::PidNamespace, Layer::IpcNamespace, Layer::Seccomp]
-            .iter()
-            .all(|layer| spec.has(*layer))
-            && !spec.unix_sockets;
-        rules::restrict_writes(&WriteRules {
-            allowed: program.plan.write_allowed(),
-            scopes_redundant,
-        })?;
-    }
-    sys::default_action(libc::SIGPIPE);
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&program.mask), None)
-        .context(Layer::Program, "cannot set signals")?;
-    if spec.has(Layer::Seccomp) {
-        rules::restrict_calls(program.filter)?;
-    }
-    Ok(invocation)
-}
-
-/// Changes to the directory asked for, or to its nearest ancestor that the view has, or to the repository.
-fn change_directory(wanted: &Path, repo: &Path) -> Result<PathBuf, SealError> {
-    let above = wanted
-        .ancestors()
-        .skip(1)
-        .filter(|directory| directory.starts_with(repo));
-    for directory in [wanted].into_iter().chain(above).chain([repo]) {
-        if nix::unistd::chdir(directory).is_ok() {
-            return Ok(directory.to_owned());
-        }
-    }
-    Err(SealError::new(
-        Layer::View,
-        format!("cannot enter {}", repo.display()),
-    ))
-}
-
-type Environment = Vec<(OsString, OsString)>;
-
-fn environment(spec: &Spec, cwd: &Path) -> Environment {
-    let own = ["PWD", "OLDPWD", "GOVFS", "PATH"];
-    let mut env: Environment = spec
-        .env
-        .iter()
-        .filter(|(key, _)| !own.iter().any(|name| key == name))
-        .cloned()
-        .collect();
-    let rest = spec
-        .env
-        .iter()
-        .rev()
-        .find(|(key, _)| key == "PATH")
-        .map(|(_, value)| value.clone());
-    let mut path = OsString::from(view::PROGRAM_DIRECTORY);
-    path.push(":");
-    path.push(rest.unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin")));
-    env.push(("PATH".into(), path));
-    env.push(("PWD".into(), cwd.into()));
-    env.push(("OLDPWD".into(), cwd.into()));
-    env.push(("GOVFS".into(), "1".into()));
-    env
-}
-
-fn joined(env: &Environment) -> Vec<OsString> {
-    env.iter()
-        .map(|(key, value)| {
-            let mut line = key.clone();
-            line.push("=");
-            line.push(value);
-            line
-        })
-        .collect()
-}
-
-fn c_strings(list: &[OsString]) -> Result<Vec<CString>, SealError> {
-    list.iter().map(|item| c_string(item)).collect()
-}
-
-fn c_string(text: &OsStr) -> Result<CString, SealError> {
-    CString::new(text.to_owned().into_vec())
-        .map_err(|_| SealError::new(Layer::Program, "an argument or variable has a NUL byte"))
-}
-
-/// Returns the files to try, as `execvp` would look for them in the view's own `PATH`.
-fn candidates(argv: &[OsString], env: &Environment) -> Result<Vec<CString>, SealError> {
-    let Some(name) = argv.first() else {
-        return Err(SealError::new(Layer::Program, "no program was named"));
-    };
-    if name.as_bytes().contains(&b'/') {
-        return Ok(vec![c_string(name)?]);
-    }
-    let path = env
-        .iter()
-        .find(|(key, _)| key == "PATH")
-        .map(|(_, value)| value.clone())
-        .unwrap_or_default();
-    std::env::split_paths(&path)
-        .filter(|directory| directory.is_absolute())
-        .map(|directory| c_string(directory.join(name).as_os_str()))
-        .collect()
-}
-
-fn exec_first(argv: &[CString], env: &[CString], candidates: &[CString]) -> SealError {
-    let mut last = Errno::ENOENT;
-    for path in candidates {
-        let errno = match sys::exec(path, argv, env) {
-            // A script without an interpreter line is the shell's, as for every other caller of execvp.
-            Errno::ENOEXEC => {
-                let mut shell = vec![c"/bin/sh".to_owned(), path.clone()];
-                shell.extend(argv.iter().skip(1).cloned());
-                sys::exec(c"/bin/sh", &shell, env)
-            }
-            errno => errno,
-        };
-        if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR) {
-            last = errno;
-        }
-        if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) {
-            break;
-        }
-    }
-    let name = argv
-        .first()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    SealError::errno(Layer::Program, &format!("cannot run {name}"), last)
 }
 
 /// Opens `/dev/null`, for a standard stream that the caller left closed.

@@ -36,6 +36,7 @@ use crate::sandbox::error::Layer;
 use crate::sandbox::error::SealError;
 use crate::sandbox::inside;
 use crate::sandbox::inside::Setup;
+use crate::sandbox::plan::Plan;
 use crate::sandbox::raise;
 use crate::sandbox::rules;
 use crate::sandbox::rules::CallRules;
@@ -47,7 +48,6 @@ use crate::sandbox::sys;
 use crate::sandbox::sys::Fork;
 use crate::sandbox::terminal::Mode;
 use crate::sandbox::terminal::Outer;
-use crate::sandbox::view::Plan;
 use crate::sandbox::wire::Channel;
 use crate::sandbox::wire::Order;
 use crate::sandbox::wire::Report;
@@ -68,22 +68,22 @@ const FORWARDED: [Signal; 9] = [
 /// Runs the program of `spec` under the seal, and returns its exit status (128 + n after signal n).
 pub fn launch(spec: &Spec, source: &MountSource<'_>) -> Result<i32, SealError> {
     raise::single_thread()?;
-    check(spec)?;
+    check(spec, source)?;
     whole_streams()?;
     let own;
     let anchor = match source {
-        MountSource::Join(anchor) => *anchor,
-        MountSource::Dir(_) => {
+        MountSource::Join(anchor) => Some(*anchor),
+        MountSource::Dir(_) if spec.tier == Tier::A => {
             own = raise::ground_only(spec.identity)?;
-            &own
+            Some(&own)
         }
+        MountSource::Dir(_) => None,
     };
     let plan = Plan::new(spec, source)?;
-    let call_rules = CallRules {
-        unix_sockets: spec.unix_sockets,
-        pid_namespace: spec.has(Layer::PidNamespace),
+    let filter = match spec.tier {
+        Tier::C => None,
+        Tier::A | Tier::B => Some(rules::call_filter(call_rules(spec))?),
     };
-    let filter = rules::call_filter(call_rules)?;
     let signals = Signals::take()?;
     let result = start(spec, plan, filter, anchor, &signals);
     let result = result.and_then(|started| stay(started, &signals));
@@ -91,17 +91,32 @@ pub fn launch(spec: &Spec, source: &MountSource<'_>) -> Result<i32, SealError> {
     result
 }
 
-fn check(spec: &Spec) -> Result<(), SealError> {
+fn check(spec: &Spec, source: &MountSource<'_>) -> Result<(), SealError> {
     if !cfg!(debug_assertions) && !spec.without.is_empty() {
         return Err(SealError::new(
             Layer::Launcher,
             "layers can be left out in tests only",
         ));
     }
-    if spec.tier != Tier::A {
-        return Err(SealError::new(Layer::Launcher, "this launch is for tier A"));
+    if spec.tier == Tier::A {
+        return Ok(());
     }
-    Ok(())
+    let what = match source {
+        MountSource::Join(_) => "a mount inside namespaces can only be joined in tier A",
+        MountSource::Dir(_) if !spec.copies.is_empty() || !spec.readonly.is_empty() => {
+            "private copies and binds need a mount namespace, which this tier has not"
+        }
+        MountSource::Dir(_) => return Ok(()),
+    };
+    Err(SealError::new(Layer::MountNamespace, what))
+}
+
+fn call_rules(spec: &Spec) -> CallRules {
+    CallRules {
+        unix_sockets: spec.unix_sockets,
+        internet_sockets: spec.network || spec.tier == Tier::A,
+        pid_namespace: spec.tier == Tier::A && spec.has(Layer::PidNamespace),
+    }
 }
 
 /// Opens `/dev/null` over a standard stream that the caller left closed.
@@ -156,8 +171,8 @@ struct Started {
 fn start(
     spec: &Spec,
     plan: Plan,
-    filter: rules::CallFilter,
-    anchor: &Anchor,
+    filter: Option<rules::CallFilter>,
+    anchor: Option<&Anchor>,
     signals: &Signals,
 ) -> Result<Started, SealError> {
     let (near, far) = Channel::pair()?;
@@ -175,13 +190,18 @@ fn start(
                 mask: signals.before,
                 umask,
             };
-            inside::enter(setup, anchor)
+            match anchor {
+                Some(anchor) => inside::enter(setup, anchor),
+                None => inside::partial(setup),
+            }
         }
         Fork::Parent(child) => child,
     };
     drop(far);
     let first = first_process(&near);
-    let _ = waitpid(child, None);
+    if anchor.is_some() {
+        let _ = waitpid(child, None);
+    }
     let (first, early) = first?;
     Ok(Started {
         channel: near,
@@ -222,9 +242,8 @@ fn first_process(channel: &Channel) -> Result<(Pid, Early), SealError> {
 fn stay(started: Started, signals: &Signals) -> Result<i32, SealError> {
     let mut outer = Outer::new(started.mode);
     let outcome = attend(&started.channel, started.early, &mut outer, signals);
-    if outcome.is_err() {
-        let _ = nix::sys::signal::kill(started.first, Signal::SIGKILL);
-    }
+    // A first process that is still there ends the session when nobody speaks to it any more.
+    drop(started.channel);
     // With the first process every other one of the session is gone, and with them the last output.
     while waitpid(started.first, None) == Err(Errno::EINTR) {}
     while outer.copy_output() {}
@@ -233,6 +252,10 @@ fn stay(started: Started, signals: &Signals) -> Result<i32, SealError> {
 }
 
 /// What a poll found ready.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one for each descriptor that was watched"
+)]
 struct Ready {
     signals: bool,
     channel: bool,
@@ -394,6 +417,9 @@ fn forward(channel: &Channel, outer: &mut Outer, signals: &Signals) {
                     },
                     &[],
                 ));
+                if signal == Signal::SIGHUP {
+                    outer.hang_up_if_gone();
+                }
             }
         }
     }

@@ -1,13 +1,16 @@
 //! The seal around an agent: namespaces, Landlock, seccomp, terminals, exec. Alone holds `unsafe`.
 
 mod absent;
+mod bring;
 mod error;
 mod fix;
 mod inside;
 pub mod launch;
 mod owners;
 pub mod pass;
+mod plan;
 pub mod probe;
+mod program;
 mod raise;
 pub mod rules;
 mod spec;
@@ -16,6 +19,7 @@ mod terminal;
 mod view;
 mod wire;
 
+pub use bring::brings_own_sandbox;
 pub use error::Layer;
 pub use error::SealError;
 pub use launch::launch;

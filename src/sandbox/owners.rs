@@ -27,11 +27,11 @@ use crate::sandbox::error::Context;
 use crate::sandbox::error::Layer;
 use crate::sandbox::error::SealError;
 use crate::sandbox::fix;
+use crate::sandbox::plan::Place;
 use crate::sandbox::raise;
 use crate::sandbox::spec::Identity;
 use crate::sandbox::sys;
 use crate::sandbox::sys::Fork;
-use crate::sandbox::view::Place;
 use crate::sandbox::wire::Channel;
 use crate::sandbox::wire::Order;
 use crate::sandbox::wire::Report;
@@ -85,6 +85,15 @@ fn operator_as(outside: u32) -> Result<OwnedFd, SealError> {
     drop(near);
     let _ = waitpid(child, None);
     result
+}
+
+/// Tries whether the owners of a path can be mapped, and leaves nothing behind.
+pub(super) fn try_mapping(outside: u32, path: &Path) -> Result<(), SealError> {
+    let namespace = operator_as(outside)?;
+    mapped_tree(path, &namespace).map(drop).map_err(|errno| {
+        SealError::errno(Layer::Idmap, &format!("cannot map the owners of {}", path.display()), errno)
+            .fix("CAP_SYS_ADMIN, and a file system that knows idmapped mounts; without them copies are used")
+    })
 }
 
 fn mapped_tree(source: &Path, namespace: &OwnedFd) -> nix::Result<OwnedFd> {
@@ -141,18 +150,28 @@ fn session_copy(source: &Path, room: &Path, owner: u32) -> Result<PathBuf, SealE
     if fs::symlink_metadata(&copy).is_ok() {
         return Ok(copy);
     }
-    let unfinished = copy.with_extension("unfinished");
+    // Two launches of a session may get here together: each copies apart, and the first to finish is used.
+    let unfinished = copy.with_extension(std::process::id().to_string());
     let failed = format!("cannot copy {} for the session", source.display());
-    if fs::symlink_metadata(&unfinished).is_ok() {
-        fs::remove_dir_all(&unfinished)
-            .or_else(|_| fs::remove_file(&unfinished))
-            .context(Layer::Idmap, &failed)?;
-    }
+    remove(&unfinished).context(Layer::Idmap, &failed)?;
     fs::create_dir_all(room).context(Layer::Idmap, &failed)?;
     let mut left = COPY_BYTES_MAX;
     copy_tree(source, &unfinished, owner, &mut left).context(Layer::Idmap, &failed)?;
-    fs::rename(&unfinished, &copy).context(Layer::Idmap, &failed)?;
+    if let Err(error) = fs::rename(&unfinished, &copy) {
+        remove(&unfinished).context(Layer::Idmap, &failed)?;
+        if fs::symlink_metadata(&copy).is_err() {
+            return Err(SealError::io(Layer::Idmap, &failed, &error));
+        }
+    }
     Ok(copy)
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Copies directories, regular files and links; sockets, fifos and devices are nobody's to copy.

@@ -107,11 +107,11 @@ fn apply(version: i32, allowed: &[PathBuf]) -> Result<(), Box<dyn std::error::Er
 /// The devices that programs write to without touching anything outside.
 pub(super) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
-/// Returns the paths of the private view that are always writable.
+/// Returns the devices that are always writable.
 pub(super) fn common_writable() -> Vec<PathBuf> {
     let devices = DEVICES.iter().map(|name| Path::new("/dev").join(name));
     devices
-        .chain(["/dev/shm", "/dev/pts"].map(PathBuf::from))
+        .chain([PathBuf::from("/dev/pts")])
         .filter(|path| path.exists())
         .collect()
 }
@@ -120,6 +120,8 @@ pub(super) fn common_writable() -> Vec<PathBuf> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CallRules {
     pub(super) unix_sockets: bool,
+    /// Without a network namespace the filter is all that can take the network away.
+    pub(super) internet_sockets: bool,
     /// Without a pid namespace other processes are visible, and their priorities must be out of reach too.
     pub(super) pid_namespace: bool,
 }
@@ -385,6 +387,9 @@ fn socket_rules(rules: CallRules) -> Result<Vec<SeccompRule>, SealError> {
     let mut families = vec![libc::AF_VSOCK];
     if !rules.unix_sockets {
         families.push(libc::AF_UNIX);
+    }
+    if !rules.internet_sockets {
+        families.extend([libc::AF_INET, libc::AF_INET6, libc::AF_PACKET]);
     }
     families
         .into_iter()

@@ -232,13 +232,26 @@ impl Outer {
             Ok(0) => self.keyboard = false,
             Ok(count) => self.pending.extend_from_slice(&chunk[..count]),
             Err(Errno::EINTR | Errno::EAGAIN) => {}
-            // The terminal is gone: nothing more will be typed.
-            Err(_) => {
-                self.saved = None;
-                self.keyboard = false;
-            }
+            Err(_) => self.hang_up(),
         }
         self.write_pending();
+    }
+
+    /// Lets go of the program's terminal if the operator's is gone, so that the program notices as it would there.
+    pub(super) fn hang_up_if_gone(&mut self) {
+        if self
+            .mode
+            .outer([0, 2, 1])
+            .is_some_and(|outer| termios::tcgetattr(outer).is_err())
+        {
+            self.hang_up();
+        }
+    }
+
+    fn hang_up(&mut self) {
+        self.saved = None;
+        self.keyboard = false;
+        self.master = None;
     }
 
     pub(super) fn write_pending(&mut self) {

@@ -1,4 +1,4 @@
-//! The file system as the program sees it: planned outside, built inside the program's mount namespace.
+//! The file system as the program sees it, built inside the program's mount namespace after its plan.
 //!
 //! The order of building: clone every source while it can still be reached; become the agent's uid; make all of
 //! the host read-only, without set-id bits and devices; lay private directories over `/tmp`, `/run`, `/dev` and
@@ -14,7 +14,6 @@ use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -34,262 +33,15 @@ use crate::sandbox::error::Context;
 use crate::sandbox::error::Layer;
 use crate::sandbox::error::SealError;
 use crate::sandbox::fix;
-use crate::sandbox::owners;
+use crate::sandbox::plan::Place;
+use crate::sandbox::plan::Plan;
 use crate::sandbox::rules;
-use crate::sandbox::spec::Identity;
-use crate::sandbox::spec::MountSource;
 use crate::sandbox::spec::Spec;
 use crate::sandbox::sys;
 use crate::sandbox::sys::Change;
 
-/// Where the govfs program stands inside; its directory is first in `PATH`.
-pub(super) const PROGRAM_DIRECTORY: &str = "/run/govfs/bin";
-
 /// A file without content or rights, shown where a hidden file's name has to stay.
 const NOTHING: &str = "/run/govfs/nothing";
-
-/// Directories of the host that the program gets empty and for itself.
-const PRIVATE: [&str; 3] = ["/tmp", "/var/tmp", "/run"];
-
-/// One thing to attach.
-#[derive(Debug)]
-pub(super) struct Place {
-    pub(super) place: PathBuf,
-    pub(super) source: PathBuf,
-    pub(super) directory: bool,
-    pub(super) writable: bool,
-    /// Device and inode of the source as the plan saw it.
-    pub(super) identity: (u64, u64),
-    /// The detached tree, where it had to be made outside.
-    pub(super) tree: Option<OwnedFd>,
-    /// The operator's home: attached first, and rebuilt from its open entries if it is closed to the agent.
-    pub(super) home: bool,
-    pub(super) closed: bool,
-}
-
-/// The whole view, decided.
-#[derive(Debug)]
-pub(super) struct Plan {
-    pub(super) repo: PathBuf,
-    repo_source: PathBuf,
-    private: Vec<PathBuf>,
-    pub(super) places: Vec<Place>,
-    hidden: Vec<PathBuf>,
-    ids: Option<(u32, u32)>,
-}
-
-impl Plan {
-    /// Resolves and checks every path of the spec against the host.
-    pub(super) fn new(spec: &Spec, source: &MountSource<'_>) -> Result<Self, SealError> {
-        let repo = resolved(&spec.repo)?;
-        let repo_source = match source {
-            MountSource::Join(_) => repo.clone(),
-            MountSource::Dir(directory) => resolved(directory)?,
-        };
-        let private = private_directories();
-        let hidden: Vec<PathBuf> = spec
-            .hidden
-            .iter()
-            .filter_map(|path| fs::canonicalize(path).ok())
-            .collect();
-        let mut plan = Self {
-            repo,
-            repo_source,
-            private,
-            places: Vec::new(),
-            hidden,
-            ids: None,
-        };
-        if let Identity::Mapped { inside, .. } = spec.identity {
-            plan.ids = Some((inside, inside));
-        }
-        plan.add_home(spec)?;
-        plan.add_name_service();
-        plan.add_places(spec)?;
-        plan.places
-            .sort_by_key(|place| (!place.home, place.place.components().count()));
-        if let Identity::Mapped { outside, .. } = spec.identity {
-            owners::show_to(outside, &mut plan.places, spec.copy_room.as_deref())?;
-        }
-        Ok(plan)
-    }
-
-    fn add_home(&mut self, spec: &Spec) -> Result<(), SealError> {
-        let Some(home) = &spec.home else {
-            return Ok(());
-        };
-        let Ok(home) = fs::canonicalize(home) else {
-            return Ok(());
-        };
-        if home == Path::new("/") || self.private.contains(&home) {
-            return Ok(());
-        }
-        if self.ids.is_some() || self.is_private(&home) {
-            let place = Place::new(home.clone(), home, false)?;
-            self.places.push(Place {
-                home: true,
-                ..place
-            });
-        }
-        Ok(())
-    }
-
-    /// Name servers are often configured in a file under `/run`.
-    fn add_name_service(&mut self) {
-        let Ok(file) = fs::canonicalize("/etc/resolv.conf") else {
-            return;
-        };
-        if self.is_private(&file)
-            && let Ok(place) = Place::new(file.clone(), file, false)
-        {
-            self.places.push(place);
-        }
-    }
-
-    fn add_places(&mut self, spec: &Spec) -> Result<(), SealError> {
-        for writable in &spec.writable {
-            if writable.create && fs::symlink_metadata(&writable.path).is_err() {
-                let mut builder = fs::DirBuilder::new();
-                builder
-                    .recursive(true)
-                    .mode(0o700)
-                    .create(&writable.path)
-                    .context(
-                        Layer::View,
-                        &format!(
-                            "cannot make the writable directory {}",
-                            writable.path.display()
-                        ),
-                    )?;
-            }
-            let path = resolved(&writable.path)?;
-            self.refuse_governed(&path)?;
-            self.places.push(Place::new(path.clone(), path, true)?);
-        }
-        for copy in &spec.copies {
-            let place = settled(&copy.place);
-            self.refuse_governed(&place)?;
-            self.places
-                .push(Place::new(place, resolved(&copy.source)?, true)?);
-        }
-        for bind in &spec.readonly {
-            self.places.push(Place::new(
-                settled(&bind.place),
-                resolved(&bind.source)?,
-                false,
-            )?);
-        }
-        let program = resolved(&spec.program)?;
-        self.places.push(Place::new(
-            Path::new(PROGRAM_DIRECTORY).join("govfs"),
-            program,
-            false,
-        )?);
-        Ok(())
-    }
-
-    /// A writable path may not hold, or lie in, what the mount governs, nor lie in what is hidden.
-    fn refuse_governed(&self, path: &Path) -> Result<(), SealError> {
-        let refuse = |why: &str| {
-            let what = format!("{} cannot be writable: it {why}", path.display());
-            Err(SealError::new(Layer::View, what).fix("name a narrower directory"))
-        };
-        if self.repo.starts_with(path) {
-            return refuse("contains the repository");
-        }
-        if path.starts_with(&self.repo) {
-            return refuse("lies in the repository");
-        }
-        if self.hidden.iter().any(|hidden| path.starts_with(hidden)) {
-            return refuse("is hidden from the agent");
-        }
-        Ok(())
-    }
-
-    /// Mount options that give a private directory to the agent.
-    fn owner(&self) -> String {
-        self.ids
-            .map_or_else(String::new, |(uid, gid)| format!(",uid={uid},gid={gid}"))
-    }
-
-    /// Returns what is attached after the directories are rebuilt, and whether each is a directory.
-    fn later(&self) -> Vec<(PathBuf, bool)> {
-        let places = self.places.iter().filter(|place| !place.home);
-        let mut later: Vec<_> = places
-            .map(|place| (place.place.clone(), place.directory))
-            .collect();
-        later.push((self.repo.clone(), true));
-        later
-    }
-
-    fn is_shown(&self, path: &Path) -> bool {
-        self.places
-            .iter()
-            .any(|place| path.starts_with(&place.place))
-    }
-
-    fn is_private(&self, path: &Path) -> bool {
-        self.private.iter().any(|private| path.starts_with(private))
-    }
-
-    /// Returns where the program may write, for Landlock.
-    pub(super) fn write_allowed(&self) -> Vec<PathBuf> {
-        let mut allowed = rules::common_writable();
-        allowed.extend(self.private.iter().cloned());
-        allowed.extend(
-            self.places
-                .iter()
-                .filter(|place| place.writable)
-                .map(|place| place.place.clone()),
-        );
-        allowed.push(self.repo.clone());
-        allowed
-    }
-}
-
-impl Place {
-    fn new(place: PathBuf, source: PathBuf, writable: bool) -> Result<Self, SealError> {
-        let metadata = fs::metadata(&source)
-            .context(Layer::View, &format!("cannot show {}", source.display()))?;
-        let identity = (metadata.dev(), metadata.ino());
-        Ok(Self {
-            place,
-            source,
-            directory: metadata.is_dir(),
-            writable,
-            identity,
-            tree: None,
-            home: false,
-            closed: false,
-        })
-    }
-}
-
-fn resolved(path: &Path) -> Result<PathBuf, SealError> {
-    fs::canonicalize(path).context(Layer::View, &format!("cannot find {}", path.display()))
-}
-
-/// Resolves what exists of a path and keeps the rest as it is.
-fn settled(path: &Path) -> PathBuf {
-    for ancestor in path.ancestors() {
-        if let (Ok(real), Ok(rest)) = (fs::canonicalize(ancestor), path.strip_prefix(ancestor)) {
-            return real.join(rest);
-        }
-    }
-    path.to_owned()
-}
-
-fn private_directories() -> Vec<PathBuf> {
-    let mut directories: Vec<PathBuf> = Vec::new();
-    for path in PRIVATE {
-        if let Ok(real) = fs::canonicalize(path)
-            && !directories.iter().any(|known| real.starts_with(known))
-        {
-            directories.push(real);
-        }
-    }
-    directories
-}
 
 enum Shown {
     Tree(OwnedFd),
@@ -486,7 +238,7 @@ fn private_mounts(plan: &Plan, spec: &Spec, sources: &Sources) -> Result<(), Sea
     nothing
         .write(true)
         .create_new(true)
-        .mode(0)
+        .mode(0o000)
         .open(NOTHING)
         .context(Layer::View, "cannot make an empty file")?;
     if spec.has(Layer::PidNamespace) {
@@ -614,9 +366,9 @@ fn open_way(plan: &Plan, path: &Path) -> Result<(), SealError> {
 }
 
 fn show(plan: &Plan, place: &Place, shown: Shown) -> Result<(), SealError> {
-    let target = target(plan, &place.place, place.directory)?;
+    let target = target(plan, &place.path, place.directory)?;
     match shown {
-        Shown::Tree(tree) => attach(&tree, &target, &place.place),
+        Shown::Tree(tree) => attach(&tree, &target, &place.path),
         Shown::Rebuilt(skeleton) => skeleton.build(&plan.owner(), &plan.later()),
     }
 }
@@ -637,7 +389,7 @@ fn make_absent(plan: &Plan) -> Result<Vec<PathBuf>, SealError> {
         .places
         .iter()
         .filter(|place| place.writable)
-        .map(|place| place.place.clone())
+        .map(|place| place.path.clone())
         .collect();
     let (here, below): (Vec<PathBuf>, Vec<PathBuf>) = plan
         .hidden

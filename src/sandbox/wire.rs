@@ -132,7 +132,7 @@ impl Channel {
     fn receive_raw(
         &self,
         bytes: &mut [u8],
-        space: &mut Vec<u8>,
+        space: &mut [u8],
     ) -> nix::Result<(usize, Vec<OwnedFd>)> {
         let mut slices = [IoSliceMut::new(bytes)];
         let received = recvmsg::<()>(

@@ -65,7 +65,7 @@ fn attempt(name: &str, args: &[&str]) -> Attempt {
         "set-id-create" => file(
             fs::OpenOptions::new()
                 .write(true)
-                .create(true)
+                .create_new(true)
                 .mode(0o4755)
                 .open(args[0]),
         ),
@@ -222,7 +222,9 @@ fn capabilities() -> Attempt {
             .to_owned()
     };
     let sets = ["CapPrm:", "CapEff:", "CapInh:", "CapBnd:", "CapAmb:"];
-    let left = sets.iter().any(|name| field(name).trim_matches('0') != "");
+    let left = sets
+        .iter()
+        .any(|name| !field(name).trim_matches('0').is_empty());
     if left || field("NoNewPrivs:") != "1" {
         Ok(())
     } else {

@@ -2,6 +2,7 @@
 
 use crate::bench::Bench;
 use crate::bench::Caller;
+use crate::lives;
 use crate::rows;
 use crate::screens;
 
@@ -10,6 +11,65 @@ pub(crate) type Case = (&'static str, fn());
 pub(crate) fn all() -> Vec<Case> {
     vec![
         ("a_program_runs_at_the_repository_s_own_path", runs_in_place),
+        (
+            "an_interactive_program_has_a_terminal_of_its_own",
+            screens::own_terminal,
+        ),
+        ("ctrl_c_interrupts_the_program_alone", screens::interrupt),
+        (
+            "ctrl_z_stops_the_job_and_fg_goes_on_with_it",
+            screens::stop_and_go_on,
+        ),
+        ("a_shell_inside_has_job_control", screens::inner_jobs),
+        ("a_full_screen_editor_works", screens::editor),
+        ("the_window_size_follows", screens::window_size),
+        ("a_closed_window_ends_the_session", screens::hang_up),
+        (
+            "a_pipeline_keeps_the_operator_s_terminal",
+            screens::pipeline,
+        ),
+        (
+            "a_killed_launcher_leaves_nothing_behind",
+            lives::killed_launcher,
+        ),
+        (
+            "the_session_ends_with_its_program",
+            lives::session_ends_with_program,
+        ),
+        ("signals_pass_through", lives::forwarded_signals),
+        (
+            "a_hundred_launches_leave_nothing_behind",
+            lives::hundred_launches,
+        ),
+        (
+            "a_second_run_joins_the_mount_of_the_first",
+            lives::second_run_joins,
+        ),
+        (
+            "a_repository_under_a_private_directory_stands_alone",
+            lives::repository_under_private_directories,
+        ),
+        (
+            "a_repository_in_a_closed_directory_is_reached",
+            lives::closed_ancestors,
+        ),
+        ("the_caller_s_directory_is_kept", lives::directory_kept),
+        (
+            "copies_stand_in_for_the_operator_s_own",
+            lives::copies_and_binds,
+        ),
+        (
+            "what_is_governed_is_never_writable",
+            lives::governed_paths_are_never_writable,
+        ),
+        (
+            "a_missing_device_is_named_with_its_fix",
+            lives::missing_device,
+        ),
+        ("a_missing_program_is_named", lives::missing_program),
+        ("lower_tiers_hold_what_they_say", lives::lower_tiers),
+        ("every_layer_is_tried_for_real", lives::probing),
+        ("real_programs_work", lives::real_programs),
         ("the_exit_status_passes_through", exit_status),
         ("what_is_hidden_is_absent", hidden),
         (

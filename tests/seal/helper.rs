@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,15 +12,18 @@ use std::process::ExitCode;
 use std::process::Stdio;
 use std::sync::Mutex;
 use std::time::Duration;
+use std::time::Instant;
 use std::time::SystemTime;
 
 use govfs::sandbox;
+use govfs::sandbox::Anchor;
 use govfs::sandbox::Bind;
 use govfs::sandbox::Identity;
 use govfs::sandbox::Layer;
 use govfs::sandbox::MountSource;
 use govfs::sandbox::SealError;
 use govfs::sandbox::Spec;
+use govfs::sandbox::Tier;
 use govfs::sandbox::Writable;
 use serde::Deserialize;
 use serde::Serialize;
@@ -44,6 +48,12 @@ pub(crate) struct Job {
     pub(crate) without: Vec<Layer>,
     /// Launch this often over one mount.
     pub(crate) repeat: usize,
+    /// Measure each launch, and say the median and the 95th percentile on stderr.
+    pub(crate) measure: bool,
+    /// Another program to run over the same mount at the same time.
+    pub(crate) second: Vec<String>,
+    /// `B` or `C` for a lower tier.
+    pub(crate) tier: String,
     /// The kernel id of a root operator's agent, if not the usual one.
     pub(crate) outside: Option<u32>,
 }
@@ -67,6 +77,11 @@ impl Job {
                 outside,
             };
         }
+        spec.tier = match self.tier.as_str() {
+            "B" => Tier::B,
+            "C" => Tier::C,
+            _ => Tier::A,
+        };
         spec.network = self.network;
         spec.unix_sockets = self.unix_sockets;
         spec.writable = self
@@ -126,22 +141,92 @@ fn launch(job: &Job) -> Result<i32, SealError> {
         .stdin(Stdio::from(raised.fuse))
         .spawn()
         .expect("a server");
+    let joined = (!job.second.is_empty()).then(|| second(job, &raised.anchor));
     let result = repeat(job, &spec, &MountSource::Join(&raised.anchor));
+    if let Some(mut joined) = joined {
+        assert!(
+            joined.wait().expect("the second run's end").success(),
+            "the second run succeeds"
+        );
+    }
     drop(raised.anchor);
-    let served = server.wait().expect("the server's end").success();
+    let in_order = server.wait().expect("the server's end").success();
     assert!(
-        served || result.is_err(),
+        in_order || result.is_err(),
         "the server ends in order with its mount"
     );
     result
 }
 
+/// Starts a second run of the session, in a process of its own as another `run` would be.
+fn second(job: &Job, anchor: &Anchor) -> std::process::Child {
+    let job = Job {
+        argv: job.second.clone(),
+        second: Vec::new(),
+        ..job.clone()
+    };
+    let job = serde_json::to_string(&job).expect("a job");
+    let descriptor = |fd: &OwnedFd| format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd());
+    Command::new(own_path())
+        .args([
+            "--join",
+            &job,
+            &descriptor(&anchor.user),
+            &descriptor(&anchor.mount),
+        ])
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("a second run")
+}
+
+/// `--join JOB USER MOUNT`: launches over a mount whose namespaces another process holds.
+pub(crate) fn join(args: &[String]) -> ExitCode {
+    let job: Job = serde_json::from_str(&args[0]).expect("a job");
+    let open = |path: &str| OwnedFd::from(std::fs::File::open(path).expect("a namespace"));
+    let anchor = Anchor {
+        user: open(&args[1]),
+        mount: open(&args[2]),
+    };
+    match sandbox::launch(&job.spec(), &MountSource::Join(&anchor)) {
+        Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(255)),
+        Err(error) => {
+            report(&error);
+            ExitCode::from(125)
+        }
+    }
+}
+
 fn repeat(job: &Job, spec: &Spec, source: &MountSource<'_>) -> Result<i32, SealError> {
+    let mut took = Vec::new();
     for _ in 1..job.repeat {
+        let start = Instant::now();
         let status = sandbox::launch(spec, source)?;
+        took.push(start.elapsed());
         assert_eq!(status, 0, "every launch but the last is to succeed");
     }
+    if job.measure {
+        say_times(&mut took);
+    }
     sandbox::launch(spec, source)
+}
+
+#[expect(clippy::print_stderr, reason = "figures are for people")]
+fn say_times(took: &mut [Duration]) {
+    took.sort();
+    let plain = || Command::new("/bin/true").status().expect("a plain run");
+    let mut bare: Vec<Duration> = (0..took.len())
+        .map(|_| {
+            let start = Instant::now();
+            plain();
+            start.elapsed()
+        })
+        .collect();
+    bare.sort();
+    let (middle, high) = (took.len() / 2, took.len() * 95 / 100);
+    eprintln!(
+        "sealed p50 {:?} p95 {:?}; plain p50 {:?} p95 {:?}",
+        took[middle], took[high], bare[middle], bare[high]
+    );
 }
 
 /// `--serve UID`: serves a file system in memory on the FUSE device that is stdin.

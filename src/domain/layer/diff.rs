@@ -116,7 +116,6 @@ fn child<'a>(list: &'a [BaseEntry], name: &[u8]) -> Option<&'a BaseEntry> {
 /// What stands at a path.
 #[derive(Clone, Copy)]
 enum Shown<'a> {
-    Nothing,
     /// An untouched part of the base, whose path there is given apart.
     Base,
     Node(&'a Node),
@@ -240,7 +239,6 @@ fn leftovers(node: &Node, path: &RepoPath, found: &mut Vec<RepoPath>) {
 impl Place<'_> {
     fn is_dir(&self) -> bool {
         match self.shown {
-            Shown::Nothing => false,
             Shown::Base => self.through_is_dir(),
             Shown::Node(node) if node.made_dir => true,
             Shown::Node(node) if node.file.is_some() => self.through_is_dir(),
@@ -259,7 +257,6 @@ impl Place<'_> {
             return None;
         }
         match self.shown {
-            Shown::Nothing => None,
             Shown::Base => self.of_base(),
             Shown::Node(node) => match &node.file {
                 None => self.of_base(),

@@ -1,0 +1,198 @@
+//! The last steps of the process that becomes the program: its group, directory, environment, rules, exec.
+//!
+//! Everything here happens after the view stands and every privilege is gone, and nothing that it takes on can be
+//! given back: Landlock, then the call filter, then the program.
+
+use std::ffi::CString;
+use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::sys::signal::SigmaskHow;
+use nix::sys::signal::sigprocmask;
+use nix::sys::stat::umask;
+use nix::unistd::Pid;
+
+use crate::sandbox::error::Context;
+use crate::sandbox::error::Layer;
+use crate::sandbox::error::SealError;
+use crate::sandbox::inside::Setup;
+use crate::sandbox::plan;
+use crate::sandbox::rules;
+use crate::sandbox::rules::WriteRules;
+use crate::sandbox::spec::Spec;
+use crate::sandbox::spec::Tier;
+use crate::sandbox::sys;
+use crate::sandbox::terminal::Inner;
+
+/// Takes on every restriction and becomes the program; returns only why it could not.
+pub(super) fn become_program(setup: &Setup<'_>, inner: Option<&Inner>) -> SealError {
+    match restrict(setup, inner) {
+        Ok((argv, env, candidates)) => exec_first(&argv, &env, &candidates),
+        Err(error) => error,
+    }
+}
+
+type Invocation = (Vec<CString>, Vec<CString>, Vec<CString>);
+
+fn restrict(setup: &Setup<'_>, inner: Option<&Inner>) -> Result<Invocation, SealError> {
+    let spec = setup.spec;
+    if let Some(inner) = inner {
+        inner.give_to_program()?;
+    }
+    let _ = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
+    if let Some(inner) = inner
+        && inner.foreground
+    {
+        let _ = nix::unistd::tcsetpgrp(&inner.slave, nix::unistd::getpid());
+    }
+    umask(setup.umask);
+    let cwd = change_directory(&spec.cwd, &setup.plan.repo)?;
+    let env = environment(spec, &cwd);
+    let candidates = candidates(&spec.argv, &env)?;
+    let invocation = (
+        c_strings(&spec.argv)?,
+        c_strings(&joined(&env))?,
+        candidates,
+    );
+    if spec.has(Layer::Descriptors) {
+        sys::close_on_exec_from(3).context(Layer::Descriptors, "cannot close descriptors")?;
+    }
+    if spec.has(Layer::Landlock) && spec.tier != Tier::C {
+        let allowed = setup.plan.write_allowed(spec.tier);
+        rules::restrict_writes(&WriteRules {
+            allowed,
+            scopes_redundant: scopes_redundant(spec),
+        })?;
+    }
+    sys::default_action(libc::SIGPIPE);
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&setup.mask), None)
+        .context(Layer::Program, "cannot set signals")?;
+    if let Some(filter) = &setup.filter
+        && spec.has(Layer::Seccomp)
+    {
+        rules::restrict_calls(filter)?;
+    }
+    Ok(invocation)
+}
+
+/// Whether the namespaces and the socket filter do what Landlock's scopes would.
+fn scopes_redundant(spec: &Spec) -> bool {
+    let standing = [Layer::PidNamespace, Layer::IpcNamespace, Layer::Seccomp];
+    spec.tier == Tier::A && !spec.unix_sockets && standing.iter().all(|layer| spec.has(*layer))
+}
+
+/// Changes to the directory asked for, or to its nearest ancestor that the view has, or to the repository.
+fn change_directory(wanted: &Path, repo: &Path) -> Result<PathBuf, SealError> {
+    let above = wanted
+        .ancestors()
+        .skip(1)
+        .filter(|directory| directory.starts_with(repo));
+    for directory in [wanted].into_iter().chain(above).chain([repo]) {
+        if nix::unistd::chdir(directory).is_ok() {
+            return Ok(directory.to_owned());
+        }
+    }
+    Err(SealError::new(
+        Layer::View,
+        format!("cannot enter {}", repo.display()),
+    ))
+}
+
+type Environment = Vec<(OsString, OsString)>;
+
+fn environment(spec: &Spec, cwd: &Path) -> Environment {
+    let own = ["PWD", "OLDPWD", "GOVFS", "PATH"];
+    let mut env: Environment = spec
+        .env
+        .iter()
+        .filter(|(key, _)| !own.iter().any(|name| key == name))
+        .cloned()
+        .collect();
+    let rest = spec
+        .env
+        .iter()
+        .rev()
+        .find(|(key, _)| key == "PATH")
+        .map(|(_, value)| value.clone());
+    let mut path = match (spec.tier, spec.program.parent()) {
+        (Tier::B | Tier::C, Some(directory)) => directory.as_os_str().to_owned(),
+        _ => OsString::from(plan::PROGRAM_DIRECTORY),
+    };
+    path.push(":");
+    path.push(rest.unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin")));
+    env.push(("PATH".into(), path));
+    env.push(("PWD".into(), cwd.into()));
+    env.push(("OLDPWD".into(), cwd.into()));
+    env.push(("GOVFS".into(), "1".into()));
+    env
+}
+
+fn joined(env: &Environment) -> Vec<OsString> {
+    env.iter()
+        .map(|(key, value)| {
+            let mut line = key.clone();
+            line.push("=");
+            line.push(value);
+            line
+        })
+        .collect()
+}
+
+fn c_strings(list: &[OsString]) -> Result<Vec<CString>, SealError> {
+    list.iter().map(|item| c_string(item)).collect()
+}
+
+fn c_string(text: &OsStr) -> Result<CString, SealError> {
+    CString::new(text.to_owned().into_vec())
+        .map_err(|_| SealError::new(Layer::Program, "an argument or variable has a NUL byte"))
+}
+
+/// Returns the files to try, as `execvp` would look for them in the view's own `PATH`.
+fn candidates(argv: &[OsString], env: &Environment) -> Result<Vec<CString>, SealError> {
+    let Some(name) = argv.first() else {
+        return Err(SealError::new(Layer::Program, "no program was named"));
+    };
+    if name.as_bytes().contains(&b'/') {
+        return Ok(vec![c_string(name)?]);
+    }
+    let path = env
+        .iter()
+        .find(|(key, _)| key == "PATH")
+        .map(|(_, value)| value.clone())
+        .unwrap_or_default();
+    std::env::split_paths(&path)
+        .filter(|directory| directory.is_absolute())
+        .map(|directory| c_string(directory.join(name).as_os_str()))
+        .collect()
+}
+
+fn exec_first(argv: &[CString], env: &[CString], candidates: &[CString]) -> SealError {
+    let mut last = Errno::ENOENT;
+    for path in candidates {
+        let errno = match sys::exec(path, argv, env) {
+            // A script without an interpreter line is the shell's, as for every other caller of execvp.
+            Errno::ENOEXEC => {
+                let mut shell = vec![c"/bin/sh".to_owned(), path.clone()];
+                shell.extend(argv.iter().skip(1).cloned());
+                sys::exec(c"/bin/sh", &shell, env)
+            }
+            errno => errno,
+        };
+        if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR) {
+            last = errno;
+        }
+        if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) {
+            break;
+        }
+    }
+    let name = argv
+        .first()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    SealError::errno(Layer::Program, &format!("cannot run {name}"), last)
+}
