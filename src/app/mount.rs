@@ -356,7 +356,7 @@ fn unmount_dead(site: &mut Site, session: &Session) -> Result<PathBuf, Failure> 
 }
 
 /// Takes away a mount point whose server is dead, so that it is in nobody's way.
-fn clear_stale(session: &Session, dir: &Path) -> Result<(), Failure> {
+pub fn clear_stale(session: &Session, dir: &Path) -> Result<(), Failure> {
     let dead = fs::metadata(dir).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
     if !dead {
         return Ok(());

@@ -13,10 +13,12 @@ use output::Output;
 
 mod abandon;
 mod agent;
+mod blame;
 mod charter;
 mod checkpoint;
 mod claim;
 mod claims;
+mod diff;
 mod export;
 mod gc;
 mod init;
@@ -25,6 +27,7 @@ mod log;
 mod merge;
 mod mount;
 mod output;
+mod patch;
 mod prove;
 mod plan;
 mod queue;
@@ -32,11 +35,14 @@ mod release;
 mod replay;
 mod requests;
 mod revert;
+mod restore;
 mod run;
 mod serve;
 mod shell;
 mod show;
 mod sync;
+mod snapshot;
+mod status;
 mod text;
 mod unmount;
 mod verify;
@@ -103,6 +109,10 @@ enum Verb {
     Revert(revert::Args),
     Sync(sync::Args),
     Serve(serve::Args),
+    Status(status::Args),
+    Diff(diff::Args),
+    Snapshot(snapshot::Args),
+    Restore(restore::Args),
     Why(why::Args),
     Requests(requests::Args),
     /// Grant a request
@@ -113,6 +123,7 @@ enum Verb {
     Show(show::Args),
     Plan(plan::Args),
     Queue(queue::Args),
+    Blame(blame::Args),
     Verify(verify::Args),
     Replay(replay::Args),
     Checkpoint(checkpoint::Args),
@@ -168,7 +179,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let mut context = Context {
         dir: cli.start.unwrap_or_else(|| PathBuf::from(".")),
-        out: Output::new(cli.json, cli.quiet, cli.color),
+        out: Output::new(cli.json, cli.quiet, cli.verbose, cli.color),
     };
     let done = dispatch(cli.verb, &mut context);
     context.out.finish(done)
@@ -205,10 +216,15 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Revert(args) => revert::run(args, context),
         Verb::Sync(args) => sync::run(args, context),
         Verb::Serve(args) => serve::run(args, context),
+        Verb::Status(args) => status::run(args, context),
+        Verb::Diff(args) => diff::run(args, context),
+        Verb::Snapshot(args) => snapshot::run(args, context),
+        Verb::Restore(args) => restore::run(args, context),
         Verb::Log(args) => log::run(args, context),
         Verb::Show(args) => show::run(args, context),
         Verb::Plan(args) => plan::run(args, context),
         Verb::Queue(args) => queue::run(args, context),
+        Verb::Blame(args) => blame::run(args, context),
         Verb::Verify(args) => verify::run(args, context),
     }
 }
