@@ -13,21 +13,32 @@ use output::Output;
 
 mod abandon;
 mod agent;
+mod charter;
+mod checkpoint;
 mod claim;
 mod claims;
+mod export;
+mod gc;
 mod init;
+mod key;
 mod log;
 mod merge;
 mod mount;
 mod output;
+mod prove;
 mod release;
+mod replay;
+mod requests;
 mod revert;
+mod run;
 mod serve;
+mod shell;
 mod show;
 mod sync;
 mod text;
 mod unmount;
 mod verify;
+mod why;
 
 /// Several coding agents on one git repository, each in its own governed mount.
 ///
@@ -44,7 +55,7 @@ mod verify;
 struct Cli {
     /// Work as if started in DIR
     #[arg(short = 'C', value_name = "DIR", global = true)]
-    dir: Option<PathBuf>,
+    start: Option<PathBuf>,
     /// Print one JSON document (streams: one object a line)
     #[arg(long, global = true)]
     json: bool,
@@ -78,6 +89,7 @@ enum Color {
 enum Verb {
     Init(init::Args),
     Agent(agent::Args),
+    Charter(charter::Args),
     Claim(claim::Args),
     Release(release::Args),
     Claims(claims::Args),
@@ -87,10 +99,25 @@ enum Verb {
     Abandon(abandon::Args),
     Revert(revert::Args),
     Sync(sync::Args),
+    Run(run::Args),
     Serve(serve::Args),
+    Why(why::Args),
+    Requests(requests::Args),
+    /// Grant a request
+    Approve(requests::AnswerArgs),
+    /// Refuse a request
+    Deny(requests::AnswerArgs),
     Log(log::Args),
     Show(show::Args),
     Verify(verify::Args),
+    Replay(replay::Args),
+    Checkpoint(checkpoint::Args),
+    Prove(prove::Args),
+    Export(export::Args),
+    Gc(gc::Args),
+    Key(key::Args),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
 }
 
 /// What every verb gets.
@@ -108,6 +135,11 @@ impl Context {
             Err(failure) => self.out.note(format!(
                 "warning: a merge that was cut short cannot be settled yet: {failure}"
             )),
+        }
+        if site.has_uncommitted_edit() {
+            self.out.note(
+                "note: governor.md has edits that are not committed, so they are not in force",
+            );
         }
         Ok(site)
     }
@@ -131,9 +163,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return output::usage(&error),
     };
     let mut context = Context {
-        dir: cli.dir.unwrap_or_else(|| PathBuf::from(".")),
-        out: Output::new(cli.json, cli.quiet, cli.verbose, cli.color),
+        dir: cli.start.unwrap_or_else(|| PathBuf::from(".")),
+        out: Output::new(cli.json, cli.quiet, cli.color),
     };
+    if let Verb::Run(args) = cli.verb {
+        let done = run::run(args, &mut context);
+        return context.out.finish_with(done);
+    }
     let done = dispatch(cli.verb, &mut context);
     context.out.finish(done)
 }
@@ -142,7 +178,23 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
     match verb {
         Verb::Init(args) => init::run(args, context),
         Verb::Agent(args) => agent::run(args, context),
+        Verb::Charter(args) => charter::run(args, context),
         Verb::Claim(args) => claim::run(args, context),
+        Verb::Why(args) => why::run(args, context),
+        Verb::Requests(args) => requests::run(args, context),
+        Verb::Approve(args) => requests::approve(args, context),
+        Verb::Deny(args) => requests::deny(args, context),
+        Verb::Replay(args) => replay::run(args, context),
+        Verb::Checkpoint(args) => checkpoint::run(args, context),
+        Verb::Prove(args) => prove::run(args, context),
+        Verb::Export(args) => export::run(args, context),
+        Verb::Gc(args) => gc::run(args, context),
+        Verb::Key(args) => key::run(args, context),
+        Verb::Completions(args) => {
+            shell::completions(args, context);
+            Ok(())
+        }
+        Verb::Man(args) => shell::man(args, context),
         Verb::Release(args) => release::run(args, context),
         Verb::Claims(args) => claims::run(args, context),
         Verb::Mount(args) => mount::run(args, context),
@@ -151,6 +203,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Abandon(args) => abandon::run(args, context),
         Verb::Revert(args) => revert::run(args, context),
         Verb::Sync(args) => sync::run(args, context),
+        Verb::Run(args) => run::run(args, context).map(drop),
         Verb::Serve(args) => serve::run(args, context),
         Verb::Log(args) => log::run(args, context),
         Verb::Show(args) => show::run(args, context),
