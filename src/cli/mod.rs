@@ -26,6 +26,8 @@ mod merge;
 mod mount;
 mod output;
 mod prove;
+mod plan;
+mod queue;
 mod release;
 mod replay;
 mod requests;
@@ -95,11 +97,11 @@ enum Verb {
     Claims(claims::Args),
     Mount(mount::Args),
     Unmount(unmount::Args),
+    Run(run::Args),
     Merge(merge::Args),
     Abandon(abandon::Args),
     Revert(revert::Args),
     Sync(sync::Args),
-    Run(run::Args),
     Serve(serve::Args),
     Why(why::Args),
     Requests(requests::Args),
@@ -109,6 +111,8 @@ enum Verb {
     Deny(requests::AnswerArgs),
     Log(log::Args),
     Show(show::Args),
+    Plan(plan::Args),
+    Queue(queue::Args),
     Verify(verify::Args),
     Replay(replay::Args),
     Checkpoint(checkpoint::Args),
@@ -166,10 +170,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         dir: cli.start.unwrap_or_else(|| PathBuf::from(".")),
         out: Output::new(cli.json, cli.quiet, cli.color),
     };
-    if let Verb::Run(args) = cli.verb {
-        let done = run::run(args, &mut context);
-        return context.out.finish_with(done);
-    }
     let done = dispatch(cli.verb, &mut context);
     context.out.finish(done)
 }
@@ -199,14 +199,16 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Claims(args) => claims::run(args, context),
         Verb::Mount(args) => mount::run(args, context),
         Verb::Unmount(args) => unmount::run(args, context),
+        Verb::Run(args) => run::run(args, context),
         Verb::Merge(args) => merge::run(args, context),
         Verb::Abandon(args) => abandon::run(args, context),
         Verb::Revert(args) => revert::run(args, context),
         Verb::Sync(args) => sync::run(args, context),
-        Verb::Run(args) => run::run(args, context).map(drop),
         Verb::Serve(args) => serve::run(args, context),
         Verb::Log(args) => log::run(args, context),
         Verb::Show(args) => show::run(args, context),
+        Verb::Plan(args) => plan::run(args, context),
+        Verb::Queue(args) => queue::run(args, context),
         Verb::Verify(args) => verify::run(args, context),
     }
 }

@@ -401,7 +401,7 @@ impl Handler for Desk {
         holders.count = holders.count.saturating_sub(1);
         if holders.count == 0 && self.shown.sealed {
             holders.over = true;
-            self.end(End::Asked);
+            self.end(End::Left);
         }
         holders.over
     }

@@ -123,14 +123,19 @@ pub fn open(
     .map_err(|error| fault(&session.dir, &error))?;
     let keeper = Arc::new(keeper);
     let base = Arc::new(base(site, session)?);
+    let objects = object_dirs(site.repo.common_dir());
     let parts = Parts {
         base: Arc::clone(&base) as _,
         gate: Arc::clone(&keeper) as _,
         work: directory(&session.dir.join("work"))?,
         scratch: directory(&session.dir.join("scratch"))?,
         shares: shares(site, &charter),
-        gitdir: Some(gitdir(site, session, shown, &base)?),
+        gitdir: Some(gitdir(site, session, shown, &base, objects.len())?),
         control: Some((doors.control)(&keeper)),
+        objects: objects
+            .iter()
+            .map(|dir| directory(dir))
+            .collect::<Result<_, _>>()?,
     };
     let overlay = Overlay::open(parts, options(charter, shown), &logged, lock.same_boot())
         .map_err(|error| Failure::integrity(format!("session {}: {error}", session.id)))?;
@@ -270,9 +275,10 @@ fn gitdir(
     session: &Session,
     shown: &Shown,
     base: &Arc<GitBase>,
+    objects: usize,
 ) -> Result<Gitdir, Failure> {
     let dir = session.dir.join("git");
-    let objects = objects_seen(site, shown);
+    let objects = objects_seen(objects);
     let spec = PrivateSpec {
         common_dir: site.repo.common_dir(),
         objects: &objects,
@@ -298,19 +304,13 @@ fn gitdir(
     })
 }
 
-/// Where the repository's objects are seen from inside the mount.
-pub fn objects_seen(site: &Site, shown: &Shown) -> Vec<PathBuf> {
-    let real = object_dirs(site.repo.common_dir());
-    if !shown.sealed {
-        return real;
-    }
-    (0..real.len())
-        .map(|at| PathBuf::from(format!("{SEALED_OBJECTS}/{at}")))
+/// Where the repository's objects are seen from the private object directory: through
+/// the mount itself, so that the place is the same inside a seal and outside.
+fn objects_seen(count: usize) -> Vec<PathBuf> {
+    (0..count)
+        .map(|at| PathBuf::from(format!("../../.govfs/objects/{at}")))
         .collect()
 }
-
-/// Where a seal shows the repository's object directories, read-only.
-pub const SEALED_OBJECTS: &str = "/run/govfs/objects";
 
 fn directory(path: &Path) -> Result<OwnedFd, Failure> {
     let flags = libc::O_DIRECTORY | libc::O_CLOEXEC;
