@@ -142,6 +142,11 @@ impl State {
         body: &Reverted,
         touched: &mut Vec<RowKey>,
     ) {
+        if let Some(session) = &entry.session
+            && self.intents.remove(session).is_some()
+        {
+            touched.push(RowKey::new(Kind::Intent, session));
+        }
         let Some(row) = self.merges.get_mut(&body.merge) else {
             return;
         };
