@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod claim;
 pub mod clock;
 pub mod control;
+pub mod doctor;
 pub mod export;
 pub mod failure;
 pub mod gc;

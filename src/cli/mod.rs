@@ -15,6 +15,7 @@ mod charter;
 mod checkpoint;
 mod claim;
 mod claims;
+mod doctor;
 mod export;
 mod gc;
 mod init;
@@ -91,6 +92,7 @@ enum Verb {
     Mount(mount::Args),
     Unmount(unmount::Args),
     Run(run::Args),
+    Doctor(doctor::Args),
     Serve(serve::Args),
     Why(why::Args),
     Requests(requests::Args),
@@ -169,6 +171,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Claims(args) => claims::run(args, context),
         Verb::Mount(args) => mount::run(args, context),
         Verb::Unmount(args) => unmount::run(args, context),
+        Verb::Doctor(args) => doctor::run(args, context),
         Verb::Run(args) => run::run(args, context),
         Verb::Serve(args) => serve::run(args, context),
         Verb::Log(args) => log::run(args, context),

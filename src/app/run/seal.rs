@@ -18,8 +18,9 @@ use crate::app::run::door::Door;
 use crate::app::session::Session;
 use crate::app::site::Site;
 use crate::domain::charter::{Charter, HostPath};
+use crate::domain::event::Tier;
 use crate::domain::path::percent_encode;
-use crate::sandbox::{Bind, Identity, MountSource, Spec, Writable};
+use crate::sandbox::{self, Bind, Identity, MountSource, Spec, Writable};
 
 /// A spec, and in words what it opens beyond the repository.
 pub(super) struct Sealed {
@@ -34,7 +35,6 @@ pub(super) fn spec(
     charter: &Charter,
     job: &Job,
     door: &Door,
-    identity: Identity,
 ) -> Result<Sealed, Failure> {
     let home = home();
     let mut spec = Spec::new(
@@ -43,7 +43,16 @@ pub(super) fn spec(
         job.argv.clone(),
     );
     spec.cwd.clone_from(&job.cwd);
-    spec.identity = identity;
+    spec.tier = match door.tier() {
+        Tier::A => sandbox::Tier::A,
+        Tier::B => sandbox::Tier::B,
+        Tier::C => sandbox::Tier::C,
+    };
+    // A mount of the host belongs to whoever made it, and that is the caller.
+    spec.identity = match door.source() {
+        MountSource::Join(_) => super::identity(),
+        MountSource::Dir(_) => Identity::Own,
+    };
     spec.network = job.network.unwrap_or(charter.sandbox.network);
     spec.unix_sockets = charter.sandbox.af_unix;
     spec.env = environment(charter, job, session);
@@ -52,9 +61,6 @@ pub(super) fn spec(
     spec.copies = copies(site, session, charter, home.as_deref(), &spec)?;
     spec.copy_room = Some(room(site, session)?);
     spec.home = home;
-    if let MountSource::Dir(_) = door.source() {
-        spec.identity = Identity::Own;
-    }
     let widenings = widenings(&spec, job);
     Ok(Sealed { spec, widenings })
 }
