@@ -19,6 +19,7 @@ pub mod layer;
 pub mod live;
 pub mod log;
 pub mod mount;
+pub mod mounts;
 pub mod prove;
 pub mod replay;
 pub mod requests;

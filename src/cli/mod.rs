@@ -19,6 +19,7 @@ mod doctor;
 mod export;
 mod gc;
 mod init;
+mod inside;
 mod key;
 mod log;
 mod mount;
@@ -134,6 +135,10 @@ impl Context {
 
 /// Runs the program with `arguments` and returns its exit status.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(status) = inside::run(&arguments) {
+        return status;
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return output::usage(&error),
