@@ -19,9 +19,11 @@ mod checkpoint;
 mod claim;
 mod claims;
 mod diff;
+mod doctor;
 mod export;
 mod gc;
 mod init;
+mod inside;
 mod key;
 mod log;
 mod merge;
@@ -108,6 +110,7 @@ enum Verb {
     Abandon(abandon::Args),
     Revert(revert::Args),
     Sync(sync::Args),
+    Doctor(doctor::Args),
     Serve(serve::Args),
     Status(status::Args),
     Diff(diff::Args),
@@ -173,6 +176,10 @@ impl Context {
 
 /// Runs the program with `arguments` and returns its exit status.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(status) = inside::run(&arguments) {
+        return status;
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return output::usage(&error),
@@ -210,6 +217,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Claims(args) => claims::run(args, context),
         Verb::Mount(args) => mount::run(args, context),
         Verb::Unmount(args) => unmount::run(args, context),
+        Verb::Doctor(args) => doctor::run(args, context),
         Verb::Run(args) => run::run(args, context),
         Verb::Merge(args) => merge::run(args, context),
         Verb::Abandon(args) => abandon::run(args, context),
