@@ -1,6 +1,7 @@
 //! One use case a file: open the adapters, ask `domain`, apply the answer. Owns the clock and `Failure`.
 
 pub mod agent;
+pub mod brief;
 pub mod busy;
 pub mod checkpoint;
 pub mod claim;
@@ -18,6 +19,7 @@ pub mod live;
 pub mod log;
 pub mod mount;
 pub mod plan;
+pub mod protect;
 pub mod prove;
 pub mod queue;
 pub mod replay;

@@ -18,8 +18,10 @@ mod log;
 mod mount;
 mod output;
 mod plan;
+mod protect;
 mod queue;
 mod release;
+mod role;
 mod serve;
 mod show;
 mod text;
@@ -85,6 +87,9 @@ enum Verb {
     Show(show::Args),
     Plan(plan::Args),
     Queue(queue::Args),
+    Protect(protect::Args),
+    ProtectCheck(protect::CheckArgs),
+    Role(role::Args),
     Verify(verify::Args),
 }
 
@@ -129,6 +134,9 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Show(args) => show::run(args, context),
         Verb::Plan(args) => plan::run(args, context),
         Verb::Queue(args) => queue::run(args, context),
+        Verb::Protect(args) => protect::run(args, context),
+        Verb::ProtectCheck(args) => protect::check(&args, context),
+        Verb::Role(args) => role::run(args, context),
         Verb::Verify(args) => verify::run(args, context),
     }
 }

@@ -45,7 +45,10 @@ pub fn run(
     _stdin: Option<&[u8]>,
     _limit_ms: u64,
 ) -> Ran {
-    let reason = format!("`{}` needs a sealed view, which is not there", command.shown());
+    let reason = format!(
+        "`{}` needs a sealed view, which is not there",
+        command.shown()
+    );
     Ran {
         outcome: Outcome::Failed { reason },
         ms: 0,
