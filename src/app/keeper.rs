@@ -67,6 +67,12 @@ pub struct Ground {
     pub first_write: Option<FirstWrite>,
 }
 
+impl std::fmt::Debug for Ground {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ground").finish_non_exhaustive()
+    }
+}
+
 impl Keeper {
     pub fn new(ground: Ground) -> io::Result<Self> {
         let durable = ground.log.handle()?;

@@ -156,10 +156,18 @@ impl Site {
     }
 
     /// Says whether the operator's `governor.md` differs from the charter in force.
-    pub fn uncommitted_edit(&self, state: &State) -> bool {
+    pub fn has_uncommitted_edit(&mut self) -> bool {
+        let Ok(state) = self.ledger.state(&[]) else {
+            return false;
+        };
         let Some((_, row)) = state.charter() else {
             return false;
         };
+        // On another branch the file is another one, and no edit.
+        let target = state.law.as_ref().map(|law| law.merge.target.as_str());
+        if self.repo.head_branch().as_deref() != target {
+            return false;
+        }
         let Some(dir) = self.repo.workdir() else {
             return false;
         };

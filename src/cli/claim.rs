@@ -85,16 +85,17 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     ask.plan = args.plan;
     let mut site = context.site()?;
     match claim::claim(&mut site, ask, args.wait.unwrap_or(Patience::None))? {
-        Answer::Granted(claims) => granted(&claims, context),
-        Answer::Refused(refusal) => return Err(refused(refusal, context)),
+        Answer::Granted(claims) => granted("claim", &claims, context),
+        Answer::Refused(refusal) => return Err(refused("claim", refusal, context)),
     }
     Ok(())
 }
 
-fn granted(claims: &[ClaimRow], context: &mut Context) {
+/// Shows claims that were given.
+pub(super) fn granted(verb: &str, claims: &[ClaimRow], context: &mut Context) {
     if context.out.json {
         let claims: Vec<Value> = claims.iter().map(fields).collect();
-        context.out.document("claim", json!({ "claims": claims }));
+        context.out.document(verb, json!({ "claims": claims }));
         return;
     }
     for claim in claims {
@@ -102,7 +103,8 @@ fn granted(claims: &[ClaimRow], context: &mut Context) {
     }
 }
 
-fn refused(refusal: Refusal, context: &mut Context) -> Failure {
+/// Shows who stands in the way, and makes a failure of it.
+pub(super) fn refused(verb: &str, refusal: Refusal, context: &mut Context) -> Failure {
     if context.out.json && !refusal.conflicts.is_empty() {
         let conflicts: Vec<Value> = refusal
             .conflicts
@@ -118,10 +120,10 @@ fn refused(refusal: Refusal, context: &mut Context) -> Failure {
             })
             .collect();
         let fields = json!({ "conflicts": conflicts, "rule": refusal.rule });
-        context.out.document("claim", fields);
+        context.out.document(verb, fields);
     } else if context.out.json {
         let fields = json!({ "conflicts": [], "rule": refusal.rule, "reason": refusal.message });
-        context.out.document("claim", fields);
+        context.out.document(verb, fields);
     } else {
         for conflict in &refusal.conflicts {
             let verb = if conflict.ahead { "waits for" } else { "holds" };

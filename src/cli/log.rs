@@ -47,6 +47,9 @@ pub(super) struct Args {
     reverse: bool,
 }
 
+/// What a time without its last parts is completed from.
+const FULL: &str = "0000-01-01T00:00:00.000000000Z";
+
 /// Reads a time: what entries carry, a part of it, or a duration back from now.
 fn moment(text: &str) -> Result<Timestamp, String> {
     if let Some(ms) = parse_duration(text) {
@@ -55,7 +58,6 @@ fn moment(text: &str) -> Result<Timestamp, String> {
             .saturating_mul(1_000_000);
         return Ok(Timestamp(clock::now().ts.0.saturating_sub(back)));
     }
-    const FULL: &str = "0000-01-01T00:00:00.000000000Z";
     let plain = text.trim_end_matches('Z').replace(' ', "T");
     let whole = match plain.len() {
         10 | 13 | 16 | 19..=29 if plain.len() != 20 => format!("{plain}{}", &FULL[plain.len()..]),

@@ -11,22 +11,33 @@ use crate::app::site::Site;
 use output::Output;
 
 mod agent;
+mod charter;
+mod checkpoint;
 mod claim;
 mod claims;
+mod export;
+mod gc;
 mod init;
+mod key;
 mod log;
 mod mount;
 mod output;
 mod plan;
 mod protect;
+mod prove;
 mod queue;
 mod release;
+mod replay;
+mod requests;
 mod role;
+mod run;
 mod serve;
+mod shell;
 mod show;
 mod text;
 mod unmount;
 mod verify;
+mod why;
 
 /// Several coding agents on one git repository, each in its own governed mount.
 ///
@@ -43,7 +54,7 @@ mod verify;
 struct Cli {
     /// Work as if started in DIR
     #[arg(short = 'C', value_name = "DIR", global = true)]
-    dir: Option<PathBuf>,
+    start: Option<PathBuf>,
     /// Print one JSON document (streams: one object a line)
     #[arg(long, global = true)]
     json: bool,
@@ -77,12 +88,20 @@ enum Color {
 enum Verb {
     Init(init::Args),
     Agent(agent::Args),
+    Charter(charter::Args),
     Claim(claim::Args),
     Release(release::Args),
     Claims(claims::Args),
     Mount(mount::Args),
     Unmount(unmount::Args),
+    Run(run::Args),
     Serve(serve::Args),
+    Why(why::Args),
+    Requests(requests::Args),
+    /// Grant a request
+    Approve(requests::AnswerArgs),
+    /// Refuse a request
+    Deny(requests::AnswerArgs),
     Log(log::Args),
     Show(show::Args),
     Plan(plan::Args),
@@ -91,6 +110,14 @@ enum Verb {
     ProtectCheck(protect::CheckArgs),
     Role(role::Args),
     Verify(verify::Args),
+    Replay(replay::Args),
+    Checkpoint(checkpoint::Args),
+    Prove(prove::Args),
+    Export(export::Args),
+    Gc(gc::Args),
+    Key(key::Args),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
 }
 
 /// What every verb gets.
@@ -102,7 +129,13 @@ struct Context {
 impl Context {
     /// Opens the repository that the caller stands in, and its ledger.
     fn site(&self) -> Result<Site, Failure> {
-        Site::open(&self.dir)
+        let mut site = Site::open(&self.dir)?;
+        if site.has_uncommitted_edit() {
+            self.out.note(
+                "note: governor.md has edits that are not committed, so they are not in force",
+            );
+        }
+        Ok(site)
     }
 }
 
@@ -113,9 +146,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return output::usage(&error),
     };
     let mut context = Context {
-        dir: cli.dir.unwrap_or_else(|| PathBuf::from(".")),
-        out: Output::new(cli.json, cli.quiet, cli.verbose, cli.color),
+        dir: cli.start.unwrap_or_else(|| PathBuf::from(".")),
+        out: Output::new(cli.json, cli.quiet, cli.color),
     };
+    if let Verb::Run(args) = cli.verb {
+        let done = run::run(args, &mut context);
+        return context.out.finish_with(done);
+    }
     let done = dispatch(cli.verb, &mut context);
     context.out.finish(done)
 }
@@ -124,11 +161,28 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
     match verb {
         Verb::Init(args) => init::run(args, context),
         Verb::Agent(args) => agent::run(args, context),
+        Verb::Charter(args) => charter::run(args, context),
         Verb::Claim(args) => claim::run(args, context),
+        Verb::Why(args) => why::run(args, context),
+        Verb::Requests(args) => requests::run(args, context),
+        Verb::Approve(args) => requests::approve(args, context),
+        Verb::Deny(args) => requests::deny(args, context),
+        Verb::Replay(args) => replay::run(args, context),
+        Verb::Checkpoint(args) => checkpoint::run(args, context),
+        Verb::Prove(args) => prove::run(args, context),
+        Verb::Export(args) => export::run(args, context),
+        Verb::Gc(args) => gc::run(args, context),
+        Verb::Key(args) => key::run(args, context),
+        Verb::Completions(args) => {
+            shell::completions(args, context);
+            Ok(())
+        }
+        Verb::Man(args) => shell::man(args, context),
         Verb::Release(args) => release::run(args, context),
         Verb::Claims(args) => claims::run(args, context),
         Verb::Mount(args) => mount::run(args, context),
         Verb::Unmount(args) => unmount::run(args, context),
+        Verb::Run(args) => run::run(args, context).map(drop),
         Verb::Serve(args) => serve::run(args, context),
         Verb::Log(args) => log::run(args, context),
         Verb::Show(args) => show::run(args, context),

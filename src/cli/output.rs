@@ -15,7 +15,6 @@ use crate::app::failure::Failure;
 pub(super) struct Output {
     pub json: bool,
     pub quiet: bool,
-    pub verbose: u8,
     color: bool,
     stdout: BufWriter<io::Stdout>,
     /// The reader went away, or the disk behind it is full.
@@ -29,7 +28,6 @@ pub(super) enum Ink {
     Dim,
     Red,
     Green,
-    Yellow,
 }
 
 impl Ink {
@@ -39,13 +37,12 @@ impl Ink {
             Self::Dim => "2",
             Self::Red => "31",
             Self::Green => "32",
-            Self::Yellow => "33",
         }
     }
 }
 
 impl Output {
-    pub(super) fn new(json: bool, quiet: bool, verbose: u8, color: Color) -> Self {
+    pub(super) fn new(json: bool, quiet: bool, color: Color) -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let color = match color {
             Color::Always => true,
@@ -55,7 +52,6 @@ impl Output {
         Self {
             json,
             quiet,
-            verbose,
             color,
             stdout: BufWriter::with_capacity(1 << 16, io::stdout()),
             broken: None,
@@ -110,12 +106,27 @@ impl Output {
         }
     }
 
+    /// Suggests what to do next, to a person.
+    pub(super) fn tip(&self, text: impl Display) {
+        if !self.quiet && !self.json && io::stderr().is_terminal() {
+            complain(&text);
+        }
+    }
+
     /// Colours `text` where colours are wanted.
     pub(super) fn paint(&self, ink: Ink, text: impl Display) -> String {
         if self.color {
             format!("\u{1b}[{}m{text}\u{1b}[0m", ink.code())
         } else {
             text.to_string()
+        }
+    }
+
+    /// Ends the program with a status of somebody else's, or as [`Output::finish`] does.
+    pub(super) fn finish_with(self, done: Result<u8, Failure>) -> ExitCode {
+        match done {
+            Ok(status) => ExitCode::from(status),
+            Err(failure) => self.finish(Err(failure)),
         }
     }
 

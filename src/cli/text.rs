@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::domain::entry::Line;
+use crate::domain::path::percent_decode;
 use crate::domain::time::Timestamp;
 
 /// Seconds are enough on a screen.
@@ -94,7 +95,7 @@ fn patterns(value: Option<&Value>) -> String {
     };
     let texts: Vec<String> = items
         .iter()
-        .map(|item| shown(item.get("pattern").or(Some(item))))
+        .map(|item| readable(&shown(item.get("pattern").or(Some(item)))))
         .collect();
     texts.join(" ")
 }
@@ -125,6 +126,14 @@ pub(super) fn tree(body: &Map<String, Value>) -> String {
         }
     }
     lines.join("\n")
+}
+
+/// Shows a percent-encoded text as it is typed, where that is plain.
+fn readable(text: &str) -> String {
+    match percent_decode(text).map(String::from_utf8) {
+        Some(Ok(plain)) if !plain.chars().any(char::is_control) => plain,
+        _ => text.to_owned(),
+    }
 }
 
 fn shown(value: Option<&Value>) -> String {

@@ -244,15 +244,14 @@ fn decide_agent(
 /// A fact about a session needs that session; a second open one is refused.
 fn decide_fact(state: &State, draft: &Draft) -> Verdict {
     let refusal = match (&draft.event, &draft.agent, &draft.session) {
-        (Event::Session(_), Some(agent), Some(_)) => match state.open_session_id(agent) {
-            Some(open) => Some(Refusal::new(
+        (Event::Session(_), Some(agent), Some(_)) => state.open_session_id(agent).map(|open| {
+            Refusal::new(
                 No::Rule,
                 "session-open",
                 format!("{agent} has an open session, {open}"),
                 format!("merge or abandon it first: govfs merge {agent}"),
-            )),
-            None => None,
-        },
+            )
+        }),
         (
             Event::Launch(_) | Event::Mount(_) | Event::Sync(_) | Event::MergeIntent(_),
             Some(_),
@@ -267,11 +266,10 @@ fn decide_fact(state: &State, draft: &Draft) -> Verdict {
             )),
             None => Some(missing_session(session.as_str())),
         },
-        (Event::Seal(_) | Event::Unmount(_), Some(_), Some(session)) => state
-            .sessions
-            .get(session)
-            .is_none()
-            .then(|| missing_session(session.as_str())),
+        (Event::Seal(_) | Event::Unmount(_), Some(_), Some(session)) => {
+            let known = state.sessions.contains_key(session);
+            (!known).then(|| missing_session(session.as_str()))
+        }
         _ => None,
     };
     match refusal {

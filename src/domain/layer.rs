@@ -177,6 +177,22 @@ impl Layer {
         }
     }
 
+    /// Gives a file that has not settled the bytes that a later entry tells of it.
+    pub fn settle(&mut self, path: &RepoPath, size: u64, sha256: Digest) {
+        let mut node = &mut self.root;
+        for name in path.components() {
+            let Some(Slot::Here(next)) = node.kids.get_mut(name) else {
+                return;
+            };
+            node = next;
+        }
+        if let Some(file) = &mut node.file
+            && matches!(file.bytes, Held::Unsettled)
+        {
+            file.bytes = Held::Settled { sha256, size };
+        }
+    }
+
     /// Returns every path that some entry named: what a watcher has to look at again.
     pub fn touched(&self) -> &BTreeSet<RepoPath> {
         &self.touched

@@ -8,6 +8,8 @@
     reason = "each test file uses its own part; a test says what it found by failing"
 )]
 
+pub mod mount;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::Sender;
 
 use parking_lot::{Mutex, RwLock};
@@ -29,8 +29,18 @@ use crate::domain::path::{RepoPath, percent_encode};
 use crate::domain::pattern::Pattern;
 use crate::vfs::server::Server;
 
+/// Who keeps a sealed mount up.
+#[derive(Debug, Default)]
+struct Holders {
+    count: usize,
+    /// Somebody has held it.
+    held: bool,
+    /// The last one has gone: nobody may join any more.
+    over: bool,
+}
+
 /// A running server's parts.
-pub struct Desk {
+pub(super) struct Desk {
     pub session: Session,
     dir: PathBuf,
     shown: Shown,
@@ -38,7 +48,7 @@ pub struct Desk {
     keeper: OnceLock<Arc<Keeper>>,
     server: RwLock<Option<Server>>,
     ends: Mutex<Option<Sender<End>>>,
-    holders: AtomicUsize,
+    holders: Mutex<Holders>,
     pub(super) seal_entries: u64,
     pub(super) seal_interval_ms: u64,
     pub(super) sealed: AtomicU64,
@@ -75,7 +85,7 @@ impl Desk {
             keeper: OnceLock::new(),
             server: RwLock::new(None),
             ends: Mutex::new(None),
-            holders: AtomicUsize::new(0),
+            holders: Mutex::default(),
             seal_entries: u64::from(charter.ledger.seal_entries),
             seal_interval_ms: charter.ledger.seal_interval_ms,
             sealed: AtomicU64::new(session.row.sealed.as_ref().map_or(0, |row| row.count)),
@@ -127,18 +137,41 @@ impl Desk {
 
     /// Takes the mount down and settles what is left.
     pub(super) fn close(&self, end: End) -> std::io::Result<()> {
-        let Some(server) = self.server.write().take() else {
+        let Some(mut server) = self.server.write().take() else {
             return Ok(());
         };
-        match end {
-            End::Unmounted => server.wait(),
-            End::Asked { detach: true } => {
-                let settled = server.settle_all().map(drop).map_err(std::io::Error::other);
-                super::duty::detach(&self.shown.place, self.shown.sealed);
-                server.leave();
-                settled
-            }
-            End::Asked { detach: false } => server.stop(),
+        if end == End::Unmounted {
+            return server.wait();
+        }
+        let settled = server.settle_all().map(drop).map_err(std::io::Error::other);
+        // A sealed mount goes with its namespaces.
+        if !self.shown.sealed
+            && let Err(error) = server.unmount(true)
+        {
+            tracing::warn!(%error, "the mount could not be detached; it ends with this process");
+        }
+        server.leave();
+        settled
+    }
+
+    /// Takes the mount away, unless files are open there.
+    fn stop(&self) -> Answer {
+        let server = self.server.read();
+        let Some(server) = server.as_ref().filter(|_| !self.shown.sealed) else {
+            return Answer::Failed {
+                why: "the mount is held by a run".into(),
+            };
+        };
+        if let Err(error) = server.settle_all() {
+            return Answer::Failed {
+                why: format!("not every file settled: {error}"),
+            };
+        }
+        match server.unmount(false) {
+            Ok(()) => Answer::Done,
+            Err(error) => Answer::Failed {
+                why: format!("the mount cannot be taken away: {error}"),
+            },
         }
     }
 
@@ -273,6 +306,26 @@ impl Desk {
         size
     }
 
+    fn hold(&self) -> Answer {
+        let mut holders = self.holders.lock();
+        if holders.over {
+            return Answer::Failed {
+                why: "the mount is ending".into(),
+            };
+        }
+        holders.count += 1;
+        holders.held = true;
+        Answer::Done
+    }
+
+    /// Says whether the launcher that made a sealed mount went away before it could hold it.
+    pub(super) fn is_abandoned(&self) -> bool {
+        let mut holders = self.holders.lock();
+        let abandoned = self.shown.sealed && !holders.held;
+        holders.over |= abandoned;
+        abandoned
+    }
+
     fn hello(&self) -> Answer {
         use std::os::unix::ffi::OsStrExt;
         let at = if self.shown.sealed {
@@ -296,10 +349,10 @@ impl Handler for Desk {
     fn answer(&self, ask: Ask) -> Answer {
         match ask {
             Ask::Hello => self.hello(),
-            Ask::Hold => {
-                self.holders.fetch_add(1, Ordering::SeqCst);
-                Answer::Done
-            }
+            Ask::Hold => self.hold(),
+            Ask::Leave => Answer::Failed {
+                why: "this connection holds nothing".into(),
+            },
             Ask::Anchor => match &self.anchor {
                 Some(_) => Answer::Done,
                 None => Answer::Failed {
@@ -318,17 +371,22 @@ impl Handler for Desk {
             Ask::Settle => self.settle(),
             Ask::Freeze => self.freeze(),
             Ask::Stats => Answer::Stats { text: self.stats() },
-            Ask::Stop { detach } => {
-                self.end(End::Asked { detach });
+            Ask::Stop { detach: false } => self.stop(),
+            Ask::Stop { detach: true } => {
+                self.end(End::Asked);
                 Answer::Done
             }
         }
     }
 
-    fn let_go(&self) {
-        if self.holders.fetch_sub(1, Ordering::SeqCst) == 1 && self.shown.sealed {
-            self.end(End::Asked { detach: true });
+    fn let_go(&self) -> bool {
+        let mut holders = self.holders.lock();
+        holders.count = holders.count.saturating_sub(1);
+        if holders.count == 0 && self.shown.sealed {
+            holders.over = true;
+            self.end(End::Asked);
         }
+        holders.over
     }
 
     fn anchor(&self) -> Vec<BorrowedFd<'_>> {

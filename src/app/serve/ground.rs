@@ -54,10 +54,22 @@ pub struct Opened {
     pub loss: Option<Loss>,
 }
 
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").finish_non_exhaustive()
+    }
+}
+
 /// What the server gives the overlay besides its own parts.
 pub struct Doors {
     pub control: Box<dyn FnOnce(&Arc<Keeper>) -> Arc<dyn Control>>,
     pub first_write: Option<FirstWrite>,
+}
+
+impl std::fmt::Debug for Doors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Doors").finish_non_exhaustive()
+    }
 }
 
 /// Loads what a session's rules depend on.

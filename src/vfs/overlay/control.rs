@@ -51,11 +51,14 @@ enum Virtual {
     Request(Vec<u8>),
 }
 
+/// Answers by the name that their request chose.
+type Answers = BTreeMap<Vec<u8>, Arc<Vec<u8>>>;
+
 pub(super) struct ControlDir {
     behind: Option<Arc<dyn Control>>,
     next: AtomicU64,
     files: Mutex<HashMap<u64, Virtual>>,
-    answers: Arc<Mutex<BTreeMap<Vec<u8>, Arc<Vec<u8>>>>>,
+    answers: Arc<Mutex<Answers>>,
 }
 
 impl ControlDir {
