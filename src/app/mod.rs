@@ -1,5 +1,6 @@
 //! One use case a file: open the adapters, ask `domain`, apply the answer. Owns the clock and `Failure`.
 
+pub mod abandon;
 pub mod agent;
 pub mod brief;
 pub mod busy;
@@ -11,6 +12,7 @@ pub mod control;
 pub mod export;
 pub mod facts;
 pub mod failure;
+pub mod gates;
 pub mod gc;
 pub mod init;
 pub mod inside;
@@ -19,6 +21,7 @@ pub mod keys;
 pub mod layer;
 pub mod live;
 pub mod log;
+pub mod merge;
 pub mod mount;
 pub mod plan;
 pub mod protect;
@@ -26,11 +29,14 @@ pub mod prove;
 pub mod queue;
 pub mod replay;
 pub mod requests;
+pub mod revert;
 pub mod rules;
 pub mod run;
 pub mod serve;
 pub mod session;
 pub mod site;
+pub mod sync;
+pub mod trial;
 pub mod verify;
 pub mod virtuals;
 pub mod why;

@@ -24,7 +24,7 @@ use crate::sandbox::{Identity, Layer, MAPPED, SealError};
 pub mod door;
 pub mod engines;
 pub mod report;
-mod seal;
+pub mod seal;
 
 use door::Door;
 use report::Report;

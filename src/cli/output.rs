@@ -17,6 +17,8 @@ pub(super) struct Output {
     pub quiet: bool,
     color: bool,
     stdout: BufWriter<io::Stdout>,
+    /// What the program ends with where nothing failed.
+    pub status: u8,
     /// The reader went away, or the disk behind it is full.
     broken: Option<io::Error>,
 }
@@ -28,6 +30,7 @@ pub(super) enum Ink {
     Dim,
     Red,
     Green,
+    Yellow,
 }
 
 impl Ink {
@@ -37,6 +40,7 @@ impl Ink {
             Self::Dim => "2",
             Self::Red => "31",
             Self::Green => "32",
+            Self::Yellow => "33",
         }
     }
 }
@@ -54,6 +58,7 @@ impl Output {
             quiet,
             color,
             stdout: BufWriter::with_capacity(1 << 16, io::stdout()),
+            status: 0,
             broken: None,
         }
     }
@@ -122,14 +127,6 @@ impl Output {
         }
     }
 
-    /// Ends the program with a status of somebody else's, or as [`Output::finish`] does.
-    pub(super) fn finish_with(self, done: Result<u8, Failure>) -> ExitCode {
-        match done {
-            Ok(status) => ExitCode::from(status),
-            Err(failure) => self.finish(Err(failure)),
-        }
-    }
-
     /// Ends the program: flushes, shows a failure, says the exit status.
     pub(super) fn finish(mut self, done: Result<(), Failure>) -> ExitCode {
         self.flush();
@@ -145,7 +142,7 @@ impl Output {
                 complain(&format!("error: cannot write the result: {error}"));
                 ExitCode::FAILURE
             }
-            _ => ExitCode::SUCCESS,
+            _ => ExitCode::from(self.status),
         }
     }
 }
