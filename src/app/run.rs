@@ -23,7 +23,7 @@ use crate::sandbox::{self, Identity, Layer, MAPPED, SealError};
 
 pub mod door;
 pub mod report;
-mod seal;
+pub mod seal;
 
 use door::Door;
 use report::Report;

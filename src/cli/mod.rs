@@ -30,22 +30,25 @@ mod merge;
 mod mount;
 mod output;
 mod patch;
-mod prove;
 mod plan;
+mod protect;
+mod prove;
 mod queue;
 mod release;
 mod replay;
 mod requests;
-mod revert;
 mod restore;
+mod revert;
+mod role;
 mod run;
 mod serve;
 mod shell;
 mod show;
-mod sync;
 mod snapshot;
 mod status;
+mod sync;
 mod text;
+mod trial;
 mod unmount;
 mod verify;
 mod why;
@@ -127,6 +130,11 @@ enum Verb {
     Plan(plan::Args),
     Queue(queue::Args),
     Blame(blame::Args),
+    Protect(protect::Args),
+    ProtectCheck(protect::CheckArgs),
+    Role(role::Args),
+    Trial(trial::Args),
+    TrialServe(trial::ServeArgs),
     Verify(verify::Args),
     Replay(replay::Args),
     Checkpoint(checkpoint::Args),
@@ -233,6 +241,11 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Plan(args) => plan::run(args, context),
         Verb::Queue(args) => queue::run(args, context),
         Verb::Blame(args) => blame::run(args, context),
+        Verb::Protect(args) => protect::run(args, context),
+        Verb::ProtectCheck(args) => protect::check(&args, context),
+        Verb::Role(args) => role::run(args, context),
+        Verb::Trial(args) => trial::run(args, context),
+        Verb::TrialServe(args) => trial::serve(&args, context),
         Verb::Verify(args) => verify::run(args, context),
     }
 }

@@ -66,13 +66,13 @@ pub(super) fn spec(
     Ok(Sealed { spec, widenings })
 }
 
-fn home() -> Option<PathBuf> {
+pub fn home() -> Option<PathBuf> {
     let home = PathBuf::from(env::var_os("HOME")?);
     home.is_absolute().then_some(home)
 }
 
 /// Returns a charter's path on this host.
-fn on_host(path: &HostPath, home: Option<&Path>) -> Option<PathBuf> {
+pub fn on_host(path: &HostPath, home: Option<&Path>) -> Option<PathBuf> {
     match path.as_str().strip_prefix("~/") {
         Some(rest) => home.map(|home| home.join(rest)),
         None => Some(PathBuf::from(path.as_str())),

@@ -289,7 +289,12 @@ fn claim(
         return Ok(None);
     }
     let mut refused = stored::refused(state, &queue);
-    for fault in ask.faults.iter().cloned().chain(out_of_lane(state, &queue, ask, &role)) {
+    for fault in ask
+        .faults
+        .iter()
+        .cloned()
+        .chain(out_of_lane(state, &queue, ask, &role))
+    {
         let reason = refused.entry(ask.plan.clone()).or_default();
         if !reason.is_empty() {
             reason.push_str("; ");

@@ -9,12 +9,7 @@ use crate::domain::event::{
 use crate::domain::names::{AgentName, PlanId};
 
 impl State {
-    pub(super) fn apply_plan(
-        &mut self,
-        entry: &Entry,
-        body: &PlanSet,
-        touched: &mut Vec<RowKey>,
-    ) {
+    pub(super) fn apply_plan(&mut self, entry: &Entry, body: &PlanSet, touched: &mut Vec<RowKey>) {
         touched.push(RowKey::new(Kind::Plan, &body.plan));
         self.drop_job(&body.plan, touched);
         if body.action == PlanAction::Remove {
