@@ -1,13 +1,14 @@
 //! Which processes keep a mount busy.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 /// Returns the processes (that this user may look at) with a file, directory or
 /// mapping in the mount at `dir`; the server itself does not count.
 pub fn users(dir: &Path, server: u32) -> Vec<u32> {
-    let Ok(device) = fs::metadata(dir).map(|meta| meta.dev()) else {
+    let Some(device) = device(dir) else {
         return Vec::new();
     };
     let mut found = Vec::new();
@@ -23,8 +24,8 @@ pub fn users(dir: &Path, server: u32) -> Vec<u32> {
     found
 }
 
-fn uses(process: &Path, device: u64) -> bool {
-    let on_device = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.dev() == device);
+fn uses(process: &Path, mount: (u32, u32)) -> bool {
+    let on_device = |path: &Path| device(path) == Some(mount);
     let fixed = ["cwd", "root", "exe"]
         .iter()
         .any(|name| on_device(&process.join(name)));
@@ -38,4 +39,11 @@ fn uses(process: &Path, device: u64) -> bool {
                 .map(|entry| entry.path())
                 .any(|path| on_device(&path))
         })
+}
+
+/// Returns the device that a file is on. No server is asked: other processes have
+/// files open in mounts whose servers are stuck, and must not hold us up.
+fn device(path: &Path) -> Option<(u32, u32)> {
+    let found = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::empty()).ok()?;
+    Some((found.stx_dev_major, found.stx_dev_minor))
 }
