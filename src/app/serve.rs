@@ -73,6 +73,8 @@ fn inherit(numbers: [i32; 2]) -> Result<(Mounting, [OwnedFd; 2]), Failure> {
 pub enum End {
     /// Somebody asked, also while files are open.
     Asked,
+    /// Nobody holds the sealed mount any more.
+    Left,
     /// The mount is gone already.
     Unmounted,
 }
@@ -183,7 +185,7 @@ fn wait(desk: &Desk, site: &mut Site, ends: &Receiver<End>) -> End {
             Err(mpsc::RecvTimeoutError::Timeout)
                 if began.elapsed() > UNHELD && desk.is_abandoned() =>
             {
-                return End::Asked;
+                return End::Left;
             }
             Err(mpsc::RecvTimeoutError::Timeout) => desk.beat(site),
             Err(mpsc::RecvTimeoutError::Disconnected) => return End::Unmounted,

@@ -7,9 +7,11 @@ use std::process::ExitCode;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::app::failure::Failure;
+use crate::app::merge::recover::{self, Recovered};
 use crate::app::site::Site;
 use output::Output;
 
+mod abandon;
 mod agent;
 mod blame;
 mod charter;
@@ -22,20 +24,25 @@ mod gc;
 mod init;
 mod key;
 mod log;
+mod merge;
 mod mount;
 mod output;
 mod patch;
+mod plan;
 mod prove;
+mod queue;
 mod release;
 mod replay;
 mod requests;
 mod restore;
+mod revert;
 mod run;
 mod serve;
 mod shell;
 mod show;
 mod snapshot;
 mod status;
+mod sync;
 mod text;
 mod unmount;
 mod verify;
@@ -97,6 +104,10 @@ enum Verb {
     Mount(mount::Args),
     Unmount(unmount::Args),
     Run(run::Args),
+    Merge(merge::Args),
+    Abandon(abandon::Args),
+    Revert(revert::Args),
+    Sync(sync::Args),
     Serve(serve::Args),
     Status(status::Args),
     Diff(diff::Args),
@@ -111,6 +122,8 @@ enum Verb {
     Log(log::Args),
     Show(show::Args),
     Blame(blame::Args),
+    Plan(plan::Args),
+    Queue(queue::Args),
     Verify(verify::Args),
     Replay(replay::Args),
     Checkpoint(checkpoint::Args),
@@ -132,12 +145,29 @@ impl Context {
     /// Opens the repository that the caller stands in, and its ledger.
     fn site(&self) -> Result<Site, Failure> {
         let mut site = Site::open(&self.dir)?;
+        match recover::if_idle(&mut site) {
+            Ok(done) => done.iter().for_each(|one| self.tell(one)),
+            Err(failure) => self.out.note(format!(
+                "warning: a merge that was cut short cannot be settled yet: {failure}"
+            )),
+        }
         if site.has_uncommitted_edit() {
             self.out.note(
                 "note: governor.md has edits that are not committed, so they are not in force",
             );
         }
         Ok(site)
+    }
+
+    fn tell(&self, one: &Recovered) {
+        let what = if one.finished { "finished" } else { "undone" };
+        self.out.note(format!(
+            "the merge of {} that was cut short is {what}: entry {}",
+            one.session, one.entry
+        ));
+        for remark in &one.remarks {
+            self.out.note(format!("warning: {remark}"));
+        }
     }
 }
 
@@ -151,10 +181,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         dir: cli.start.unwrap_or_else(|| PathBuf::from(".")),
         out: Output::new(cli.json, cli.quiet, cli.verbose, cli.color),
     };
-    if let Verb::Run(args) = cli.verb {
-        let done = run::run(args, &mut context);
-        return context.out.finish_with(done);
-    }
     let done = dispatch(cli.verb, &mut context);
     context.out.finish(done)
 }
@@ -184,7 +210,11 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Claims(args) => claims::run(args, context),
         Verb::Mount(args) => mount::run(args, context),
         Verb::Unmount(args) => unmount::run(args, context),
-        Verb::Run(args) => run::run(args, context).map(drop),
+        Verb::Run(args) => run::run(args, context),
+        Verb::Merge(args) => merge::run(args, context),
+        Verb::Abandon(args) => abandon::run(args, context),
+        Verb::Revert(args) => revert::run(args, context),
+        Verb::Sync(args) => sync::run(args, context),
         Verb::Serve(args) => serve::run(args, context),
         Verb::Status(args) => status::run(args, context),
         Verb::Diff(args) => diff::run(args, context),
@@ -193,6 +223,8 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Log(args) => log::run(args, context),
         Verb::Show(args) => show::run(args, context),
         Verb::Blame(args) => blame::run(args, context),
+        Verb::Plan(args) => plan::run(args, context),
+        Verb::Queue(args) => queue::run(args, context),
         Verb::Verify(args) => verify::run(args, context),
     }
 }

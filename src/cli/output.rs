@@ -18,6 +18,8 @@ pub(super) struct Output {
     pub verbose: u8,
     color: bool,
     stdout: BufWriter<io::Stdout>,
+    /// What the program ends with where nothing failed.
+    pub status: u8,
     /// The reader went away, or the disk behind it is full.
     broken: Option<io::Error>,
 }
@@ -58,6 +60,7 @@ impl Output {
             verbose,
             color,
             stdout: BufWriter::with_capacity(1 << 16, io::stdout()),
+            status: 0,
             broken: None,
         }
     }
@@ -126,14 +129,6 @@ impl Output {
         }
     }
 
-    /// Ends the program with a status of somebody else's, or as [`Output::finish`] does.
-    pub(super) fn finish_with(self, done: Result<u8, Failure>) -> ExitCode {
-        match done {
-            Ok(status) => ExitCode::from(status),
-            Err(failure) => self.finish(Err(failure)),
-        }
-    }
-
     /// Ends the program: flushes, shows a failure, says the exit status.
     pub(super) fn finish(mut self, done: Result<(), Failure>) -> ExitCode {
         self.flush();
@@ -149,7 +144,7 @@ impl Output {
                 complain(&format!("error: cannot write the result: {error}"));
                 ExitCode::FAILURE
             }
-            _ => ExitCode::SUCCESS,
+            _ => ExitCode::from(self.status),
         }
     }
 }

@@ -77,7 +77,7 @@ fn tier(text: &str) -> Result<Tier, String> {
     }
 }
 
-pub(super) fn run(args: Args, context: &mut Context) -> Result<u8, Failure> {
+pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let report = args.report.as_ref().map(open_report).transpose()?;
     let job = job(args, context)?;
     if let Some(note) = engines::own_sandbox(&job.argv) {
@@ -91,7 +91,8 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<u8, Failure> {
         write_report(file, &ended)?;
     }
     show(&ended.report, context);
-    Ok(u8::try_from(ended.status).unwrap_or(u8::MAX))
+    context.out.status = u8::try_from(ended.status).unwrap_or(u8::MAX);
+    Ok(())
 }
 
 fn job(args: Args, context: &Context) -> Result<Job, Failure> {
@@ -114,8 +115,16 @@ fn job(args: Args, context: &Context) -> Result<Job, Failure> {
         cwd,
         argv: args.argv,
         network,
-        writable: args.writable.into_iter().map(absolute).collect::<Result<_, _>>()?,
-        hidden: args.hidden.into_iter().map(absolute).collect::<Result<_, _>>()?,
+        writable: args
+            .writable
+            .into_iter()
+            .map(absolute)
+            .collect::<Result<_, _>>()?,
+        hidden: args
+            .hidden
+            .into_iter()
+            .map(absolute)
+            .collect::<Result<_, _>>()?,
         env: args.env.iter().map(variable).collect(),
         lowest: args.allow_tier.unwrap_or(Tier::A),
     })
@@ -203,6 +212,8 @@ fn show(report: &Report, context: &Context) {
 
 fn more(context: &Context, count: usize) {
     if count > SHOWN_MAX {
-        context.out.note(format!("  … and {} more", count - SHOWN_MAX));
+        context
+            .out
+            .note(format!("  … and {} more", count - SHOWN_MAX));
     }
 }

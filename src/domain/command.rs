@@ -252,11 +252,7 @@ fn decide_fact(state: &State, draft: &Draft) -> Verdict {
                 format!("merge or abandon it first: govfs merge {agent}"),
             )
         }),
-        (
-            Event::Launch(_) | Event::Mount(_) | Event::Sync(_) | Event::MergeIntent(_),
-            Some(_),
-            Some(session),
-        ) => match state.sessions.get(session) {
+        (event, Some(_), Some(session)) if needs_open(event) => match state.sessions.get(session) {
             Some(row) if row.state == SessionState::Open => None,
             Some(_) => Some(Refusal::new(
                 No::Rule,
@@ -275,6 +271,16 @@ fn decide_fact(state: &State, draft: &Draft) -> Verdict {
     match refusal {
         Some(refusal) => Verdict::refuse(refusal),
         None => Verdict::allow(vec![draft.clone()]),
+    }
+}
+
+/// Says whether an event is about a session that is not over yet.
+fn needs_open(event: &Event) -> bool {
+    match event {
+        Event::Launch(_) | Event::Mount(_) | Event::Sync(_) | Event::Abandon(_) => true,
+        Event::MergeIntent(body) => body.revert.is_none(),
+        Event::Merge(body) => body.decision == Decision::Allow,
+        _ => false,
     }
 }
 

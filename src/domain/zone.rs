@@ -234,6 +234,9 @@ pub fn gitdir_rule(inside: &[u8]) -> GitdirRule {
         (b"config" | b"commondir" | b"gitdir" | b"shallow" | b"description", None) => {
             GitdirRule::Provided
         }
+        // git takes this lock, and puts it in place, even where it has nothing to change
+        // (renaming a branch); the mount lets only the very same bytes take the place.
+        (b"config.lock", None) => GitdirRule::Writable,
         (name, None) if top_file(name) => GitdirRule::Writable,
         _ => GitdirRule::Refused,
     }

@@ -80,13 +80,13 @@ impl Door {
 
     /// Gives up the hold, with everything settled and sealed.
     pub fn leave(mut self, site: &mut Site, session: &Session) -> Result<(), Failure> {
-        live::seal(site, &session.id)?;
         match self.live.ask(&Ask::Leave, QUESTION) {
+            // A server that ends settles and seals by itself.
             Ok(Answer::Ending) => {
                 self.live.wait_for_end(END).map_err(Failure::failed)?;
                 mount::wait_for_end(session, END)
             }
-            Ok(Answer::Done) => Ok(()),
+            Ok(Answer::Done) => live::seal(site, &session.id),
             Ok(other) => Err(Failure::failed(format!("unexpected answer {other:?}"))),
             Err(error) => Err(Failure::failed(format!(
                 "the session's server does not answer: {error}"

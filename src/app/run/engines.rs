@@ -63,7 +63,9 @@ const ENGINES: [Engine; 8] = [
 
 /// Says which switch turns off the sandbox that the program brings, if it brings one.
 pub fn own_sandbox(argv: &[OsString]) -> Option<String> {
-    let engine = ENGINES.iter().find(|engine| is_started(engine.name, argv))?;
+    let engine = ENGINES
+        .iter()
+        .find(|engine| is_started(engine.name, argv))?;
     let is_off = argv.iter().any(|arg| {
         let arg = arg.to_string_lossy();
         engine.off.iter().any(|off| arg.contains(off))
@@ -77,7 +79,9 @@ pub fn own_sandbox(argv: &[OsString]) -> Option<String> {
 }
 
 /// Programs that start the one that is named after them.
-const STARTERS: [&str; 8] = ["env", "node", "npx", "bunx", "pnpx", "nice", "timeout", "time"];
+const STARTERS: [&str; 8] = [
+    "env", "node", "npx", "bunx", "pnpx", "nice", "timeout", "time",
+];
 
 fn is_started(name: &str, argv: &[OsString]) -> bool {
     for (at, arg) in argv.iter().enumerate() {
@@ -89,7 +93,8 @@ fn is_started(name: &str, argv: &[OsString]) -> bool {
             return true;
         }
         let passes = STARTERS.contains(&stem)
-            || (at > 0 && (stem.starts_with('-') || stem.contains('=') || stem.parse::<f64>().is_ok()));
+            || (at > 0
+                && (stem.starts_with('-') || stem.contains('=') || stem.parse::<f64>().is_ok()));
         if !passes {
             return false;
         }

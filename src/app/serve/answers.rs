@@ -54,6 +54,8 @@ pub(super) struct Desk {
     pub(super) sealed: AtomicU64,
     pub(super) sealed_ms: AtomicU64,
     pub(super) pulse: Mutex<i64>,
+    /// Held while rules are put in force, so that a freeze and a reload never cross.
+    frozen: Mutex<bool>,
     /// When the first of the session's leases ends, on the boot clock.
     pub(super) lease_end_ms: AtomicU64,
     pub(super) renewed_ms: AtomicU64,
@@ -91,6 +93,7 @@ impl Desk {
             sealed: AtomicU64::new(session.row.sealed.as_ref().map_or(0, |row| row.count)),
             sealed_ms: AtomicU64::new(crate::app::clock::boot_ms()),
             pulse: Mutex::new(0),
+            frozen: Mutex::new(false),
             lease_end_ms: AtomicU64::new(u64::MAX),
             renewed_ms: AtomicU64::new(0),
             renew_ms: AtomicU64::new(u64::MAX),
@@ -177,13 +180,18 @@ impl Desk {
 
     /// Reads the session's rules from the ledger and puts them in force.
     pub(super) fn reload(&self, site: &mut Site) -> Result<(), Failure> {
+        let frozen = self.frozen.lock();
         *self.pulse.lock() = site.ledger.pulse()?;
         let state = state_for(site, &self.session)?;
-        let rules = rules_of(&state, &self.session.agent, &self.session.id);
+        let mut rules = rules_of(&state, &self.session.agent, &self.session.id);
         self.note_leases(&state, &rules);
+        if *frozen && rules.halt.is_none() {
+            rules.halt = Some(Halt::Frozen);
+        }
         if let Some(keeper) = self.keeper() {
             keeper.set_rules(rules);
         }
+        drop(frozen);
         if let Some(server) = self.server.read().as_ref() {
             server.overlay().refresh();
         }
@@ -277,14 +285,22 @@ impl Desk {
                     why: format!("not every file settled: {error}"),
                 };
             }
+            let mut frozen = self.frozen.lock();
+            *frozen = true;
             keeper.halt(Some(Halt::Frozen));
+            drop(frozen);
             self.drain();
         }
         let answer = self.settle();
         if matches!(answer, Answer::Failed { .. }) {
-            self.reload_now();
+            self.thaw();
         }
         answer
+    }
+
+    fn thaw(&self) -> Answer {
+        *self.frozen.lock() = false;
+        self.reload_now()
     }
 
     /// Counts what lies in scratch; a file that vanishes meanwhile is not counted.
@@ -359,7 +375,8 @@ impl Handler for Desk {
                     why: "the mount stands on the host".into(),
                 },
             },
-            Ask::Refresh | Ask::Thaw => self.reload_now(),
+            Ask::Refresh => self.reload_now(),
+            Ask::Thaw => self.thaw(),
             Ask::Fence { claims } => {
                 if let Some(keeper) = self.keeper() {
                     keeper.fence(&claims);
@@ -384,7 +401,7 @@ impl Handler for Desk {
         holders.count = holders.count.saturating_sub(1);
         if holders.count == 0 && self.shown.sealed {
             holders.over = true;
-            self.end(End::Asked);
+            self.end(End::Left);
         }
         holders.over
     }

@@ -352,12 +352,18 @@ body! {
         reason: Option<String>,
     }
 
+    /// Written before the branch moves. It carries the entry that is to follow, so
+    /// that whoever finds it after a crash can finish what was promised.
     MergeIntended {
         branch: String,
         commit: Oid,
         onto: Oid,
         tree: Oid,
         count: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        merge: Option<Box<Merged>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revert: Option<Box<Reverted>>,
     }
 
     /// A merge, or its refusal (`decision`): all findings together, deletions first.

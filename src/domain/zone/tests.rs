@@ -172,7 +172,7 @@ fn git_writes_its_own_names_and_no_others() {
         ("objects/pack/pack-1.idx", GitdirRule::Writable),
         ("rebase-merge/git-rebase-todo", GitdirRule::Writable),
         ("config", GitdirRule::Provided),
-        ("config.lock", GitdirRule::Refused),
+        ("config.lock", GitdirRule::Writable),
         ("config.worktree", GitdirRule::Refused),
         ("commondir", GitdirRule::Provided),
         ("gitdir", GitdirRule::Provided),

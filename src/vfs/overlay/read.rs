@@ -169,7 +169,7 @@ impl Overlay {
                 let path = self.real_path(ino)?;
                 self.real(ino)?.list(ino, &path, after, plus, each)
             }
-            Realm::Control => self.control.list(ino, after, each),
+            Realm::Control => self.control.list(self, ino, after, plus, each),
         }
     }
 
@@ -328,7 +328,7 @@ impl Overlay {
                     real.forget(ino, count);
                 }
             }
-            Realm::Control => self.control.forget(ino),
+            Realm::Control => self.control.forget(ino, count),
         }
     }
 
