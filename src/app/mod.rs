@@ -5,6 +5,7 @@ pub mod agent;
 pub mod busy;
 pub mod charter;
 pub mod checkpoint;
+pub mod checks;
 pub mod claim;
 pub mod clock;
 pub mod control;

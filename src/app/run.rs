@@ -24,7 +24,7 @@ use crate::sandbox::{Identity, Layer, MAPPED, SealError};
 pub mod door;
 pub mod engines;
 pub mod report;
-mod seal;
+pub(in crate::app) mod seal;
 
 use door::Door;
 use report::Report;
@@ -84,7 +84,7 @@ fn launch(
     door: &Door,
     identity: Identity,
 ) -> Result<i32, Failure> {
-    let sealed = seal::spec(site, session, charter, job, door, identity)?;
+    let sealed = seal::spec(site, session, charter, job, &door.source(), identity)?;
     let argv = job.argv.iter().map(|arg| Bytes(arg.as_bytes().to_vec()));
     let launched = Launched {
         tier: Tier::A,
@@ -98,7 +98,7 @@ fn launch(
 }
 
 /// A root operator's agent has a kernel uid of its own.
-fn identity() -> Identity {
+pub(in crate::app) fn identity() -> Identity {
     if nix::unistd::geteuid().is_root() {
         MAPPED
     } else {

@@ -13,6 +13,7 @@ use output::Output;
 
 mod abandon;
 mod agent;
+mod candidate;
 mod charter;
 mod checkpoint;
 mod claim;
@@ -103,6 +104,8 @@ enum Verb {
     Revert(revert::Args),
     Sync(sync::Args),
     Serve(serve::Args),
+    CheckCandidate(candidate::CheckArgs),
+    ServeCandidate(candidate::ServeArgs),
     Why(why::Args),
     Requests(requests::Args),
     /// Grant a request
@@ -205,6 +208,8 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Revert(args) => revert::run(args, context),
         Verb::Sync(args) => sync::run(args, context),
         Verb::Serve(args) => serve::run(args, context),
+        Verb::CheckCandidate(args) => candidate::check(args, context),
+        Verb::ServeCandidate(args) => candidate::serve(args, context),
         Verb::Log(args) => log::run(args, context),
         Verb::Show(args) => show::run(args, context),
         Verb::Plan(args) => plan::run(args, context),

@@ -14,7 +14,6 @@ use crate::app::failure::Failure;
 use crate::app::keys;
 use crate::app::mount;
 use crate::app::run::Job;
-use crate::app::run::door::Door;
 use crate::app::session::Session;
 use crate::app::site::Site;
 use crate::domain::charter::{Charter, HostPath};
@@ -22,18 +21,18 @@ use crate::domain::path::percent_encode;
 use crate::sandbox::{Bind, Identity, MountSource, Spec, Writable};
 
 /// A spec, and in words what it opens beyond the repository.
-pub(super) struct Sealed {
-    pub(super) spec: Spec,
-    pub(super) widenings: Vec<String>,
+pub(in crate::app) struct Sealed {
+    pub(in crate::app) spec: Spec,
+    pub(in crate::app) widenings: Vec<String>,
 }
 
 /// Puts together what the launch is told.
-pub(super) fn spec(
+pub(in crate::app) fn spec(
     site: &Site,
     session: &Session,
     charter: &Charter,
     job: &Job,
-    door: &Door,
+    source: &MountSource<'_>,
     identity: Identity,
 ) -> Result<Sealed, Failure> {
     let home = home();
@@ -52,7 +51,7 @@ pub(super) fn spec(
     spec.copies = copies(site, session, charter, home.as_deref(), &spec)?;
     spec.copy_room = Some(room(site, session)?);
     spec.home = home;
-    if let MountSource::Dir(_) = door.source() {
+    if let MountSource::Dir(_) = source {
         spec.identity = Identity::Own;
     }
     let widenings = widenings(&spec, job);
