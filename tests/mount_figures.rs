@@ -135,7 +135,7 @@ fn figures() {
         fs::write(at, format!("{number}{text}")).unwrap();
     }
     let before = resident();
-    let mut server = mount_with(&mut bench, false);
+    let server = mount_with(&mut bench, false);
     println!(
         "first listing {:.1} ms",
         seconds(|| assert!(fs::read_dir(bench.mnt()).unwrap().count() > 0)) * 1e3

@@ -336,7 +336,7 @@ impl<'a> Round<'a> {
             return Ok(before.clone()); // the very same tree, some tries ago
         }
         self.stage.lock().settle(&[tree]).map_err(git_failure)?;
-        let done = checks::run(site, self.session(), tree, &wanted)?;
+        let done = checks::run(site, tree, &wanted)?;
         self.attempt.checked.lock().insert(tree, done.clone());
         Ok(done)
     }

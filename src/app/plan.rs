@@ -52,8 +52,7 @@ pub fn read(site: &Site, paths: &[PathBuf]) -> Result<Read, Failure> {
     let mut read = Read::default();
     for path in files(paths)? {
         let shown = path.display().to_string();
-        let bytes = fs::read(&path)
-            .map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
+        let bytes = fs::read(&path).map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
         let Ok(text) = String::from_utf8(bytes) else {
             let plan = Plan::parse(&shown, "\u{0}");
             read.errors.extend(plan.err().unwrap_or_default());
@@ -198,7 +197,10 @@ fn now(
             continue;
         }
         // A plan from a file has the tip before it; a stored one what it was written for.
-        let row = state.plans.get(&plan.id).filter(|_| plan.origin.file.is_empty());
+        let row = state
+            .plans
+            .get(&plan.id)
+            .filter(|_| plan.origin.file.is_empty());
         if let Some(base) = row.and_then(|row| row.base) {
             findings.extend(validate::stale(plan, graph, &history.since(base)?));
         }
@@ -243,10 +245,13 @@ pub fn store(
     if let Some(refusal) = outcome.refusal {
         return Err(refusal.into());
     }
-    let added = outcome.entries.into_iter().filter_map(|entry| match entry.event {
-        crate::domain::event::Event::Plan(body) => Some(body.plan),
-        _ => None,
-    });
+    let added = outcome
+        .entries
+        .into_iter()
+        .filter_map(|entry| match entry.event {
+            crate::domain::event::Event::Plan(body) => Some(body.plan),
+            _ => None,
+        });
     Ok(added.collect())
 }
 

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use crate::app::claim as claims;
 use crate::app::facts::{self, Ground, History};
 use crate::app::failure::Failure;
 use crate::app::live;
@@ -106,11 +107,7 @@ impl Faults {
 }
 
 /// Returns what is wrong now with plans that could be taken otherwise.
-fn faults(
-    site: &Site,
-    state: &State,
-    queue: &Queue,
-) -> Result<BTreeMap<PlanId, Faults>, Failure> {
+fn faults(site: &Site, state: &State, queue: &Queue) -> Result<BTreeMap<PlanId, Faults>, Failure> {
     let law = state.law.clone().ok_or_else(no_law)?;
     let ground = Ground::open(site, state)?;
     let mut history = History::new(&ground, state);
@@ -170,7 +167,11 @@ pub fn claim(
     let state = site.ledger.state(&stored::needs())?;
     let mut ask = QueueAsk::claim(id.clone(), owner.clone());
     ask.fleet = fleet;
-    if let Some(row) = state.plans.get(id).filter(|row| row.state == QueueState::Todo) {
+    if let Some(row) = state
+        .plans
+        .get(id)
+        .filter(|row| row.state == QueueState::Todo)
+    {
         let queue = stored::queue(&state)?;
         let law = state.law.clone().ok_or_else(no_law)?;
         let ground = Ground::open(site, &state)?;
@@ -223,11 +224,30 @@ pub fn take(turn: &mut Turn<'_>, ask: &QueueAsk) -> Result<Option<Refusal>, Fail
 
 /// Changes a plan's state by name.
 pub fn set_status(site: &mut Site, ask: &QueueAsk) -> Result<State, Failure> {
+    let before = site.ledger.state(&stored::needs())?;
     let outcome = site.command(&Command::Queue(ask.clone()))?;
-    match outcome.refusal {
-        Some(refusal) => Err(refusal.into()),
-        None => Ok(outcome.state),
+    if let Some(refusal) = outcome.refusal {
+        return Err(refusal.into());
     }
+    if ask.to == QueueState::Todo {
+        give_back(site, &before, &ask.plan)?;
+    }
+    Ok(outcome.state)
+}
+
+/// Whoever gives a plan back gives its paths back too.
+fn give_back(site: &mut Site, before: &State, id: &PlanId) -> Result<(), Failure> {
+    let owner = before.plans.get(id).and_then(|row| row.owner.as_ref());
+    let Some(owner) = owner else { return Ok(()) };
+    let own = before.claims_of(owner);
+    let patterns: Vec<Pattern> = own
+        .filter(|claim| claim.plan.as_ref() == Some(id))
+        .map(|claim| claim.pattern.clone())
+        .collect();
+    if !patterns.is_empty() {
+        claims::release(site, owner, &patterns)?;
+    }
+    Ok(())
 }
 
 /// Returns every breach of the queue's invariants.
@@ -297,7 +317,9 @@ fn branch_facts(
     for step in state.protects.get(branch).iter().flat_map(|row| &row.moves) {
         if let Some(to) = step.to {
             let moved = site.repo.commits_after(to, step.from)?;
-            facts.recorded.extend(moved.into_iter().map(|fact| fact.commit));
+            facts
+                .recorded
+                .extend(moved.into_iter().map(|fact| fact.commit));
         }
     }
     for commit in before_the_ledger(site, state, queue, tip)? {

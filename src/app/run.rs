@@ -19,12 +19,11 @@ use crate::app::site::Site;
 use crate::domain::charter::Charter;
 use crate::domain::event::{Event, Launched, Tier};
 use crate::domain::logop::Bytes;
-use crate::sandbox::{Identity, Layer, MAPPED, SealError};
+use crate::sandbox::{self, Identity, Layer, MAPPED, SealError};
 
 pub mod door;
-pub mod engines;
 pub mod report;
-pub(in crate::app) mod seal;
+pub mod seal;
 
 use door::Door;
 use report::Report;
@@ -65,14 +64,14 @@ pub fn run(site: &mut Site, job: &Job) -> Result<Ended, Failure> {
     let session = session::enter(site, &job.wish)?;
     let state = state_for(site, &session)?;
     let charter = pinned_charter(&state, &session)?;
-    let identity = identity();
-    let door = Door::open(site, &session, identity)?;
+    let tier = tier(job)?;
+    let door = Door::open(site, &session, tier)?;
     let from = report::log_end(&session);
-    let outcome = launch(site, &session, &charter, job, &door, identity);
+    let outcome = launch(site, &session, &charter, job, &door);
     let left = door.leave(site, &session);
     let status = outcome?;
     left?;
-    let report = report::of(site, &session, from, Tier::A)?;
+    let report = report::of(site, &session, from, tier)?;
     Ok(Ended { status, report })
 }
 
@@ -82,28 +81,61 @@ fn launch(
     charter: &Charter,
     job: &Job,
     door: &Door,
-    identity: Identity,
 ) -> Result<i32, Failure> {
-    let sealed = seal::spec(site, session, charter, job, &door.source(), identity)?;
+    let sealed = seal::spec(site, session, charter, job, door)?;
     let argv = job.argv.iter().map(|arg| Bytes(arg.as_bytes().to_vec()));
     let launched = Launched {
-        tier: Tier::A,
+        tier: door.tier(),
         argv: argv.collect(),
         uid: door.uid(),
         widenings: sealed.widenings,
         plan: job.wish.plan.clone(),
     };
     record(site, session, Event::Launch(launched))?;
-    crate::sandbox::launch(&sealed.spec, &door.source()).map_err(Failure::from)
+    sandbox::launch(&sealed.spec, &door.source()).map_err(Failure::from)
+}
+
+/// Returns the tier that holds: A, or what this machine has where the caller allows less.
+fn tier(job: &Job) -> Result<Tier, Failure> {
+    if job.lowest == Tier::A {
+        return Ok(Tier::A); // tried by doing it: whatever is missing is named
+    }
+    let findings = sandbox::probe::probe()?;
+    let lacking = findings.layers.iter().find(|layer| !layer.ok);
+    let best = match findings.tier {
+        Some(sandbox::Tier::A) => return Ok(Tier::A),
+        Some(sandbox::Tier::B) => Tier::B,
+        Some(sandbox::Tier::C) => Tier::C,
+        None => {
+            let failure = Failure::machine("this machine cannot even mount: no tier holds");
+            return Err(match lacking.and_then(|layer| layer.fix.as_ref()) {
+                Some(fix) => failure.hint(fix),
+                None => failure.hint("govfs doctor"),
+            });
+        }
+    };
+    if best >= job.lowest {
+        return Ok(best);
+    }
+    let missing = lacking.map_or("a layer", |layer| layer.layer.name());
+    Err(Failure::machine(format!(
+        "only tier {best:?} holds on this machine: it lacks {missing}"
+    ))
+    .hint(format!("govfs doctor; or, with less enforcement: --allow-tier {best:?}")))
 }
 
 /// A root operator's agent has a kernel uid of its own.
-pub(in crate::app) fn identity() -> Identity {
+fn identity() -> Identity {
     if nix::unistd::geteuid().is_root() {
         MAPPED
     } else {
         Identity::Own
     }
+}
+
+/// Says which switch turns off the sandbox that the program brings, if it brings one.
+pub fn own_sandbox(argv: &[OsString]) -> Option<&'static str> {
+    sandbox::brings_own_sandbox(argv)
 }
 
 impl From<SealError> for Failure {

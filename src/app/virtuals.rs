@@ -6,6 +6,7 @@
 //! the agent have it gets at once; the rest becomes a request for a person.
 
 use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -121,6 +122,8 @@ impl Control for Virtuals {
                 Some(text.into_bytes())
             }
             "plan" => self.plan().map(String::into_bytes),
+            // For the operator, who stands in a mount of the host and asks about the repository.
+            "repository" => Some(self.dir.as_os_str().as_bytes().to_vec()),
             _ => None,
         }
     }

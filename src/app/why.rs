@@ -6,6 +6,8 @@
 
 use std::io;
 
+use serde::{Deserialize, Serialize};
+
 use crate::app::clock;
 use crate::app::failure::Failure;
 use crate::app::log::{self, Filter, Row};
@@ -91,6 +93,48 @@ pub fn why(site: &mut Site, path: &RepoPath, agent: Option<&AgentName>) -> Resul
         holder,
         denials,
     })
+}
+
+/// The answer as both ends of a mount know it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Explained {
+    pub path: RepoPath,
+    pub agent: Option<AgentName>,
+    pub zone: String,
+    pub refusal: Option<Reason>,
+    pub claim: Option<u64>,
+    pub holder: Option<AgentName>,
+    /// The entries, as they are stored.
+    pub denials: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reason {
+    pub rule: String,
+    pub reason: String,
+    pub hint: String,
+}
+
+impl Why {
+    pub fn explained(self, agent: Option<AgentName>) -> Explained {
+        let lines = self.denials.into_iter();
+        Explained {
+            path: self.path,
+            agent,
+            zone: self.zone.word().to_owned(),
+            refusal: self.refusal.map(|refusal| Reason {
+                rule: refusal.rule.to_owned(),
+                reason: refusal.reason,
+                hint: refusal.hint,
+            }),
+            claim: self.claim,
+            holder: self.holder,
+            // Entries are ASCII.
+            denials: lines
+                .map(|row| String::from_utf8_lossy(&row.line).into_owned())
+                .collect(),
+        }
+    }
 }
 
 /// Answers by the zone, and for governed paths by the gate's rules.

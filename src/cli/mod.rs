@@ -13,32 +13,42 @@ use output::Output;
 
 mod abandon;
 mod agent;
-mod candidate;
+mod blame;
 mod charter;
 mod checkpoint;
 mod claim;
 mod claims;
+mod diff;
+mod doctor;
 mod export;
 mod gc;
 mod init;
+mod inside;
 mod key;
 mod log;
 mod merge;
 mod mount;
 mod output;
-mod prove;
+mod patch;
 mod plan;
+mod protect;
+mod prove;
 mod queue;
 mod release;
 mod replay;
 mod requests;
+mod restore;
 mod revert;
+mod role;
 mod run;
 mod serve;
 mod shell;
 mod show;
+mod snapshot;
+mod status;
 mod sync;
 mod text;
+mod trial;
 mod unmount;
 mod verify;
 mod why;
@@ -103,9 +113,12 @@ enum Verb {
     Abandon(abandon::Args),
     Revert(revert::Args),
     Sync(sync::Args),
+    Doctor(doctor::Args),
     Serve(serve::Args),
-    CheckCandidate(candidate::CheckArgs),
-    ServeCandidate(candidate::ServeArgs),
+    Status(status::Args),
+    Diff(diff::Args),
+    Snapshot(snapshot::Args),
+    Restore(restore::Args),
     Why(why::Args),
     Requests(requests::Args),
     /// Grant a request
@@ -116,6 +129,12 @@ enum Verb {
     Show(show::Args),
     Plan(plan::Args),
     Queue(queue::Args),
+    Blame(blame::Args),
+    Protect(protect::Args),
+    ProtectCheck(protect::CheckArgs),
+    Role(role::Args),
+    Trial(trial::Args),
+    TrialServe(trial::ServeArgs),
     Verify(verify::Args),
     Replay(replay::Args),
     Checkpoint(checkpoint::Args),
@@ -165,13 +184,17 @@ impl Context {
 
 /// Runs the program with `arguments` and returns its exit status.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(status) = inside::run(&arguments) {
+        return status;
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return output::usage(&error),
     };
     let mut context = Context {
         dir: cli.start.unwrap_or_else(|| PathBuf::from(".")),
-        out: Output::new(cli.json, cli.quiet, cli.color),
+        out: Output::new(cli.json, cli.quiet, cli.verbose, cli.color),
     };
     let done = dispatch(cli.verb, &mut context);
     context.out.finish(done)
@@ -202,18 +225,27 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Claims(args) => claims::run(args, context),
         Verb::Mount(args) => mount::run(args, context),
         Verb::Unmount(args) => unmount::run(args, context),
+        Verb::Doctor(args) => doctor::run(args, context),
         Verb::Run(args) => run::run(args, context),
         Verb::Merge(args) => merge::run(args, context),
         Verb::Abandon(args) => abandon::run(args, context),
         Verb::Revert(args) => revert::run(args, context),
         Verb::Sync(args) => sync::run(args, context),
         Verb::Serve(args) => serve::run(args, context),
-        Verb::CheckCandidate(args) => candidate::check(args, context),
-        Verb::ServeCandidate(args) => candidate::serve(args, context),
+        Verb::Status(args) => status::run(args, context),
+        Verb::Diff(args) => diff::run(args, context),
+        Verb::Snapshot(args) => snapshot::run(args, context),
+        Verb::Restore(args) => restore::run(args, context),
         Verb::Log(args) => log::run(args, context),
         Verb::Show(args) => show::run(args, context),
         Verb::Plan(args) => plan::run(args, context),
         Verb::Queue(args) => queue::run(args, context),
+        Verb::Blame(args) => blame::run(args, context),
+        Verb::Protect(args) => protect::run(args, context),
+        Verb::ProtectCheck(args) => protect::check(&args, context),
+        Verb::Role(args) => role::run(args, context),
+        Verb::Trial(args) => trial::run(args, context),
+        Verb::TrialServe(args) => trial::serve(&args, context),
         Verb::Verify(args) => verify::run(args, context),
     }
 }

@@ -13,7 +13,7 @@ use super::Context;
 use crate::app::claim;
 use crate::app::failure::{Failure, Kind};
 use crate::app::run::report::Report;
-use crate::app::run::{self, Ended, Job, engines};
+use crate::app::run::{self, Ended, Job};
 use crate::app::session::Wish;
 use crate::domain::event::Tier;
 use crate::domain::names::{AgentName, PlanId};
@@ -80,7 +80,7 @@ fn tier(text: &str) -> Result<Tier, String> {
 pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let report = args.report.as_ref().map(open_report).transpose()?;
     let job = job(args, context)?;
-    if let Some(note) = engines::own_sandbox(&job.argv) {
+    if let Some(note) = run::own_sandbox(&job.argv) {
         context.out.note(format!("note: {note}"));
     }
     let ended = context

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::output::Ink;
 use super::{Context, text};
 use crate::app::failure::Failure;
-use crate::app::why;
+use crate::app::why::{self, Explained};
 use crate::domain::entry::Line;
 use crate::domain::names::AgentName;
 use crate::domain::path::RepoPath;
@@ -39,41 +39,47 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let inside = inside.strip_suffix(b"/").unwrap_or(inside);
     let path = RepoPath::parse(inside).map_err(Failure::usage)?;
     let why = why::why(&mut site, &path, args.agent.as_ref())?;
+    show(&why.explained(args.agent), context);
+    Ok(())
+}
+
+/// Shows the answer, wherever it was asked.
+pub(super) fn show(why: &Explained, context: &mut Context) {
     let out = &mut context.out;
-    let denials: Vec<Value> = why
-        .denials
-        .iter()
-        .filter_map(|row| serde_json::from_slice(&row.line).ok())
-        .collect();
+    let refusal = why.refusal.as_ref();
     if out.json {
-        let refusal = why.refusal.as_ref();
+        let denials: Vec<Value> = why
+            .denials
+            .iter()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
         let fields = json!({
             "path": why.path,
-            "agent": args.agent,
-            "zone": why.zone.word(),
+            "agent": why.agent,
+            "zone": why.zone,
             "verdict": if refusal.is_some() { "deny" } else { "allow" },
             "reason": refusal.map(|refusal| &refusal.reason),
-            "rule": refusal.map(|refusal| refusal.rule),
+            "rule": refusal.map(|refusal| &refusal.rule),
             "hint": refusal.map(|refusal| &refusal.hint),
             "holder": why.holder,
             "claim": why.claim,
             "denials": denials,
         });
         out.document("why", fields);
-        return Ok(());
+        return;
     }
-    let who = args.agent.as_ref().map_or(
+    let who = why.agent.as_ref().map_or(
         "an agent that holds nothing".to_owned(),
         ToString::to_string,
     );
-    match &why.refusal {
+    match refusal {
         None => {
             let may = out.paint(Ink::Green, "may write");
-            out.line(format!("{who} {may} {} ({})", why.path, why.zone.word()));
+            out.line(format!("{who} {may} {} ({})", why.path, why.zone));
         }
         Some(refusal) => {
             let not = out.paint(Ink::Red, "may not write");
-            out.line(format!("{who} {not} {} ({})", why.path, why.zone.word()));
+            out.line(format!("{who} {not} {} ({})", why.path, why.zone));
             out.line(format!("rule {}: {}", refusal.rule, refusal.reason));
             out.line(format!("to do: {}", refusal.hint));
         }
@@ -81,14 +87,13 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     if let Some(holder) = &why.holder {
         out.line(format!("held by {holder}"));
     }
-    for row in &why.denials {
-        if let Ok(line) = Line::parse(&row.line) {
+    for denial in &why.denials {
+        if let Ok(line) = Line::parse(denial.as_bytes()) {
             out.line(format!(
                 "refused {}  {}",
-                text::time(row.ts),
+                text::time(line.ts),
                 text::entry(&line)
             ));
         }
     }
-    Ok(())
 }

@@ -279,19 +279,8 @@ impl Server {
         }
     }
 
-    /// Says whether the mount has ended from outside.
-    pub fn is_over(&self) -> bool {
-        (self.session.as_ref()).is_none_or(|session| session.guard.is_finished())
-    }
-
-    /// Lets go of a mount that is still busy: it fails closed when this process ends.
-    pub fn leave(mut self) {
-        self.settler = None;
-        std::mem::forget(self.session.take());
-    }
-
     /// Serves until the mount ends, then settles everything.
-    pub fn wait(&mut self) -> io::Result<()> {
+    pub fn wait(mut self) -> io::Result<()> {
         let ended = self.session.take().map_or(Ok(()), BackgroundSession::join);
         self.finish().and(ended)
     }
@@ -311,11 +300,22 @@ impl Server {
         }
     }
 
-    /// Unmounts, settles and ends; on an error everything goes on.
-    pub fn stop(&mut self) -> io::Result<()> {
+    /// Unmounts, settles and ends.
+    pub fn stop(self) -> io::Result<()> {
         self.flush_mappings();
         self.unmount(false)?;
         self.wait()
+    }
+
+    /// Says whether the mount has ended from outside.
+    pub fn is_over(&self) -> bool {
+        (self.session.as_ref()).is_none_or(|session| session.guard.is_finished())
+    }
+
+    /// Lets go of a mount that is still busy: it fails closed when this process ends.
+    pub fn leave(mut self) {
+        self.settler = None;
+        std::mem::forget(self.session.take());
     }
 
     fn finish(&mut self) -> io::Result<()> {
@@ -327,7 +327,8 @@ impl Server {
             let _ = notifier.join(); // it only returns
         }
         self.overlay.settle_all().map_err(io::Error::other)?;
-        Ok(())
+        // The kernel need not say that it forgot what was unlinked while open.
+        self.overlay.sweep_work().map_err(io::Error::other)
     }
 }
 

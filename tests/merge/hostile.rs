@@ -142,7 +142,7 @@ fn harmful_content_is_refused_by_name() {
         ),
         ("echo x > wide/.gitmodules", &["git-control", "sensitive"]),
         (
-            "mkdir -p wide/.github/workflows; echo x > wide/.github/workflows/ci.yml",
+            "mkdir -p .github/workflows; echo x > .github/workflows/ci.yml",
             &["sensitive"],
         ),
         ("echo x > wide/-rf", &["option-like"]),

@@ -14,10 +14,11 @@ use crate::app::control::{Answer, Ask, Live};
 use crate::app::failure::{Failure, Kind};
 use crate::app::live;
 use crate::app::mount;
-use crate::app::session::{Lock, Session};
+use crate::app::session::{Lock, Session, Wish};
 use crate::app::site::Site;
+use crate::domain::event::Tier;
 use crate::domain::path::percent_decode;
-use crate::sandbox::{self, Anchor, Identity, MountSource};
+use crate::sandbox::{self, Anchor, MountSource};
 
 /// How long a server may take to start or to end while another run waits for it.
 const TURN: Duration = Duration::from_secs(30);
@@ -39,21 +40,25 @@ pub struct Door {
 enum Place {
     /// In namespaces of its own, at the repository's path.
     Sealed(Anchor),
-    /// On the host.
-    Host(PathBuf),
+    /// On the host, of tier B or C; `own` where it was mounted for this run.
+    Host { dir: PathBuf, tier: Tier, own: bool },
 }
 
 impl Door {
-    /// Joins the session's mount, or raises one.
-    pub fn open(site: &Site, session: &Session, identity: Identity) -> Result<Self, Failure> {
+    /// Joins the session's mount, or raises one of the tier.
+    pub fn open(site: &mut Site, session: &Session, tier: Tier) -> Result<Self, Failure> {
         let begin = Instant::now();
         loop {
             if let Some(live) = Live::connect(&session.dir).map_err(Failure::failed)? {
-                if let Some(door) = join(session, live)? {
+                if let Some(door) = join(session, live, tier)? {
                     return Ok(door);
                 }
             } else if is_free(session)? {
-                match raise(site, session, identity) {
+                let raised = match tier {
+                    Tier::A => raise(site, session),
+                    Tier::B | Tier::C => mount_on_host(site, session, tier),
+                };
+                match raised {
                     Err(failure) if failure.kind == Kind::Refused => {} // another run was faster
                     raised => return raised,
                 }
@@ -65,11 +70,19 @@ impl Door {
         }
     }
 
+    /// Returns the tier that this way in can hold.
+    pub fn tier(&self) -> Tier {
+        match &self.place {
+            Place::Sealed(_) => Tier::A,
+            Place::Host { tier, .. } => *tier,
+        }
+    }
+
     /// Returns where the launch finds the mount.
     pub fn source(&self) -> MountSource<'_> {
         match &self.place {
             Place::Sealed(anchor) => MountSource::Join(anchor),
-            Place::Host(dir) => MountSource::Dir(dir.clone()),
+            Place::Host { dir, .. } => MountSource::Dir(dir.clone()),
         }
     }
 
@@ -80,6 +93,11 @@ impl Door {
 
     /// Gives up the hold, with everything settled and sealed.
     pub fn leave(mut self, site: &mut Site, session: &Session) -> Result<(), Failure> {
+        if let Place::Host { own: true, .. } = self.place {
+            drop(self.live);
+            // Without a pid namespace something may have stayed behind: it loses the mount.
+            return mount::unmount(site, &session.agent, true).map(drop);
+        }
         match self.live.ask(&Ask::Leave, QUESTION) {
             // A server that ends settles and seals by itself.
             Ok(Answer::Ending) => {
@@ -96,9 +114,11 @@ impl Door {
 }
 
 /// Holds a live server's mount; `None` where it is ending just now.
-fn join(session: &Session, mut live: Live) -> Result<Option<Door>, Failure> {
+fn join(session: &Session, mut live: Live, tier: Tier) -> Result<Option<Door>, Failure> {
     let own = nix::unistd::geteuid().as_raw();
-    if !live.hello.sealed && (own == 0 || live.hello.uid != own) {
+    // A root operator's sealed agent has another uid than the operator's own mount.
+    let other = live.hello.uid != own || (own == 0 && tier == Tier::A);
+    if !live.hello.sealed && other {
         let at = place_of(&live);
         return Err(Failure::refused(format!(
             "session {} is mounted at {} for uid {} (server {})",
@@ -114,7 +134,11 @@ fn join(session: &Session, mut live: Live) -> Result<Option<Door>, Failure> {
         Ok(_) | Err(_) => return Ok(None),
     }
     if !live.hello.sealed {
-        let place = Place::Host(place_of(&live));
+        let place = Place::Host {
+            dir: place_of(&live),
+            tier,
+            own: false,
+        };
         return Ok(Some(Door { live, place }));
     }
     let anchor = live.anchor(QUESTION).map_err(Failure::failed)?;
@@ -150,10 +174,28 @@ fn held(session: &Session) -> Failure {
     ))
 }
 
+/// Mounts on the host, for a run with less than a whole seal.
+fn mount_on_host(site: &mut Site, session: &Session, tier: Tier) -> Result<Door, Failure> {
+    let wish = Wish {
+        agent: session.agent.clone(),
+        claims: Vec::new(),
+        base: None,
+        plan: None,
+    };
+    let standing = mount::mount(site, &wish, None)?;
+    let live = hold(session)?;
+    let place = Place::Host {
+        dir: standing.dir,
+        tier,
+        own: !standing.already,
+    };
+    Ok(Door { live, place })
+}
+
 /// Raises the mount at the repository's own path, and starts its server.
-fn raise(site: &Site, session: &Session, identity: Identity) -> Result<Door, Failure> {
+fn raise(site: &Site, session: &Session) -> Result<Door, Failure> {
     let root = site.repo.root();
-    let raised = sandbox::raise(root, identity, OPTIONS)?;
+    let raised = sandbox::raise(root, super::identity(), OPTIONS)?;
     let user = mount::inheritable(&raised.anchor.user)?;
     let mounts = mount::inheritable(&raised.anchor.mount)?;
     let mut server = mount::server(site, session)?;
@@ -168,13 +210,18 @@ fn raise(site: &Site, session: &Session, identity: Identity) -> Result<Door, Fai
         .arg("--gid")
         .arg(raised.gid.to_string());
     mount::start(server.stdin(Stdio::from(raised.fuse)), session)?;
+    Ok(Door {
+        live: hold(session)?,
+        place: Place::Sealed(raised.anchor),
+    })
+}
+
+/// Takes hold of a server that was just started.
+fn hold(session: &Session) -> Result<Live, Failure> {
     let live = Live::connect(&session.dir).map_err(Failure::failed)?;
     let mut live = live.ok_or_else(|| Failure::failed("the session's server ended at once"))?;
     match live.ask(&Ask::Hold, QUESTION) {
-        Ok(Answer::Done) => Ok(Door {
-            live,
-            place: Place::Sealed(raised.anchor),
-        }),
+        Ok(Answer::Done) => Ok(live),
         other => Err(Failure::failed(format!(
             "the session's server does not answer: {other:?}"
         ))),

@@ -13,27 +13,29 @@ use std::path::{Path, PathBuf};
 use crate::app::failure::Failure;
 use crate::app::keys;
 use crate::app::mount;
+use crate::app::mounts;
 use crate::app::run::Job;
+use crate::app::run::door::Door;
 use crate::app::session::Session;
 use crate::app::site::Site;
 use crate::domain::charter::{Charter, HostPath};
+use crate::domain::event::Tier;
 use crate::domain::path::percent_encode;
-use crate::sandbox::{Bind, Identity, MountSource, Spec, Writable};
+use crate::sandbox::{self, Bind, Identity, MountSource, Spec, Writable};
 
 /// A spec, and in words what it opens beyond the repository.
-pub(in crate::app) struct Sealed {
-    pub(in crate::app) spec: Spec,
-    pub(in crate::app) widenings: Vec<String>,
+pub(super) struct Sealed {
+    pub(super) spec: Spec,
+    pub(super) widenings: Vec<String>,
 }
 
 /// Puts together what the launch is told.
-pub(in crate::app) fn spec(
+pub(super) fn spec(
     site: &Site,
     session: &Session,
     charter: &Charter,
     job: &Job,
-    source: &MountSource<'_>,
-    identity: Identity,
+    door: &Door,
 ) -> Result<Sealed, Failure> {
     let home = home();
     let mut spec = Spec::new(
@@ -42,7 +44,16 @@ pub(in crate::app) fn spec(
         job.argv.clone(),
     );
     spec.cwd.clone_from(&job.cwd);
-    spec.identity = identity;
+    spec.tier = match door.tier() {
+        Tier::A => sandbox::Tier::A,
+        Tier::B => sandbox::Tier::B,
+        Tier::C => sandbox::Tier::C,
+    };
+    // A mount of the host belongs to whoever made it, and that is the caller.
+    spec.identity = match door.source() {
+        MountSource::Join(_) => super::identity(),
+        MountSource::Dir(_) => Identity::Own,
+    };
     spec.network = job.network.unwrap_or(charter.sandbox.network);
     spec.unix_sockets = charter.sandbox.af_unix;
     spec.env = environment(charter, job, session);
@@ -51,20 +62,17 @@ pub(in crate::app) fn spec(
     spec.copies = copies(site, session, charter, home.as_deref(), &spec)?;
     spec.copy_room = Some(room(site, session)?);
     spec.home = home;
-    if let MountSource::Dir(_) = source {
-        spec.identity = Identity::Own;
-    }
     let widenings = widenings(&spec, job);
     Ok(Sealed { spec, widenings })
 }
 
-fn home() -> Option<PathBuf> {
+pub fn home() -> Option<PathBuf> {
     let home = PathBuf::from(env::var_os("HOME")?);
     home.is_absolute().then_some(home)
 }
 
 /// Returns a charter's path on this host.
-fn on_host(path: &HostPath, home: Option<&Path>) -> Option<PathBuf> {
+pub fn on_host(path: &HostPath, home: Option<&Path>) -> Option<PathBuf> {
     match path.as_str().strip_prefix("~/") {
         Some(rest) => home.map(|home| home.join(rest)),
         None => Some(PathBuf::from(path.as_str())),
@@ -111,46 +119,12 @@ fn hidden(
     hidden.push(site.repo.git_dir().to_owned());
     hidden.push(keys::config_dir()?);
     hidden.push(keys::state_dir()?);
-    hidden.extend(other_mounts());
+    // Other sessions are none of this one's business.
+    hidden.extend(mounts::governed());
     // What lies in the repository is under the mount already.
     let root = site.repo.root();
     hidden.retain(|path| !path.starts_with(root));
     Ok(hidden)
-}
-
-/// Returns where governed mounts stand on the host: other sessions are none of this one's business.
-fn other_mounts() -> Vec<PathBuf> {
-    let info = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mounts = info.lines().filter_map(|line| {
-        let (fields, kind) = line.split_once(" - ")?;
-        let place = fields.split(' ').nth(4)?;
-        kind.starts_with("fuse.govfs ").then(|| unescape(place))
-    });
-    mounts.collect()
-}
-
-/// Undoes the octal escapes of mountinfo.
-fn unescape(text: &str) -> PathBuf {
-    use std::os::unix::ffi::OsStringExt;
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let code = rest.get(1..4).and_then(|digits| {
-            let digits = std::str::from_utf8(digits).ok()?;
-            u8::from_str_radix(digits, 8).ok()
-        });
-        match code {
-            Some(code) if first == b'\\' => {
-                bytes.push(code);
-                rest = &rest[4..];
-            }
-            _ => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(bytes))
 }
 
 /// Returns what is written through to the operator's own.
@@ -229,16 +203,4 @@ fn widenings(spec: &Spec, job: &Job) -> Vec<String> {
         widenings.push(format!("env {}", shown(Path::new(name))));
     }
     widenings
-}
-
-#[cfg(test)]
-mod tests {
-    use super::unescape;
-    use std::path::Path;
-
-    #[test]
-    fn a_mount_point_with_spaces_is_read_back() {
-        assert_eq!(unescape(r"/a\040b\134c"), Path::new("/a b\\c"));
-        assert_eq!(unescape(r"/a\04"), Path::new(r"/a\04"));
-    }
 }

@@ -61,9 +61,12 @@ impl std::fmt::Debug for Opened {
     }
 }
 
+/// Makes the control zone once there is a keeper to speak of.
+pub type ControlOf = Box<dyn FnOnce(&Arc<Keeper>) -> Arc<dyn Control>>;
+
 /// What the server gives the overlay besides its own parts.
 pub struct Doors {
-    pub control: Box<dyn FnOnce(&Arc<Keeper>) -> Arc<dyn Control>>,
+    pub control: ControlOf,
     pub first_write: Option<FirstWrite>,
 }
 

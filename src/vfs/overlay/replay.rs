@@ -347,8 +347,8 @@ impl Overlay {
         Ok(())
     }
 
-    /// Removes working files that no node has any more.
-    fn sweep_work(&self) -> Result<()> {
+    /// Removes working files that no node with a name has any more.
+    pub(in crate::vfs) fn sweep_work(&self) -> Result<()> {
         let kept: BTreeSet<String> = {
             let tree = self.tree.read();
             let files = tree.all().filter(|&idx| {
