@@ -131,14 +131,29 @@ fn hidden(
 fn writable(charter: &Charter, job: &Job, home: Option<&Path>) -> Vec<Writable> {
     let listed = charter.sandbox.writable.iter();
     let listed = listed.filter_map(|path| on_host(path, home));
-    // A directory is made where an agent keeps its state; a file is never made up.
-    let listed = listed.filter(|path| path.exists() || path.extension().is_none());
+    // A directory is made where the agent that is started keeps its state; nobody
+    // else's is, and a file is never made up.
+    let listed = listed.filter(|path| path.exists() || is_state_of(path, &job.argv));
     let listed = listed.map(|path| Writable { path, create: true });
     let asked = job.writable.iter().map(|path| Writable {
         path: path.clone(),
         create: false,
     });
     listed.chain(asked).collect()
+}
+
+/// Says whether the directory is where one of the programs named on the command
+/// line keeps its state: `.codex` of `codex`, `.config/mini-swe-agent` of `mini`.
+fn is_state_of(dir: &Path, argv: &[OsString]) -> bool {
+    let Some(name) = dir.file_name().and_then(|name| name.to_str()) else {
+        return false;
+    };
+    let name = name.trim_start_matches('.');
+    let words = argv.iter().filter_map(|word| word.to_str());
+    words
+        .flat_map(|word| word.split(|c: char| !c.is_alphanumeric() && c != '-' && c != '_'))
+        .filter(|word| word.len() > 3)
+        .any(|word| name == word || name.strip_prefix(word).is_some_and(|rest| rest.starts_with('-')))
 }
 
 /// Returns the caches that each session has for itself.
@@ -165,6 +180,11 @@ fn copies(
             .mode(0o700)
             .create(&source)
             .map_err(|error| Failure::failed(format!("{}: {error}", source.display())))?;
+        // What is written through beneath a copy needs a place in it to stand at.
+        for inner in spec.writable.iter().filter_map(|one| one.path.strip_prefix(&place).ok()) {
+            fs::create_dir_all(source.join(inner))
+                .map_err(|error| Failure::failed(format!("{}: {error}", source.display())))?;
+        }
         copies.push(Bind { source, place });
     }
     Ok(copies)
