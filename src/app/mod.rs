@@ -7,6 +7,7 @@ pub mod brief;
 pub mod busy;
 pub mod charter;
 pub mod checkpoint;
+pub mod checks;
 pub mod claim;
 pub mod clock;
 pub mod content;
