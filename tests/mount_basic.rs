@@ -1,57 +1,14 @@
 //! The governed mount, real: read the base, write what is claimed, refuse the rest.
 
-#![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
-
 mod support;
-
-use std::fs;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
-use std::process::Output;
 
 use govfs::domain::digest::Digest;
 use govfs::domain::gate::Tried;
 use govfs::domain::layer::{Content, Layer, Status};
 use govfs::domain::logop::LogOp;
-use govfs::vfs::server::{Mounting, ServeOptions, Server, serve};
 use support::Bench;
+use support::mount::{can_mount, mount, out, sh};
 use support::path;
-
-/// Nobody in particular: a client that is not root, so that modes count.
-const NOBODY: u32 = 65534;
-
-fn can_mount() -> bool {
-    nix::unistd::geteuid().is_root() && fs::File::open("/dev/fuse").is_ok()
-}
-
-fn mount(bench: &mut Bench) -> Server {
-    bench.uid = NOBODY;
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(bench.dir.path(), mode).unwrap();
-    let options = ServeOptions {
-        allow_other: true,
-        now: std::time::SystemTime::now,
-    };
-    serve(Mounting::At(bench.mnt()), bench.open(), options).unwrap()
-}
-
-fn sh(bench: &Bench, script: &str) -> Output {
-    Command::new("sh")
-        .args(["-c", script])
-        .current_dir(bench.mnt())
-        .uid(NOBODY)
-        .gid(NOBODY)
-        .output()
-        .unwrap()
-}
-
-fn out(bench: &Bench, script: &str) -> String {
-    let output = sh(bench, script);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{script}: {text}{errors}");
-    text
-}
 
 #[test]
 fn the_thin_way_through_the_house() {
@@ -65,7 +22,7 @@ fn the_thin_way_through_the_house() {
         ("link", "-> src/lib.rs"),
     ];
     let mut bench = Bench::new(&files, &["src/lib.rs", "gen"]);
-    let server = mount(&mut bench);
+    let mut server = mount(&mut bench);
     assert_eq!(
         out(&bench, "cat src/lib.rs src/main.rs link; ./run.sh"),
         "one\ntwo\none\nran\n"
@@ -134,7 +91,7 @@ fn the_thin_way_through_the_house() {
     assert!(wrote < kept);
 
     // A second mount shows everything again.
-    let server = mount(&mut bench);
+    let mut server = mount(&mut bench);
     assert_eq!(
         out(&bench, "cat src/lib.rs gen/z/b/c src/x.o target/z"),
         "one\nmore\nhi\nscratch\ny\n"

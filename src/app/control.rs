@@ -52,7 +52,7 @@ pub enum Ask {
     },
     /// Flush, settle every file, and make log and versions durable.
     Settle,
-    /// Settle, and refuse every governed write until `Thaw`.
+    /// Settle, and refuse every governed write until `Thaw`, or until this connection ends.
     Freeze,
     Thaw,
     Stats,
@@ -297,7 +297,9 @@ fn converse(stream: UnixStream, handler: &dyn Handler) {
     }
     let mut stream = BufReader::new(stream);
     let mut holds = 0;
+    let mut freezes = false;
     while let Ok(ask) = receive::<Ask>(&mut stream) {
+        freezes = (freezes || ask == Ask::Freeze) && ask != Ask::Thaw;
         let beside = if ask == Ask::Anchor {
             handler.anchor()
         } else {
@@ -321,6 +323,9 @@ fn converse(stream: UnixStream, handler: &dyn Handler) {
         if sent.is_err() {
             break;
         }
+    }
+    if freezes {
+        handler.answer(Ask::Thaw); // whoever froze the session is gone without a word
     }
     for _ in 0..holds {
         let _ = handler.let_go(); // nobody is left to hear it

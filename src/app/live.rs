@@ -26,6 +26,8 @@ use crate::domain::state::{Kind, SessionRow, SessionState};
 use crate::store::versions::Versions;
 use crate::store::writelog::{LogError, WriteLog};
 
+pub mod still;
+
 /// How long a live server may take to settle everything.
 const SETTLE_LIMIT: Duration = Duration::from_mins(1);
 /// How long it may take for anything else.

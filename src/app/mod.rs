@@ -1,5 +1,6 @@
 //! One use case a file: open the adapters, ask `domain`, apply the answer. Owns the clock and `Failure`.
 
+pub mod abandon;
 pub mod agent;
 pub mod busy;
 pub mod charter;
@@ -9,7 +10,9 @@ pub mod clock;
 pub mod control;
 pub mod doctor;
 pub mod export;
+pub mod facts;
 pub mod failure;
+pub mod gates;
 pub mod gc;
 pub mod init;
 pub mod inside;
@@ -18,16 +21,21 @@ pub mod keys;
 pub mod layer;
 pub mod live;
 pub mod log;
+pub mod merge;
 pub mod mount;
 pub mod mounts;
+pub mod plan;
 pub mod prove;
+pub mod queue;
 pub mod replay;
 pub mod requests;
+pub mod revert;
 pub mod rules;
 pub mod run;
 pub mod serve;
 pub mod session;
 pub mod site;
+pub mod sync;
 pub mod verify;
 pub mod virtuals;
 pub mod why;

@@ -71,8 +71,8 @@ fn inherit(numbers: [i32; 2]) -> Result<(Mounting, [OwnedFd; 2]), Failure> {
 /// Why the server ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Somebody asked; with `detach` also while files are open.
-    Asked { detach: bool },
+    /// Somebody asked, also while files are open.
+    Asked,
     /// Nobody holds the sealed mount any more.
     Left,
     /// The mount is gone already.
@@ -108,6 +108,7 @@ pub fn serve(orders: Orders, ready: impl FnOnce(&Path)) -> Result<(), Failure> {
     }
     let options = ServeOptions {
         allow_other: orders.shown.allow_other,
+        xattrs: true,
         now: SystemTime::now,
     };
     let server = serve_mount(mounting, opened.overlay, options)
@@ -150,7 +151,7 @@ fn watch_signals(signals: SigSet, desk: &Arc<Desk>) -> Result<(), Failure> {
             if signal == Signal::SIGUSR1 {
                 tracing::info!(stats = desk.stats(), "requests so far");
             } else {
-                desk.end(End::Asked { detach: true });
+                desk.end(End::Asked);
             }
         }
     };
@@ -201,7 +202,7 @@ fn finish(
 ) -> Result<(), Failure> {
     let settled = desk.close(end);
     let sealed = desk.seal(site);
-    let forced = end == End::Asked { detach: true };
+    let forced = end == End::Asked;
     let unmounted = Unmounted {
         dir: bytes(&shown.place),
         forced,

@@ -43,6 +43,12 @@ pub struct Virtuals {
     dir: PathBuf,
 }
 
+impl std::fmt::Debug for Virtuals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Virtuals").finish_non_exhaustive()
+    }
+}
+
 impl Virtuals {
     pub fn new(keeper: &Arc<Keeper>, session: &Session, dir: PathBuf) -> Self {
         Self {

@@ -216,6 +216,15 @@ impl Facts for World<'_> {
         self.rules.decide(Tried::Write, path, self.now_ms).is_ok()
     }
 
+    fn present(&self, path: &RepoPath) -> bool {
+        self.tracked(path).unwrap_or(true)
+            || self
+                .rules
+                .claims
+                .iter()
+                .any(|grant| grant.pattern.literal() == Some(path))
+    }
+
     fn claimed_in(&self, dir: &RepoPath) -> Option<RepoPath> {
         self.rules
             .names_in(dir)

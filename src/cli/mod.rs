@@ -7,9 +7,11 @@ use std::process::ExitCode;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::app::failure::Failure;
+use crate::app::merge::recover::{self, Recovered};
 use crate::app::site::Site;
 use output::Output;
 
+mod abandon;
 mod agent;
 mod charter;
 mod checkpoint;
@@ -22,16 +24,21 @@ mod init;
 mod inside;
 mod key;
 mod log;
+mod merge;
 mod mount;
 mod output;
 mod prove;
+mod plan;
+mod queue;
 mod release;
 mod replay;
 mod requests;
+mod revert;
 mod run;
 mod serve;
 mod shell;
 mod show;
+mod sync;
 mod text;
 mod unmount;
 mod verify;
@@ -94,6 +101,10 @@ enum Verb {
     Unmount(unmount::Args),
     Run(run::Args),
     Doctor(doctor::Args),
+    Merge(merge::Args),
+    Abandon(abandon::Args),
+    Revert(revert::Args),
+    Sync(sync::Args),
     Serve(serve::Args),
     Why(why::Args),
     Requests(requests::Args),
@@ -103,6 +114,8 @@ enum Verb {
     Deny(requests::AnswerArgs),
     Log(log::Args),
     Show(show::Args),
+    Plan(plan::Args),
+    Queue(queue::Args),
     Verify(verify::Args),
     Replay(replay::Args),
     Checkpoint(checkpoint::Args),
@@ -124,12 +137,29 @@ impl Context {
     /// Opens the repository that the caller stands in, and its ledger.
     fn site(&self) -> Result<Site, Failure> {
         let mut site = Site::open(&self.dir)?;
+        match recover::if_idle(&mut site) {
+            Ok(done) => done.iter().for_each(|one| self.tell(one)),
+            Err(failure) => self.out.note(format!(
+                "warning: a merge that was cut short cannot be settled yet: {failure}"
+            )),
+        }
         if site.has_uncommitted_edit() {
             self.out.note(
                 "note: governor.md has edits that are not committed, so they are not in force",
             );
         }
         Ok(site)
+    }
+
+    fn tell(&self, one: &Recovered) {
+        let what = if one.finished { "finished" } else { "undone" };
+        self.out.note(format!(
+            "the merge of {} that was cut short is {what}: entry {}",
+            one.session, one.entry
+        ));
+        for remark in &one.remarks {
+            self.out.note(format!("warning: {remark}"));
+        }
     }
 }
 
@@ -178,9 +208,15 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Unmount(args) => unmount::run(args, context),
         Verb::Doctor(args) => doctor::run(args, context),
         Verb::Run(args) => run::run(args, context),
+        Verb::Merge(args) => merge::run(args, context),
+        Verb::Abandon(args) => abandon::run(args, context),
+        Verb::Revert(args) => revert::run(args, context),
+        Verb::Sync(args) => sync::run(args, context),
         Verb::Serve(args) => serve::run(args, context),
         Verb::Log(args) => log::run(args, context),
         Verb::Show(args) => show::run(args, context),
+        Verb::Plan(args) => plan::run(args, context),
+        Verb::Queue(args) => queue::run(args, context),
         Verb::Verify(args) => verify::run(args, context),
     }
 }

@@ -30,6 +30,7 @@ pub(super) enum Ink {
     Dim,
     Red,
     Green,
+    Yellow,
 }
 
 impl Ink {
@@ -39,6 +40,7 @@ impl Ink {
             Self::Dim => "2",
             Self::Red => "31",
             Self::Green => "32",
+            Self::Yellow => "33",
         }
     }
 }

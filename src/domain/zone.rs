@@ -47,6 +47,8 @@ pub trait Facts {
     fn ignored(&self, path: &RepoPath, is_dir: bool) -> Result<bool, Self::Error>;
     /// Says whether a write to the path would be allowed as far as claims go.
     fn claimed(&self, path: &RepoPath) -> bool;
+    /// Says whether a governed file stands at the path, or a claim names it literally.
+    fn present(&self, path: &RepoPath) -> bool;
     /// Returns a claimed file that stands, or may stand, directly in the directory.
     fn claimed_in(&self, dir: &RepoPath) -> Option<RepoPath>;
     /// Says whether the charter's own list of transient names has it.
@@ -86,7 +88,7 @@ pub fn classify<F: Facts>(
     if !ignored && facts.claimed(path) {
         return Ok((Zone::Governed, None));
     }
-    if !is_dir && let Some(saves) = transient_for(path, facts)? {
+    if !is_dir && let Some(saves) = transient_for(path, ignored, facts)? {
         return Ok((Zone::Transient, Some(saves)));
     }
     let zone = if ignored {
@@ -98,8 +100,13 @@ pub fn classify<F: Facts>(
 }
 
 /// Returns the claimed path that a transient name saves: the file it derives
-/// from, or for an anonymous name some claimed file of the directory.
-fn transient_for<F: Facts>(path: &RepoPath, facts: &F) -> Result<Option<RepoPath>, F::Error> {
+/// from, or for an anonymous name some claimed file of the directory. An ignored
+/// name (`x.o` beside nothing called `x`) saves only what is there.
+fn transient_for<F: Facts>(
+    path: &RepoPath,
+    ignored: bool,
+    facts: &F,
+) -> Result<Option<RepoPath>, F::Error> {
     let Some(dir) = path.parent() else {
         return Ok(None);
     };
@@ -111,7 +118,10 @@ fn transient_for<F: Facts>(path: &RepoPath, facts: &F) -> Result<Option<RepoPath
         let Ok(candidate) = dir.join(source) else {
             continue;
         };
-        if facts.claimed(&candidate) && !facts.ignored(&candidate, false)? {
+        if facts.claimed(&candidate)
+            && (!ignored || facts.present(&candidate))
+            && !facts.ignored(&candidate, false)?
+        {
             return Ok(Some(candidate));
         }
     }
@@ -224,6 +234,9 @@ pub fn gitdir_rule(inside: &[u8]) -> GitdirRule {
         (b"config" | b"commondir" | b"gitdir" | b"shallow" | b"description", None) => {
             GitdirRule::Provided
         }
+        // git takes this lock, and puts it in place, even where it has nothing to change
+        // (renaming a branch); the mount lets only the very same bytes take the place.
+        (b"config.lock", None) => GitdirRule::Writable,
         (name, None) if top_file(name) => GitdirRule::Writable,
         _ => GitdirRule::Refused,
     }

@@ -1,11 +1,13 @@
 //! The kernel's door: requests in, answers out, nothing decided.
 //!
 //! Owns: the translation between the kernel's protocol and the overlay's calls,
-//! the one table from errors to errnos, and the options of the connection.
+//! (in `answer`) the one table from errors to errnos, and the options of the connection.
 //! Chosen on purpose: no message for open and opendir (answered with ENOSYS
 //! once), attributes and names remembered for ever and invalidated explicitly,
 //! no write-back cache (every write is a request with its caller), and never
 //! `FUSE_ATOMIC_O_TRUNC`, which with silent opens would lose every truncation.
+
+mod answer;
 
 use std::ffi::OsStr;
 use std::io;
@@ -14,108 +16,26 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
 
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType,
-    Filesystem, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner,
-    OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
-    ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
+    INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek,
+    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::vfs::error::Error;
-use crate::vfs::overlay::Attr;
 use crate::vfs::overlay::Caller;
 use crate::vfs::overlay::End;
-use crate::vfs::overlay::FileKind;
-use crate::vfs::overlay::Found;
 use crate::vfs::overlay::Overlay;
-use crate::vfs::overlay::RenameHow;
 use crate::vfs::overlay::SetAttr;
 use crate::vfs::server::Counters;
 use crate::vfs::server::Op;
-
-/// As good as for ever.
-const LASTING: Duration = Duration::from_secs(365 * 24 * 3600);
-const WRITE_MAX: u32 = 1 << 20;
-const READAHEAD_MAX: u32 = 1 << 20;
-const BLOCK: u32 = 4096;
-const NAME_MAX: u32 = 255;
-
-/// The one table from what went wrong to what the caller is told.
-fn errno(error: Error) -> Errno {
-    match error {
-        Error::NoEntry => Errno::ENOENT,
-        Error::Exists => Errno::EEXIST,
-        Error::NotDir => Errno::ENOTDIR,
-        Error::IsDir => Errno::EISDIR,
-        Error::NotEmpty => Errno::ENOTEMPTY,
-        // Not EPERM, which suggests a missing capability, nor EROFS: agents name this one rightly.
-        Error::Denied => Errno::EACCES,
-        // What tools take for "this file system has no such thing": they copy instead.
-        Error::NotPermitted => Errno::EPERM,
-        Error::CrossZone => Errno::EXDEV,
-        Error::NameTooLong => Errno::ENAMETOOLONG,
-        Error::Invalid => Errno::EINVAL,
-        Error::NoAttribute => Errno::ENODATA,
-        Error::NotSupported => Errno::EOPNOTSUPP,
-        Error::Range => Errno::ERANGE,
-        Error::PastEnd => Errno::ENXIO,
-        Error::Stale => Errno::ESTALE,
-        Error::TooBig => Errno::EFBIG,
-        Error::Io(error) => error.into(),
-    }
-}
-
-fn time(nanos: i64) -> SystemTime {
-    let span = Duration::from_nanos(nanos.unsigned_abs());
-    let moved = if nanos < 0 {
-        UNIX_EPOCH.checked_sub(span)
-    } else {
-        UNIX_EPOCH.checked_add(span)
-    };
-    moved.unwrap_or(UNIX_EPOCH)
-}
-
-fn nanos(time: SystemTime) -> i64 {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
-        Err(before) => -i64::try_from(before.duration().as_nanos()).unwrap_or(i64::MAX),
-    }
-}
-
-fn kind(kind: FileKind) -> FileType {
-    match kind {
-        FileKind::Directory => FileType::Directory,
-        FileKind::Regular => FileType::RegularFile,
-        FileKind::Symlink => FileType::Symlink,
-        FileKind::Fifo => FileType::NamedPipe,
-        FileKind::Socket => FileType::Socket,
-        FileKind::Char => FileType::CharDevice,
-        FileKind::Block => FileType::BlockDevice,
-    }
-}
-
-fn file_attr(attr: &Attr) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(attr.ino),
-        size: attr.size,
-        blocks: attr.blocks,
-        atime: time(attr.atime),
-        mtime: time(attr.mtime),
-        ctime: time(attr.ctime),
-        crtime: UNIX_EPOCH,
-        kind: kind(attr.kind),
-        perm: attr.perm,
-        nlink: attr.nlink,
-        uid: attr.uid,
-        gid: attr.gid,
-        rdev: 0,
-        blksize: BLOCK,
-        flags: 0,
-    }
-}
+use crate::vfs::server::ServeOptions;
+use answer::{
+    LASTING, answer_absent, answer_attr, answer_bytes, answer_empty, answer_entry, answer_made,
+    answer_statfs, answer_written, configure, errno, file_attr, list, list_plus, nanos, rename_how,
+};
 
 fn caller(request: &Request) -> Caller {
     Caller {
@@ -130,103 +50,37 @@ fn caller(request: &Request) -> Caller {
 pub struct Door {
     overlay: Arc<Overlay>,
     counters: Arc<Counters>,
-    now: fn() -> SystemTime,
+    options: ServeOptions,
 }
 
 impl Door {
-    pub fn new(overlay: Arc<Overlay>, counters: Arc<Counters>, now: fn() -> SystemTime) -> Self {
+    pub fn new(overlay: Arc<Overlay>, counters: Arc<Counters>, options: ServeOptions) -> Self {
         Self {
             overlay,
             counters,
-            now,
+            options,
         }
     }
 
     fn nanos_of(&self, time: TimeOrNow) -> i64 {
         match time {
             TimeOrNow::SpecificTime(time) => nanos(time),
-            TimeOrNow::Now => nanos((self.now)()),
+            TimeOrNow::Now => nanos((self.options.now)()),
         }
-    }
-}
-
-fn answer_entry(found: Result<Found, Error>, reply: ReplyEntry) {
-    match found {
-        Ok(found) => {
-            let entry_ttl = if found.lasting {
-                LASTING
-            } else {
-                Duration::ZERO
-            };
-            reply.entry_with_ttls(&LASTING, &entry_ttl, &file_attr(&found.attr), Generation(0));
-        }
-        Err(error) => reply.error(errno(error)),
-    }
-}
-
-fn answer_made(made: Result<Attr, Error>, reply: ReplyEntry) {
-    match made {
-        Ok(attr) => reply.entry(&LASTING, &file_attr(&attr), Generation(0)),
-        Err(error) => reply.error(errno(error)),
-    }
-}
-
-fn answer_attr(attr: Result<Attr, Error>, reply: ReplyAttr) {
-    match attr {
-        Ok(attr) => reply.attr(&LASTING, &file_attr(&attr)),
-        Err(error) => reply.error(errno(error)),
-    }
-}
-
-fn answer_empty(done: Result<(), Error>, reply: ReplyEmpty) {
-    match done {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(errno(error)),
-    }
-}
-
-fn answer_bytes(bytes: Result<Vec<u8>, Error>, size: u32, reply: ReplyXattr) {
-    match bytes {
-        Ok(bytes) if size == 0 => reply.size(u32::try_from(bytes.len()).unwrap_or(u32::MAX)),
-        Ok(bytes) if bytes.len() <= size as usize => reply.data(&bytes),
-        Ok(_) => reply.error(Errno::ERANGE),
-        Err(error) => reply.error(errno(error)),
     }
 }
 
 impl Filesystem for Door {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let needed = InitFlags::FUSE_NO_OPEN_SUPPORT
-            | InitFlags::FUSE_NO_OPENDIR_SUPPORT
-            | InitFlags::FUSE_EXPLICIT_INVAL_DATA;
-        config.add_capabilities(needed).map_err(|missing| {
-            let why = format!("this kernel's FUSE lacks {missing:?} (Linux 5.2 or newer has it)");
-            io::Error::new(io::ErrorKind::Unsupported, why)
-        })?;
-        for wanted in [
-            InitFlags::FUSE_DO_READDIRPLUS,
-            InitFlags::FUSE_PARALLEL_DIROPS,
-            InitFlags::FUSE_CACHE_SYMLINKS,
-            InitFlags::FUSE_ASYNC_DIO,
-            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-        ] {
-            let _ = config.add_capabilities(wanted); // faster with it, right without
-        }
-        let _ = config.set_max_write(WRITE_MAX);
-        let _ = config.set_max_readahead(READAHEAD_MAX);
-        Ok(())
+        configure(config)
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.counters.count(Op::Lookup);
         match self.overlay.lookup(parent.0, name.as_bytes()) {
-            // Remember that the name is not there; every name that comes is a request.
+            // Every name that comes to be is a request, so its absence may be remembered.
             Err(Error::NoEntry) if self.overlay.remembers_absence(parent.0) => {
-                let nothing = Attr {
-                    ino: 0,
-                    ..Attr::nothing()
-                };
-                reply.entry(&LASTING, &file_attr(&nothing), Generation(0));
+                answer_absent(reply);
             }
             found => answer_entry(found, reply),
         }
@@ -291,10 +145,10 @@ impl Filesystem for Door {
         reply: ReplyEntry,
     ) {
         self.counters.count(Op::Mknod);
-        let made = self
+        let done = self
             .overlay
             .mknod(parent.0, name.as_bytes(), mode, caller(request));
-        answer_made(made, reply);
+        answer_made(done, reply);
     }
 
     fn mkdir(
@@ -307,10 +161,10 @@ impl Filesystem for Door {
         reply: ReplyEntry,
     ) {
         self.counters.count(Op::Mkdir);
-        let made = self
+        let done = self
             .overlay
             .mkdir(parent.0, name.as_bytes(), mode, caller(request));
-        answer_made(made, reply);
+        answer_made(done, reply);
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -339,10 +193,10 @@ impl Filesystem for Door {
     ) {
         self.counters.count(Op::Symlink);
         let target = target.as_os_str().as_bytes();
-        let made = self
+        let done = self
             .overlay
             .symlink(parent.0, name.as_bytes(), target, caller(request));
-        answer_made(made, reply);
+        answer_made(done, reply);
     }
 
     fn rename(
@@ -356,11 +210,8 @@ impl Filesystem for Door {
         reply: ReplyEmpty,
     ) {
         self.counters.count(Op::Rename);
-        let how = match flags {
-            _ if flags.is_empty() => RenameHow::Replace,
-            RenameFlags::RENAME_NOREPLACE => RenameHow::NoReplace,
-            RenameFlags::RENAME_EXCHANGE => RenameHow::Exchange,
-            _ => return reply.error(Errno::EINVAL), // a whiteout means nothing here
+        let Some(how) = rename_how(flags) else {
+            return reply.error(Errno::EINVAL);
         };
         let from = End {
             dir: parent.0,
@@ -383,8 +234,8 @@ impl Filesystem for Door {
     ) {
         self.counters.count(Op::Link);
         let name = newname.as_bytes();
-        let made = self.overlay.link(ino.0, newparent.0, name, caller(request));
-        answer_made(made, reply);
+        let done = self.overlay.link(ino.0, newparent.0, name, caller(request));
+        answer_made(done, reply);
     }
 
     fn open(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -441,36 +292,8 @@ impl Filesystem for Door {
         if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
             self.overlay.drop_set_id(ino.0);
         }
-        match self.overlay.write(ino.0, offset, data, cached, caller) {
-            Ok(written) => reply.written(written),
-            Err(error) => reply.error(errno(error)),
-        }
-    }
-
-    fn flush(
-        &self,
-        _request: &Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        _lock_owner: LockOwner,
-        reply: ReplyEmpty,
-    ) {
-        self.counters.count(Op::Flush);
-        reply.error(Errno::ENOSYS); // asked once
-    }
-
-    fn release(
-        &self,
-        _request: &Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        _flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
-        _flush: bool,
-        reply: ReplyEmpty,
-    ) {
-        self.counters.count(Op::Release);
-        reply.ok();
+        let written = self.overlay.write(ino.0, offset, data, cached, caller);
+        answer_written(written, reply);
     }
 
     fn fsync(
@@ -506,11 +329,7 @@ impl Filesystem for Door {
         mut reply: ReplyDirectory,
     ) {
         self.counters.count(Op::Readdir);
-        let done = self.overlay.list(ino.0, offset, false, &mut |listed| {
-            let name = OsStr::from_bytes(&listed.name);
-            reply.add(INodeNo(listed.ino), listed.next, kind(listed.kind), name)
-        });
-        match done {
+        match list(&self.overlay, ino.0, offset, &mut reply) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(errno(error)),
         }
@@ -525,32 +344,7 @@ impl Filesystem for Door {
         mut reply: ReplyDirectoryPlus,
     ) {
         self.counters.count(Op::Readdirplus);
-        let done = self.overlay.list(ino.0, offset, true, &mut |listed| {
-            let name = OsStr::from_bytes(&listed.name);
-            let attr = listed.attr.unwrap_or(Attr {
-                kind: listed.kind,
-                ..Attr::nothing()
-            });
-            // A number of 0 tells the kernel to look the name up when it needs it;
-            // it never takes `.` and `..` for more than their numbers.
-            let dots = matches!(listed.name.as_slice(), b"." | b"..");
-            let known = if dots {
-                listed.ino
-            } else {
-                listed.attr.map_or(0, |attr| attr.ino)
-            };
-            let mut shown = file_attr(&attr);
-            shown.ino = INodeNo(known);
-            reply.add(
-                INodeNo(listed.ino),
-                listed.next,
-                name,
-                &LASTING,
-                &shown,
-                Generation(0),
-            )
-        });
-        match done {
+        match list_plus(&self.overlay, ino.0, offset, &mut reply) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(errno(error)),
         }
@@ -558,19 +352,7 @@ impl Filesystem for Door {
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         self.counters.count(Op::Statfs);
-        match self.overlay.statfs() {
-            Ok(stat) => reply.statfs(
-                stat.f_blocks,
-                stat.f_bfree,
-                stat.f_bavail,
-                stat.f_files,
-                stat.f_ffree,
-                u32::try_from(stat.f_bsize).unwrap_or(BLOCK),
-                NAME_MAX,
-                u32::try_from(stat.f_frsize).unwrap_or(BLOCK),
-            ),
-            Err(error) => reply.error(errno(error)),
-        }
+        answer_statfs(self.overlay.statfs(), reply);
     }
 
     fn setxattr(
@@ -584,11 +366,15 @@ impl Filesystem for Door {
         reply: ReplyEmpty,
     ) {
         self.counters.count(Op::Xattr);
-        let name = name.as_bytes();
-        let done = self
-            .overlay
-            .set_xattr(ino.0, name, Some(value), flags, caller(request));
-        answer_empty(done, reply);
+        if !self.options.xattrs {
+            return reply.error(Errno::ENOSYS);
+        }
+        let (name, value) = (name.as_bytes(), Some(value));
+        let caller = caller(request);
+        answer_empty(
+            self.overlay.set_xattr(ino.0, name, value, flags, caller),
+            reply,
+        );
     }
 
     fn getxattr(
@@ -600,6 +386,9 @@ impl Filesystem for Door {
         reply: ReplyXattr,
     ) {
         self.counters.count(Op::Xattr);
+        if !self.options.xattrs {
+            return reply.error(Errno::ENOSYS); // asked once
+        }
         answer_bytes(self.overlay.xattr(ino.0, name.as_bytes()), size, reply);
     }
 
@@ -617,11 +406,6 @@ impl Filesystem for Door {
         answer_empty(done, reply);
     }
 
-    fn access(&self, _request: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
-        self.counters.count(Op::Access);
-        reply.error(Errno::ENOSYS); // the kernel checks the honest modes itself
-    }
-
     fn create(
         &self,
         request: &Request,
@@ -633,12 +417,17 @@ impl Filesystem for Door {
         reply: ReplyCreate,
     ) {
         self.counters.count(Op::Create);
-        let made = self
+        let done = self
             .overlay
             .create(parent.0, name.as_bytes(), mode, caller(request));
-        match made {
+        let remembered = if self.overlay.remembers(parent.0, name.as_bytes()) {
+            LASTING
+        } else {
+            Duration::ZERO
+        };
+        match done {
             Ok(attr) => reply.created(
-                &LASTING,
+                &remembered,
                 &file_attr(&attr),
                 Generation(0),
                 FileHandle(0),
@@ -704,10 +493,8 @@ impl Filesystem for Door {
     ) {
         self.counters.count(Op::CopyFileRange);
         let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
-        match self.overlay.copy_range(from, to, len, caller(request)) {
-            Ok(copied) => reply.written(copied),
-            Err(error) => reply.error(errno(error)),
-        }
+        let copied = self.overlay.copy_range(from, to, len, caller(request));
+        answer_written(copied, reply);
     }
 
     fn ioctl(
@@ -723,19 +510,5 @@ impl Filesystem for Door {
     ) {
         self.counters.count(Op::Other);
         reply.error(Errno::ENOTTY);
-    }
-
-    fn poll(
-        &self,
-        _request: &Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        _notifier: PollNotifier,
-        _events: PollEvents,
-        _flags: PollFlags,
-        reply: ReplyPoll,
-    ) {
-        self.counters.count(Op::Other);
-        reply.error(Errno::ENOSYS);
     }
 }

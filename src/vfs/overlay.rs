@@ -13,7 +13,10 @@ mod content;
 mod control;
 mod denial;
 mod disk;
+mod extra;
+mod meta;
 mod names;
+mod objects;
 mod read;
 mod rename;
 mod replay;
@@ -56,11 +59,11 @@ use crate::vfs::working::WorkDir;
 pub use attr::{Attr, FileKind, Found};
 pub use content::ReadCache;
 pub use control::Control;
+pub use meta::SetAttr;
 pub use read::Listed;
 pub use rename::{End, RenameHow};
 pub use replay::Logged;
 pub use settle::Settler;
-pub use write::SetAttr;
 
 use control::ControlDir;
 use denial::Actors;
@@ -132,6 +135,12 @@ pub struct Gitdir {
     pub prepare: Box<dyn Fn() -> std::io::Result<()> + Send + Sync>,
 }
 
+impl fmt::Debug for Gitdir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gitdir({:?})", self.dir)
+    }
+}
+
 /// An operator's directory that scratch paths start from, copied on write.
 #[derive(Debug)]
 pub struct Share {
@@ -148,6 +157,14 @@ pub struct Parts {
     pub shares: Vec<Share>,
     pub gitdir: Option<Gitdir>,
     pub control: Option<Arc<dyn Control>>,
+    /// The repository's object directories, shown at `.govfs/objects/N`.
+    pub objects: Vec<OwnedFd>,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Parts({:?}, {:?})", self.work, self.gitdir)
+    }
 }
 
 /// One session's tree.
@@ -338,6 +355,15 @@ impl Facts for ZoneFacts<'_> {
 
     fn claimed(&self, path: &RepoPath) -> bool {
         self.overlay.gate.writable(path)
+    }
+
+    fn present(&self, path: &RepoPath) -> bool {
+        let stands = self.tree.child(self.dir, path.name());
+        stands.is_some_and(|idx| self.tree.node(idx).kind.is_file())
+            || path.parent().is_some_and(|dir| {
+                let named = self.overlay.gate.claimed_names(&dir);
+                named.iter().any(|name| name == path.name())
+            })
     }
 
     fn claimed_in(&self, dir: &RepoPath) -> Option<RepoPath> {

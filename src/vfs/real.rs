@@ -8,6 +8,7 @@
 
 mod change;
 mod list;
+mod same;
 mod share;
 
 use std::collections::HashMap;
@@ -102,6 +103,7 @@ impl RealTree {
 
     fn new(realm: Realm, root: OwnedFd, shares: Vec<Share>, options: &Options) -> Self {
         let number = rustix::fs::fstat(&root).map_or(1, |stat| stat.st_ino);
+        let shares = Shares::new(shares, root.as_fd());
         Self {
             realm,
             root,
@@ -110,7 +112,7 @@ impl RealTree {
             rule: None,
             prepare: None,
             prepared: OnceLock::new(),
-            shares: Shares::new(shares),
+            shares,
             table: Mutex::new(HashMap::new()),
             open: Mutex::new(OpenFiles::default()),
         }

@@ -9,7 +9,9 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -23,6 +25,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use fuser::{BackgroundSession, Config, INodeNo, MountOption, Notifier, Session, SessionACL};
+
+use nix::mount::MntFlags;
+use nix::mount::umount2;
 
 use crate::vfs::fuse::Door;
 use crate::vfs::overlay::Notice;
@@ -50,14 +55,11 @@ pub enum Op {
     Open,
     Read,
     Write,
-    Flush,
-    Release,
     Fsync,
     Readdir,
     Readdirplus,
     Statfs,
     Xattr,
-    Access,
     Create,
     Fallocate,
     Lseek,
@@ -65,7 +67,7 @@ pub enum Op {
     Other,
 }
 
-const OPS: [(Op, &str); 28] = [
+const OPS: [(Op, &str); 25] = [
     (Op::Lookup, "lookup"),
     (Op::Forget, "forget"),
     (Op::Getattr, "getattr"),
@@ -81,14 +83,11 @@ const OPS: [(Op, &str); 28] = [
     (Op::Open, "open"),
     (Op::Read, "read"),
     (Op::Write, "write"),
-    (Op::Flush, "flush"),
-    (Op::Release, "release"),
     (Op::Fsync, "fsync"),
     (Op::Readdir, "readdir"),
     (Op::Readdirplus, "readdirplus"),
     (Op::Statfs, "statfs"),
     (Op::Xattr, "xattr"),
-    (Op::Access, "access"),
     (Op::Create, "create"),
     (Op::Fallocate, "fallocate"),
     (Op::Lseek, "lseek"),
@@ -116,11 +115,10 @@ impl Counters {
         all.filter(|(_, count)| *count > 0).collect()
     }
 
-    /// Returns the requests that somebody waited for: all but forgets and releases.
+    /// Returns the requests that somebody waited for: all but forgets.
     pub fn waited(&self) -> u64 {
-        let quiet = ["forget", "release"];
         let all = self.nonzero().into_iter();
-        all.filter(|(name, _)| !quiet.contains(name))
+        all.filter(|(name, _)| *name != "forget")
             .map(|(_, count)| count)
             .sum()
     }
@@ -140,6 +138,9 @@ pub enum Mounting {
 pub struct ServeOptions {
     /// Let every uid in, not only the server's own.
     pub allow_other: bool,
+    /// Serve `user.*` attributes. Without them the kernel saves one request on the
+    /// first write after each change of attributes (it asks for `security.capability`).
+    pub xattrs: bool,
     pub now: fn() -> SystemTime,
 }
 
@@ -147,6 +148,8 @@ pub struct ServeOptions {
 pub struct Server {
     overlay: Arc<Overlay>,
     counters: Arc<Counters>,
+    /// Where it was mounted, if it was mounted here.
+    at: Option<PathBuf>,
     session: Option<BackgroundSession>,
     notices: Option<Sender<Notice>>,
     notifier: Option<JoinHandle<()>>,
@@ -166,7 +169,7 @@ pub fn serve(
     options: ServeOptions,
 ) -> io::Result<Server> {
     let counters = Arc::new(Counters::default());
-    let door = Door::new(Arc::clone(&overlay), Arc::clone(&counters), options.now);
+    let door = Door::new(Arc::clone(&overlay), Arc::clone(&counters), options);
     let mut config = Config::default();
     config.n_threads = Some(THREADS);
     config.clone_fd = true;
@@ -182,6 +185,10 @@ pub fn serve(
         MountOption::NoDev,
         MountOption::NoSuid,
     ];
+    let at = match &mounting {
+        Mounting::At(dir) => Some(dir.canonicalize()?),
+        Mounting::Fd(_) => None,
+    };
     let session = match mounting {
         Mounting::At(dir) => Session::new(door, dir, &config)?,
         Mounting::Fd(fd) => Session::from_fd(door, fd, SessionACL::All, config)?,
@@ -197,6 +204,7 @@ pub fn serve(
     Ok(Server {
         overlay,
         counters,
+        at,
         session: Some(session),
         notices: Some(sender),
         notifier: Some(notifier),
@@ -282,20 +290,32 @@ impl Server {
         std::mem::forget(self.session.take());
     }
 
-    /// Serves until the mount ends from outside.
-    pub fn wait(mut self) -> io::Result<()> {
+    /// Serves until the mount ends, then settles everything.
+    pub fn wait(&mut self) -> io::Result<()> {
         let ended = self.session.take().map_or(Ok(()), BackgroundSession::join);
         self.finish().and(ended)
     }
 
-    /// Unmounts, settles and ends.
-    pub fn stop(mut self) -> io::Result<()> {
+    /// Takes the mount away. While files are open that fails with EBUSY and
+    /// everything goes on, unless it is to be detached.
+    pub fn unmount(&self, detach: bool) -> io::Result<()> {
+        let at = self.at.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        let flags = if detach {
+            MntFlags::MNT_DETACH
+        } else {
+            MntFlags::empty()
+        };
+        match umount2(at, flags) {
+            Err(nix::errno::Errno::EPERM) => fusermount(at, detach),
+            done => Ok(done?),
+        }
+    }
+
+    /// Unmounts, settles and ends; on an error everything goes on.
+    pub fn stop(&mut self) -> io::Result<()> {
         self.flush_mappings();
-        let ended = self
-            .session
-            .take()
-            .map_or(Ok(()), BackgroundSession::umount_and_join);
-        self.finish().and(ended)
+        self.unmount(false)?;
+        self.wait()
     }
 
     fn finish(&mut self) -> io::Result<()> {
@@ -309,4 +329,24 @@ impl Server {
         self.overlay.settle_all().map_err(io::Error::other)?;
         Ok(())
     }
+}
+
+/// Unmounts as an ordinary user: through the set-uid helper.
+fn fusermount(at: &Path, detach: bool) -> io::Result<()> {
+    let mut command = Command::new("fusermount3");
+    command
+        .arg(if detach { "-uz" } else { "-u" })
+        .arg("--")
+        .arg(at);
+    let output = command.output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let kind = if said.contains("busy") {
+        io::ErrorKind::ResourceBusy
+    } else {
+        io::ErrorKind::Other
+    };
+    Err(io::Error::new(kind, said))
 }

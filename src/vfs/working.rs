@@ -243,18 +243,18 @@ impl WorkDir {
         self.cached(ino, || self.open_with(&work_name(ino), flags))
     }
 
-    /// Fills a new working file from `fill`; nothing is left behind when that fails.
+    /// Fills a new working file by `write`; nothing is left behind when that fails.
     pub(crate) fn copy_up(
         &self,
         ino: u64,
-        fill: impl FnOnce(&mut File) -> io::Result<()>,
+        write: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> io::Result<Arc<File>> {
         self.close(ino);
         let name = work_name(ino);
         let part = format!("{name}.part");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC;
         let mut file = self.open_with(&part, flags)?;
-        let filled = fill(&mut file)
+        let filled = write(&mut file)
             .and_then(|()| Ok(rustix::fs::renameat(&self.dir, &part, &self.dir, &name)?));
         if let Err(error) = filled {
             self.remove_name(&part);

@@ -8,6 +8,8 @@
     reason = "each test file uses its own part; a test says what it found by failing"
 )]
 
+pub mod mount;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -361,6 +363,7 @@ impl Bench {
                 prepare: Box::new(|| Ok(())),
             }),
             control: self.control.clone(),
+            objects: Vec::new(),
         };
         let log = self.gate.log.lock().unwrap().clone();
         Overlay::open(parts, self.options(), &log, same_boot)

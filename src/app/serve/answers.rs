@@ -40,7 +40,7 @@ struct Holders {
 }
 
 /// A running server's parts.
-pub struct Desk {
+pub(super) struct Desk {
     pub session: Session,
     dir: PathBuf,
     shown: Shown,
@@ -54,6 +54,8 @@ pub struct Desk {
     pub(super) sealed: AtomicU64,
     pub(super) sealed_ms: AtomicU64,
     pub(super) pulse: Mutex<i64>,
+    /// Held while rules are put in force, so that a freeze and a reload never cross.
+    frozen: Mutex<bool>,
     /// When the first of the session's leases ends, on the boot clock.
     pub(super) lease_end_ms: AtomicU64,
     pub(super) renewed_ms: AtomicU64,
@@ -91,6 +93,7 @@ impl Desk {
             sealed: AtomicU64::new(session.row.sealed.as_ref().map_or(0, |row| row.count)),
             sealed_ms: AtomicU64::new(crate::app::clock::boot_ms()),
             pulse: Mutex::new(0),
+            frozen: Mutex::new(false),
             lease_end_ms: AtomicU64::new(u64::MAX),
             renewed_ms: AtomicU64::new(0),
             renew_ms: AtomicU64::new(u64::MAX),
@@ -137,30 +140,58 @@ impl Desk {
 
     /// Takes the mount down and settles what is left.
     pub(super) fn close(&self, end: End) -> std::io::Result<()> {
-        let Some(server) = self.server.write().take() else {
+        let Some(mut server) = self.server.write().take() else {
             return Ok(());
         };
-        match end {
-            End::Unmounted => server.wait(),
-            End::Asked { detach: true } | End::Left => {
-                let settled = server.settle_all().map(drop).map_err(std::io::Error::other);
-                super::duty::detach(&self.shown.place, self.shown.sealed);
-                server.leave();
-                settled
-            }
-            End::Asked { detach: false } => server.stop(),
+        if end == End::Unmounted {
+            return server.wait();
+        }
+        let settled = server.settle_all().map(drop).map_err(std::io::Error::other);
+        // A sealed mount goes with its namespaces.
+        if !self.shown.sealed
+            && let Err(error) = server.unmount(true)
+        {
+            tracing::warn!(%error, "the mount could not be detached; it ends with this process");
+        }
+        server.leave();
+        settled
+    }
+
+    /// Takes the mount away, unless files are open there.
+    fn stop(&self) -> Answer {
+        let server = self.server.read();
+        let Some(server) = server.as_ref().filter(|_| !self.shown.sealed) else {
+            return Answer::Failed {
+                why: "the mount is held by a run".into(),
+            };
+        };
+        if let Err(error) = server.settle_all() {
+            return Answer::Failed {
+                why: format!("not every file settled: {error}"),
+            };
+        }
+        match server.unmount(false) {
+            Ok(()) => Answer::Done,
+            Err(error) => Answer::Failed {
+                why: format!("the mount cannot be taken away: {error}"),
+            },
         }
     }
 
     /// Reads the session's rules from the ledger and puts them in force.
     pub(super) fn reload(&self, site: &mut Site) -> Result<(), Failure> {
+        let frozen = self.frozen.lock();
         *self.pulse.lock() = site.ledger.pulse()?;
         let state = state_for(site, &self.session)?;
-        let rules = rules_of(&state, &self.session.agent, &self.session.id);
+        let mut rules = rules_of(&state, &self.session.agent, &self.session.id);
         self.note_leases(&state, &rules);
+        if *frozen && rules.halt.is_none() {
+            rules.halt = Some(Halt::Frozen);
+        }
         if let Some(keeper) = self.keeper() {
             keeper.set_rules(rules);
         }
+        drop(frozen);
         if let Some(server) = self.server.read().as_ref() {
             server.overlay().refresh();
         }
@@ -254,14 +285,22 @@ impl Desk {
                     why: format!("not every file settled: {error}"),
                 };
             }
+            let mut frozen = self.frozen.lock();
+            *frozen = true;
             keeper.halt(Some(Halt::Frozen));
+            drop(frozen);
             self.drain();
         }
         let answer = self.settle();
         if matches!(answer, Answer::Failed { .. }) {
-            self.reload_now();
+            self.thaw();
         }
         answer
+    }
+
+    fn thaw(&self) -> Answer {
+        *self.frozen.lock() = false;
+        self.reload_now()
     }
 
     /// Counts what lies in scratch; a file that vanishes meanwhile is not counted.
@@ -336,7 +375,8 @@ impl Handler for Desk {
                     why: "the mount stands on the host".into(),
                 },
             },
-            Ask::Refresh | Ask::Thaw => self.reload_now(),
+            Ask::Refresh => self.reload_now(),
+            Ask::Thaw => self.thaw(),
             Ask::Fence { claims } => {
                 if let Some(keeper) = self.keeper() {
                     keeper.fence(&claims);
@@ -348,8 +388,9 @@ impl Handler for Desk {
             Ask::Settle => self.settle(),
             Ask::Freeze => self.freeze(),
             Ask::Stats => Answer::Stats { text: self.stats() },
-            Ask::Stop { detach } => {
-                self.end(End::Asked { detach });
+            Ask::Stop { detach: false } => self.stop(),
+            Ask::Stop { detach: true } => {
+                self.end(End::Asked);
                 Answer::Done
             }
         }

@@ -42,7 +42,7 @@ fn the_gate_decides_by_claims_and_says_which_rule() {
         pattern("docs"),
         pattern("CLAUDE.md"),
     ]);
-    let table: [(&str, Tried, Result<u64, &str>); 17] = [
+    let table: [(&str, Tried, Result<u64, &str>); 18] = [
         ("src/a.rs", Tried::Write, Ok(1)),
         ("src/a.rsX", Tried::Write, Err("not-claimed")),
         ("src/b.rs", Tried::Write, Err("not-claimed")),
@@ -56,7 +56,8 @@ fn the_gate_decides_by_claims_and_says_which_rule() {
         ("docs/x", Tried::Write, Ok(5)),
         ("governor.md", Tried::Write, Err("protected")),
         ("lib/SECRET", Tried::Write, Err("protected")),
-        ("lib/CLAUDE.md", Tried::Write, Err("sensitive")),
+        ("lib/CLAUDE.md", Tried::Write, Ok(2)),
+        ("gen/CLAUDE.md", Tried::Write, Err("sensitive")),
         ("CLAUDE.md", Tried::Write, Ok(6)),
         ("other", Tried::Mkdir, Err("not-claimed")),
         ("tests", Tried::Rmdir, Ok(3)),

@@ -106,7 +106,6 @@ fn child<'a>(list: &'a [BaseEntry], name: &[u8]) -> Option<&'a BaseEntry> {
 /// What stands at a path.
 #[derive(Clone, Copy)]
 enum Shown<'a> {
-    Nothing,
     /// An untouched part of the base, whose path there is given apart.
     Base,
     Node(&'a Node),
@@ -203,7 +202,6 @@ fn leftovers(node: &Node, path: &RepoPath, found: &mut Vec<RepoPath>) {
 impl Place<'_> {
     fn is_dir(&self) -> bool {
         match self.shown {
-            Shown::Nothing => false,
             Shown::Base => self.through_is_dir(),
             Shown::Node(node) if node.made_dir => true,
             Shown::Node(node) if node.file.is_some() => self.through_is_dir(),
@@ -226,7 +224,6 @@ impl Place<'_> {
             Some((base_mode(entry), Content::Base(path.clone())))
         };
         match self.shown {
-            Shown::Nothing => None,
             Shown::Base => of_base(),
             Shown::Node(node) => match &node.file {
                 None => of_base(),

@@ -24,12 +24,18 @@ impl Facts for Map {
 
     fn ignored(&self, path: &RepoPath, _is_dir: bool) -> Result<bool, ()> {
         let text = path.encode();
-        Ok(text.starts_with("target/") || text.ends_with(".o") || text.starts_with("node_modules"))
+        Ok(text.starts_with("target/")
+            || path.as_bytes().ends_with(b".o")
+            || text.starts_with("node_modules"))
     }
 
     fn claimed(&self, path: &RepoPath) -> bool {
         let text = path.encode();
         text == "src/lib.rs" || text == "new.txt" || text.starts_with("gen/")
+    }
+
+    fn present(&self, path: &RepoPath) -> bool {
+        ["src/lib.rs", "gen/there"].contains(&path.encode().as_str())
     }
 
     fn claimed_in(&self, dir: &RepoPath) -> Option<RepoPath> {
@@ -51,7 +57,8 @@ fn zones_come_in_their_order() {
         ("src/lib.rs", Zone::Governed),
         ("target/keep", Zone::Governed), // tracked, though ignored
         ("gen/a.rs", Zone::Governed),
-        ("gen/a.o", Zone::Scratch), // claimed, but ignored
+        ("gen/a.o", Zone::Scratch),       // claimed, but ignored
+        ("gen/there.o", Zone::Transient), // beside a claimed `there`
         ("new.txt", Zone::Governed),
         ("src/.lib.rs.swp", Zone::Transient),
         ("src/lib.rs~", Zone::Transient),
@@ -165,7 +172,7 @@ fn git_writes_its_own_names_and_no_others() {
         ("objects/pack/pack-1.idx", GitdirRule::Writable),
         ("rebase-merge/git-rebase-todo", GitdirRule::Writable),
         ("config", GitdirRule::Provided),
-        ("config.lock", GitdirRule::Refused),
+        ("config.lock", GitdirRule::Writable),
         ("config.worktree", GitdirRule::Refused),
         ("commondir", GitdirRule::Provided),
         ("gitdir", GitdirRule::Provided),

@@ -12,7 +12,7 @@ use crate::domain::proof::Tree;
 use crate::domain::state::{Kind, State};
 
 /// Takes a line and its number; false ends the walk.
-pub type Each<'a> = dyn FnMut(u64, &[u8]) -> Result<bool, LedgerError> + 'a;
+pub(crate) type Each<'a> = dyn FnMut(u64, &[u8]) -> Result<bool, LedgerError> + 'a;
 
 /// A snapshot of the ledger: what others append meanwhile is not in it.
 #[derive(Debug)]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::base::BaseKind;
 
 const OID: Oid = Oid([0; 20]);
 

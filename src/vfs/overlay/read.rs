@@ -169,7 +169,7 @@ impl Overlay {
                 let path = self.real_path(ino)?;
                 self.real(ino)?.list(ino, &path, after, plus, each)
             }
-            Realm::Control => self.control.list(ino, after, each),
+            Realm::Control => self.control.list(self, ino, after, plus, each),
         }
     }
 
@@ -192,7 +192,7 @@ impl Overlay {
             // Positions 1, 2 and 3 are `.`, `..` and `.git`.
             let governed = u32::try_from(after.saturating_sub(3));
             for (position, child) in tree.list(idx, governed.unwrap_or(u32::MAX)) {
-                let listed = self.listed(&tree, child, u64::from(position) + 3, plus)?;
+                let listed = self.listed(&tree, child, u64::from(position) + 3, plus);
                 if each(listed) {
                     return Ok(());
                 }
@@ -207,7 +207,7 @@ impl Overlay {
             .list_mixed(ino, &path, after.max(MIXED), plus, &taken, each)
     }
 
-    fn listed(&self, tree: &Tree, child: Idx, next: u64, plus: bool) -> Result<Listed> {
+    fn listed(&self, tree: &Tree, child: Idx, next: u64, plus: bool) -> Listed {
         let node = tree.node(child);
         // A blob that is not there (a partial clone) must not hide its neighbours.
         let attr = if plus {
@@ -215,7 +215,7 @@ impl Overlay {
         } else {
             None
         };
-        Ok(Listed {
+        Listed {
             name: tree.name(child).to_vec(),
             ino: node.ino,
             kind: match node.kind {
@@ -225,7 +225,7 @@ impl Overlay {
             },
             next,
             attr,
-        })
+        }
     }
 
     /// Lists `.`, `..` and, in the root, `.git`; says whether the listing is full.
@@ -328,7 +328,7 @@ impl Overlay {
                     real.forget(ino, count);
                 }
             }
-            Realm::Control => self.control.forget(ino),
+            Realm::Control => self.control.forget(ino, count),
         }
     }
 

@@ -53,8 +53,8 @@ impl Overlay {
     pub fn rename(&self, from: End<'_>, to: End<'_>, how: RenameHow, caller: Caller) -> Result<()> {
         check_name(from.name)?;
         check_name(to.name)?;
-        if self.is_own_name(from) || self.is_own_name(to) {
-            let name = if self.is_own_name(from) { from } else { to };
+        if Self::is_own_name(from) || Self::is_own_name(to) {
+            let name = if Self::is_own_name(from) { from } else { to };
             return Err(self.deny_control(name.name, Tried::RenameTo, caller));
         }
         let source = self.stands_in(from)?;
@@ -73,7 +73,7 @@ impl Overlay {
     }
 
     /// `.git` and `.govfs` themselves are nobody's to move.
-    fn is_own_name(&self, end: End<'_>) -> bool {
+    fn is_own_name(end: End<'_>) -> bool {
         end.dir == ROOT_INO && matches!(end.name, b".git" | b".govfs")
     }
 
@@ -110,13 +110,13 @@ impl Overlay {
         caller: Caller,
     ) -> Result<()> {
         let idx = self.load(to.dir)?;
+        let is_dir = self.scratch.is_dir(&self.real_end(from)?);
         let zone = {
             let tree = self.tree.read();
             if tree.child(idx, to.name).is_some() {
                 return Err(Error::CrossZone);
             }
             let path = tree.path(idx)?.join(to.name)?;
-            let is_dir = self.scratch.is_dir(&self.real_end(from)?);
             self.zone(&tree, idx, &path, is_dir)?.0
         };
         if zone != Zone::Scratch {
@@ -192,6 +192,11 @@ impl Overlay {
     ) -> Result<()> {
         let is_dir = |idx: Idx| tree.node(idx).kind.is_dir();
         if is_dir(source) && tree.is_beneath(to_dir, source) {
+            return Err(Error::Invalid);
+        }
+        if how == RenameHow::Exchange
+            && target.is_some_and(|target| is_dir(target) && tree.is_beneath(source, target))
+        {
             return Err(Error::Invalid);
         }
         match (target, how) {

@@ -23,9 +23,7 @@ use crate::domain::logop::LogOp;
 use crate::domain::path::RepoPath;
 use crate::vfs::error::Error;
 use crate::vfs::error::Result;
-use crate::vfs::nodes::FROM_BASE;
 use crate::vfs::nodes::Kind;
-use crate::vfs::nodes::Realm;
 use crate::vfs::nodes::TRANSIENT;
 use crate::vfs::nodes::Tree;
 use crate::vfs::overlay::Options;
@@ -83,7 +81,7 @@ impl Overlay {
             gitdir: parts
                 .gitdir
                 .map(|gitdir| RealTree::gitdir(gitdir, &options)),
-            control: ControlDir::new(parts.control),
+            control: ControlDir::new(parts.control, parts.objects),
             base: parts.base,
             gate: parts.gate,
             options,
@@ -406,19 +404,4 @@ fn lost_ranges(file: &File, writes: &[Wrote], same_boot: bool) -> Result<Vec<(u6
     }
     lost.reverse();
     Ok(lost)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn realms_do_not_overlap() {
-        for realm in [Realm::Tree, Realm::Scratch, Realm::Gitdir, Realm::Control] {
-            for number in [0, 77, 1 << 49, u64::MAX] {
-                assert_eq!(Realm::of(realm.ino(number)), realm);
-            }
-        }
-        assert_eq!(FROM_BASE & TRANSIENT, 0);
-    }
 }

@@ -127,15 +127,13 @@ impl Overlay {
 
     /// Lets a file settle at the settler's next turn.
     pub(super) fn settle_soon(&self, ino: u64) {
-        let unsettled = {
+        // The file is locked only after the tree is let go: never in the other order.
+        let file = {
             let tree = self.tree.read();
-            let file = tree
-                .by_ino(ino)
-                .ok()
-                .and_then(|idx| tree.node(idx).file().cloned());
-            file.is_some_and(|file| file.lock().unsettled)
+            let idx = tree.by_ino(ino).ok();
+            idx.and_then(|idx| tree.node(idx).file().cloned())
         };
-        if unsettled {
+        if file.is_some_and(|file| file.lock().unsettled) {
             let due = Instant::now().checked_sub(WAIT_MAX);
             let mut dirty = self.dirty.lock();
             dirty.insert(ino, due.unwrap_or_else(Instant::now));

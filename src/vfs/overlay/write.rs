@@ -16,20 +16,17 @@ use crate::domain::digest::Digest;
 use crate::domain::gate::Recorded;
 use crate::domain::gate::Refusal;
 use crate::domain::gate::Tried;
-use crate::domain::logop::Bytes;
 use crate::domain::logop::FileMode;
 use crate::domain::logop::LogOp;
 use crate::domain::path::RepoPath;
 use crate::vfs::error::Error;
 use crate::vfs::error::Result;
 use crate::vfs::nodes::Idx;
-use crate::vfs::nodes::Kind;
 use crate::vfs::nodes::More;
 use crate::vfs::nodes::ORPHAN;
 use crate::vfs::nodes::Realm;
 use crate::vfs::nodes::TRANSIENT;
 use crate::vfs::nodes::Tree;
-use crate::vfs::overlay::Attr;
 use crate::vfs::overlay::Caller;
 use crate::vfs::overlay::Notice;
 use crate::vfs::overlay::Overlay;
@@ -37,23 +34,7 @@ use crate::vfs::working::Body;
 use crate::vfs::working::Data;
 use crate::vfs::working::FileMore;
 
-/// Bytes that one copying request moves at most, so that others get their turn.
-const COPY_MAX: u64 = 16 << 20;
-const COPY_PIECE: u32 = 1 << 20;
-const NAME_MAX: usize = 255;
-const VALUE_MAX: usize = 64 << 10;
 const NANOS: i64 = 1_000_000_000;
-
-/// What a change of attributes asks for; times are nanoseconds since 1970.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SetAttr {
-    pub mode: Option<u32>,
-    pub uid: Option<u32>,
-    pub gid: Option<u32>,
-    pub size: Option<u64>,
-    pub atime: Option<i64>,
-    pub mtime: Option<i64>,
-}
 
 /// The gate's leave to change a file: where its entry goes.
 pub(super) enum Leave {
@@ -140,7 +121,7 @@ impl Overlay {
 
     /// Asks for leave and appends the entry that `entry` makes of it, both under
     /// one hold of the tree, so that the log knows the path of that moment.
-    fn log_change(
+    pub(super) fn log_change(
         &self,
         ino: u64,
         tried: Tried,
@@ -160,7 +141,7 @@ impl Overlay {
     }
 
     /// Refuses early, before bytes are copied for a change that would be refused.
-    fn check_change(&self, ino: u64, tried: Tried, caller: Caller) -> Result<()> {
+    pub(super) fn check_change(&self, ino: u64, tried: Tried, caller: Caller) -> Result<()> {
         let tree = self.tree.read();
         let idx = tree.by_ino(ino)?;
         self.leave(&tree, idx, tried, caller).map(|_| ())
@@ -296,89 +277,6 @@ impl Overlay {
         }
     }
 
-    /// Changes attributes and returns the new ones.
-    pub fn setattr(&self, ino: u64, set: &SetAttr, caller: Caller) -> Result<Attr> {
-        match Realm::of(ino) {
-            Realm::Tree => {
-                self.setattr_tree(ino, set, caller)?;
-                let tree = self.tree.read();
-                self.attr(&tree, tree.by_ino(ino)?)
-            }
-            Realm::Scratch | Realm::Gitdir => {
-                self.check_real(ino, Tried::Mode, caller)?;
-                self.real(ino)?
-                    .setattr(ino, &|dir| self.tree_path(dir), set, caller)
-            }
-            Realm::Control => self.control.setattr(self, ino),
-        }
-    }
-
-    fn setattr_tree(&self, ino: u64, set: &SetAttr, caller: Caller) -> Result<()> {
-        self.refuse_owner(ino, set, caller)?;
-        if let Some(mode) = set.mode {
-            self.chmod(ino, mode, caller)?;
-        }
-        if let Some(size) = set.size {
-            self.truncate(ino, size, caller)?;
-        }
-        if set.mtime.is_some() || set.atime.is_some() {
-            self.set_times(ino, set, caller)?;
-        }
-        Ok(())
-    }
-
-    /// Governed files belong to the agent: only a change to what is shown is allowed.
-    fn refuse_owner(&self, ino: u64, set: &SetAttr, caller: Caller) -> Result<()> {
-        let other = set.uid.is_some_and(|uid| uid != self.options.uid)
-            || set.gid.is_some_and(|gid| gid != self.options.gid);
-        if other {
-            let path = self.tree_path(ino)?;
-            let refusal = Refusal::by_rule("kind", "leave the owner as it is");
-            return Err(self.deny(Tried::Owner, &path, refusal, caller));
-        }
-        if set.uid.is_some() || set.gid.is_some() {
-            self.check_change(ino, Tried::Owner, caller)?;
-        }
-        Ok(())
-    }
-
-    fn chmod(&self, ino: u64, mode: u32, caller: Caller) -> Result<()> {
-        if mode & 0o7000 != 0 {
-            let path = self.tree_path(ino)?;
-            let refusal = Refusal::by_rule("kind", "set-id and sticky bits are not kept");
-            return Err(self.deny(Tried::Mode, &path, refusal, caller));
-        }
-        let mut tree = self.tree.write();
-        let idx = tree.by_ino(ino)?;
-        let leave = self.leave(&tree, idx, Tried::Mode, caller)?;
-        let old = tree.node(idx).kind;
-        if !old.is_file() {
-            return Ok(());
-        }
-        let more = self.make_changeable(&mut tree, idx)?;
-        let new = if mode & 0o100 != 0 {
-            Kind::Exec
-        } else {
-            Kind::File
-        };
-        if new == old {
-            more.set_ctime(self.now());
-            return Ok(());
-        }
-        if let Leave::Logged { path, claim } = leave {
-            let recorded = self.gate.record(&LogOp::Mode {
-                path: path.clone(),
-                mode: new.mode(),
-                claim,
-                by: self.actors.brief(caller.pid),
-            })?;
-            more.set_ctime(recorded.ts.0);
-            self.touch(&mut tree, idx, &path);
-        }
-        tree.node_mut(idx).kind = new;
-        Ok(())
-    }
-
     pub(super) fn truncate(&self, ino: u64, size: u64, caller: Caller) -> Result<()> {
         if i64::try_from(size).is_err() {
             return Err(Error::TooBig);
@@ -422,36 +320,6 @@ impl Overlay {
         more.set_size(size);
         more.changed(recorded.map_or_else(|| self.now(), |recorded| recorded.ts.0));
         self.mark_dirty(ino);
-        Ok(())
-    }
-
-    fn set_times(&self, ino: u64, set: &SetAttr, caller: Caller) -> Result<()> {
-        let mut tree = self.tree.write();
-        let idx = tree.by_ino(ino)?;
-        let leave = self.leave(&tree, idx, Tried::Times, caller)?;
-        let is_dir = tree.node(idx).kind.is_dir();
-        if let (Leave::Logged { path, claim }, Some(mtime)) = (leave, set.mtime) {
-            self.gate.record(&LogOp::Times {
-                path: path.clone(),
-                mtime,
-                claim,
-                by: self.actors.brief(caller.pid),
-            })?;
-            self.touch_path(&path);
-        }
-        let now = self.now();
-        if is_dir {
-            tree.dir_times(idx, set.mtime.unwrap_or(now));
-            return Ok(());
-        }
-        let more = self.make_changeable(&mut tree, idx)?;
-        if let Some(mtime) = set.mtime {
-            more.set_mtime(mtime);
-        }
-        if let Some(atime) = set.atime {
-            more.set_atime(atime);
-        }
-        more.set_ctime(now);
         Ok(())
     }
 
@@ -501,257 +369,6 @@ impl Overlay {
         }
         Ok(())
     }
-
-    /// Copies a range between two files; returns how much was copied.
-    pub fn copy_range(
-        &self,
-        (from, from_at): (u64, u64),
-        (to, to_at): (u64, u64),
-        len: u64,
-        caller: Caller,
-    ) -> Result<u32> {
-        let mut done = 0_u64;
-        let len = len.min(COPY_MAX);
-        while done < len {
-            let piece = u32::try_from(len - done)
-                .unwrap_or(COPY_PIECE)
-                .min(COPY_PIECE);
-            let bytes = self.read(from, from_at + done, piece, <[u8]>::to_vec)?;
-            if bytes.is_empty() {
-                break;
-            }
-            match self.write(to, to_at + done, &bytes, false, caller) {
-                Ok(written) => done += u64::from(written),
-                Err(_) if done > 0 => break,
-                Err(error) => return Err(error),
-            }
-            if bytes.len() < piece as usize {
-                break;
-            }
-        }
-        Ok(u32::try_from(done).unwrap_or(u32::MAX))
-    }
-
-    /// Allocates, zeroes or punches a range, by the bits of `fallocate(2)`.
-    pub fn allocate(
-        &self,
-        ino: u64,
-        offset: u64,
-        len: u64,
-        mode: i32,
-        caller: Caller,
-    ) -> Result<()> {
-        let end = (offset.checked_add(len))
-            .filter(|&end| i64::try_from(end).is_ok())
-            .ok_or(Error::TooBig)?;
-        let (keep, punch, zero) = (
-            libc::FALLOC_FL_KEEP_SIZE,
-            libc::FALLOC_FL_PUNCH_HOLE,
-            libc::FALLOC_FL_ZERO_RANGE,
-        );
-        if mode & !(keep | punch | zero) != 0 || mode & (punch | zero) == (punch | zero) {
-            return Err(Error::NotSupported);
-        }
-        if Realm::of(ino) != Realm::Tree {
-            self.check_real(ino, Tried::Allocate, caller)?;
-            let real = self.real(ino)?;
-            let file = real.file(ino, &|dir| self.tree_path(dir), true)?;
-            return allocate_file(&file, mode, offset, len);
-        }
-        let more = self.changeable(ino)?;
-        let grows = mode & keep == 0 && end > more.size();
-        if mode & (punch | zero) == 0 {
-            self.check_change(ino, Tried::Allocate, caller)?;
-            if grows {
-                self.truncate(ino, end, caller)?;
-            }
-            let mut data = more.lock();
-            let file = self.working(ino, &more, &mut data)?;
-            return allocate_file(&file, mode | keep, offset, len);
-        }
-        self.punch(ino, &more, (offset, len), mode, caller)
-    }
-
-    fn punch(
-        &self,
-        ino: u64,
-        more: &FileMore,
-        (offset, len): (u64, u64),
-        mode: i32,
-        caller: Caller,
-    ) -> Result<()> {
-        let mut data = more.lock();
-        self.check_change(ino, Tried::Allocate, caller)?;
-        let file = self.working(ino, more, &mut data)?;
-        let keeps = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
-        let size = if keeps {
-            more.size()
-        } else {
-            more.size().max(offset + len)
-        };
-        let by = self.actors.brief(caller.pid);
-        let recorded =
-            self.log_change(ino, Tried::Allocate, caller, |path, claim| LogOp::Hole {
-                path,
-                offset,
-                len,
-                size,
-                claim,
-                by,
-            })?;
-        if let Err(error) = allocate_file(&file, mode, offset, len) {
-            self.void(recorded, &error.to_string());
-            return Err(error);
-        }
-        data.touched();
-        more.set_size(size);
-        more.changed(recorded.map_or_else(|| self.now(), |recorded| recorded.ts.0));
-        self.mark_dirty(ino);
-        Ok(())
-    }
-
-    /// Sets (`Some`) or removes a `user.*` attribute of a governed file.
-    pub fn set_xattr(
-        &self,
-        ino: u64,
-        name: &[u8],
-        value: Option<&[u8]>,
-        flags: i32,
-        caller: Caller,
-    ) -> Result<()> {
-        match Realm::of(ino) {
-            Realm::Tree => {}
-            Realm::Scratch | Realm::Gitdir => {
-                self.check_real(ino, Tried::Xattr, caller)?;
-                let prefix = |dir| self.tree_path(dir);
-                return self.real(ino)?.set_xattr(ino, &prefix, name, value, flags);
-            }
-            Realm::Control => return Err(Error::NotSupported),
-        }
-        if !name.starts_with(b"user.") {
-            return Err(Error::NotSupported);
-        }
-        if name.len() > NAME_MAX || value.is_some_and(|value| value.len() > VALUE_MAX) {
-            return Err(Error::Range);
-        }
-        let more = self.changeable(ino)?;
-        let _data = more.lock();
-        {
-            let xattrs = more.xattrs.lock();
-            let there = xattrs.contains_key(name);
-            if value.is_none() && !there || flags & libc::XATTR_REPLACE != 0 && !there {
-                return Err(Error::NoAttribute);
-            }
-            if flags & libc::XATTR_CREATE != 0 && there {
-                return Err(Error::Exists);
-            }
-        }
-        self.check_change(ino, Tried::Xattr, caller)?;
-        let sha256 = value.map(|value| self.keep_value(ino, value)).transpose()?;
-        let by = self.actors.brief(caller.pid);
-        let recorded = self.log_change(ino, Tried::Xattr, caller, |path, claim| LogOp::Xattr {
-            path,
-            name: Bytes(name.to_vec()),
-            sha256,
-            claim,
-            by,
-        })?;
-        let mut xattrs = more.xattrs.lock();
-        match value {
-            Some(value) => xattrs.insert(name.to_vec(), value.to_vec()),
-            None => xattrs.remove(name),
-        };
-        more.set_ctime(recorded.map_or_else(|| self.now(), |recorded| recorded.ts.0));
-        Ok(())
-    }
-
-    /// Stores an attribute's value as a version, so that a remount finds it.
-    fn keep_value(&self, ino: u64, value: &[u8]) -> Result<Digest> {
-        use std::io::Write;
-        let sha256 = Digest::of(value);
-        let name = format!("{ino:016x}.value");
-        let mut file = self.work.named(&name)?;
-        file.write_all(value)?;
-        let kept = self.gate.keep(&file, &name, &sha256, false);
-        self.work.remove_name(&name);
-        kept?;
-        Ok(sha256)
-    }
-
-    pub fn xattr(&self, ino: u64, name: &[u8]) -> Result<Vec<u8>> {
-        match Realm::of(ino) {
-            Realm::Tree => {}
-            Realm::Scratch | Realm::Gitdir => {
-                return self.real(ino)?.xattr(ino, &|dir| self.tree_path(dir), name);
-            }
-            Realm::Control => return Err(Error::NoAttribute),
-        }
-        if !name.starts_with(b"user.") {
-            return Err(Error::NotSupported);
-        }
-        let tree = self.tree.read();
-        let node = tree.node(tree.by_ino(ino)?);
-        let value = (node.file()).and_then(|file| file.xattrs.lock().get(name).cloned());
-        value.ok_or(Error::NoAttribute)
-    }
-
-    /// Returns the names of all attributes, each ended by a NUL.
-    pub fn xattrs(&self, ino: u64) -> Result<Vec<u8>> {
-        match Realm::of(ino) {
-            Realm::Tree => {}
-            Realm::Scratch | Realm::Gitdir => {
-                return self.real(ino)?.xattrs(ino, &|dir| self.tree_path(dir));
-            }
-            Realm::Control => return Ok(Vec::new()),
-        }
-        let tree = self.tree.read();
-        let node = tree.node(tree.by_ino(ino)?);
-        let mut names = Vec::new();
-        if let Some(file) = node.file() {
-            for name in file.xattrs.lock().keys() {
-                names.extend_from_slice(name);
-                names.push(0);
-            }
-        }
-        Ok(names)
-    }
-
-    /// Finds the next data (`SEEK_DATA`) or hole at or after `offset`.
-    pub fn seek(&self, ino: u64, offset: u64, data: bool) -> Result<u64> {
-        let file = match Realm::of(ino) {
-            Realm::Tree => self.file_to_seek(ino)?,
-            Realm::Scratch | Realm::Gitdir => Some(self.real(ino)?.file(
-                ino,
-                &|dir| self.tree_path(dir),
-                false,
-            )?),
-            Realm::Control => None,
-        };
-        if let Some(file) = file {
-            let from = if data {
-                rustix::fs::SeekFrom::Data(offset)
-            } else {
-                rustix::fs::SeekFrom::Hole(offset)
-            };
-            return Ok(rustix::fs::seek(&file, from).map_err(io::Error::from)?);
-        }
-        let size = self.getattr(ino, Caller::default())?.size;
-        match (offset < size, data) {
-            (false, _) => Err(Error::PastEnd),
-            (true, true) => Ok(offset),
-            (true, false) => Ok(size),
-        }
-    }
-
-    fn file_to_seek(&self, ino: u64) -> Result<Option<Arc<File>>> {
-        let more = {
-            let tree = self.tree.read();
-            tree.node(tree.by_ino(ino)?).file().cloned()
-        };
-        let Some(more) = more else { return Ok(None) };
-        let working = more.lock().body == Body::Working;
-        Ok(working.then(|| self.work.open(ino)).transpose()?)
-    }
 }
 
 /// Writes until everything is written or the disk takes no more.
@@ -767,11 +384,6 @@ fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
         }
     }
     Ok(done)
-}
-
-fn allocate_file(file: &File, mode: i32, offset: u64, len: u64) -> Result<()> {
-    let flags = rustix::fs::FallocateFlags::from_bits_retain(mode.cast_unsigned());
-    Ok(rustix::fs::fallocate(file, flags, offset, len).map_err(io::Error::from)?)
 }
 
 /// The mode that git would keep of a new file's.

@@ -52,7 +52,9 @@ impl RealTree {
     fn make_way(&self, path: &RepoPath) -> io::Result<()> {
         for dir in path.ancestors() {
             let parent = self.parent(&dir)?;
-            match rustix::fs::mkdirat(&parent, dir.name(), Mode::from_raw_mode(SHADOW_MODE)) {
+            let mode = self.way_mode(&dir);
+            let mode = mode.unwrap_or(Mode::from_raw_mode(SHADOW_MODE));
+            match rustix::fs::mkdirat(&parent, dir.name(), mode) {
                 Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -60,7 +62,7 @@ impl RealTree {
         Ok(())
     }
 
-    fn parent_made(&self, path: &RepoPath) -> Result<OwnedFd> {
+    pub(super) fn parent_made(&self, path: &RepoPath) -> Result<OwnedFd> {
         match self.parent(path) {
             Ok(dir) => Ok(dir),
             Err(error) if super::is_absent(&error) => {
@@ -79,6 +81,9 @@ impl RealTree {
         make: Make<'_>,
         caller: Caller,
     ) -> Result<Attr> {
+        if self.shows_through(path) {
+            return Err(Error::Exists);
+        }
         let parent = self.parent_made(path)?;
         let name = path.name();
         let mode = |bits: u32| Mode::from_raw_mode(bits & 0o7777);
@@ -150,14 +155,21 @@ impl RealTree {
         is_dir: bool,
     ) -> Result<()> {
         let path = dir_path.join(name)?;
-        let parent = self.parent(&path).map_err(absent)?;
-        let stat = stat_in(&parent, name)?;
+        let stat = self.stat_path(&path).map_err(absent)?;
         let flags = match (kind_of(&stat) == FileKind::Directory, is_dir) {
             (true, false) => return Err(Error::IsDir),
             (false, true) => return Err(Error::NotDir),
             (true, true) => AtFlags::REMOVEDIR,
             (false, false) => AtFlags::empty(),
         };
+        if self.shows_through(&path) {
+            let number = self.number(&stat);
+            let held = self.open_best(&path, false).ok().map(File::from);
+            self.remove_shared(&path, is_dir)?;
+            self.lose_name(number, dir, name, held);
+            return Ok(());
+        }
+        let parent = self.parent(&path).map_err(absent)?;
         let held = self.hold(&parent, name, &stat);
         rustix::fs::unlinkat(&parent, name, flags).map_err(io::Error::from)?;
         self.lose_name(self.number(&stat), dir, name, held);
@@ -201,6 +213,7 @@ impl RealTree {
         path: &RepoPath,
         name: &[u8],
     ) -> Result<Attr> {
+        self.copy_up(old, ino)?;
         let from = self.parent(old).map_err(absent)?;
         let to = self.parent_made(path)?;
         rustix::fs::linkat(&from, old.name(), &to, name, AtFlags::empty())
@@ -213,6 +226,8 @@ impl RealTree {
 
     pub(crate) fn rename(&self, from: Spot<'_>, to: Spot<'_>, flags: RenameFlags) -> Result<()> {
         let (from_name, to_name) = (from.path.name(), to.path.name());
+        self.ready_to_move(from.path)?;
+        self.ready_to_move(to.path)?;
         let old = self.parent(from.path).map_err(absent)?;
         let new = self.parent_made(to.path)?;
         let stat = stat_in(&old, from_name)?;
@@ -228,6 +243,9 @@ impl RealTree {
         };
         rustix::fs::renameat_with(&old, from_name, &new, to_name, flags)
             .map_err(io::Error::from)?;
+        if !exchange {
+            self.hide(from.path)?;
+        }
         let ino = self.number(&stat);
         let target = replaced.map(|stat| self.number(&stat));
         if target == Some(ino) {
@@ -441,12 +459,6 @@ impl RealTree {
             }
         }
         Ok(kept)
-    }
-
-    /// Copies what a share has at `path` into scratch, before it is changed.
-    pub(super) fn copy_up(&self, path: &RepoPath, ino: u64) -> Result<()> {
-        let _ = (path, ino);
-        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 //! hash of the name where it is mixed, so that neither moves while names come
 //! and go.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use rustix::fs::AtFlags;
@@ -56,6 +57,9 @@ impl RealTree {
         plus: bool,
         each: &mut dyn FnMut(Listed) -> bool,
     ) -> Result<()> {
+        if self.shares.covers(path) {
+            return self.list_merged(ino, path, after, plus, each);
+        }
         let mut dir = self.open_dir(path).map_err(absent)?;
         if after != 0 {
             dir.seek(after.cast_signed()).map_err(io::Error::from)?;
@@ -108,11 +112,31 @@ impl RealTree {
         taken: &dyn Fn(&[u8]) -> bool,
         each: &mut dyn FnMut(Listed) -> bool,
     ) -> Result<()> {
-        let names = self.names_in(path)?;
+        let mut names = self.names_in(path)?;
+        for name in self.shares.names_in(path) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        if path.is_root() {
+            names.retain(|name| name != b".govfs"); // the list of what was removed from shares
+        }
+        names.retain(|name| !taken(name));
+        self.list_hashed(ino, path, (names, after), plus, each)
+    }
+
+    /// Lists names by their hash, after a position that has the same high bits.
+    fn list_hashed(
+        &self,
+        ino: u64,
+        path: &RepoPath,
+        (names, after): (Vec<Vec<u8>>, u64),
+        plus: bool,
+        each: &mut dyn FnMut(Listed) -> bool,
+    ) -> Result<()> {
         let mixed = after & !POSITION_BITS;
         let mut names: Vec<(u64, Vec<u8>)> = names
             .into_iter()
-            .filter(|name| !taken(name))
             .map(|name| (mixed | (hash_name(0, &name) & POSITION_BITS), name))
             .filter(|(position, _)| *position > after)
             .collect();
@@ -138,6 +162,38 @@ impl RealTree {
             }
         }
         Ok(())
+    }
+
+    /// Lists a directory that a share has a part in: `.`, `..`, then by the hash of the name.
+    fn list_merged(
+        &self,
+        ino: u64,
+        path: &RepoPath,
+        after: u64,
+        plus: bool,
+        each: &mut dyn FnMut(Listed) -> bool,
+    ) -> Result<()> {
+        for (next, name) in [(1, b".".as_slice()), (2, b"..")] {
+            if next > after
+                && each(Listed {
+                    name: name.to_vec(),
+                    ino,
+                    kind: FileKind::Directory,
+                    next,
+                    attr: None,
+                })
+            {
+                return Ok(());
+            }
+        }
+        let mut own: BTreeSet<Vec<u8>> = self.names_in(path)?.into_iter().collect();
+        match self.shares.list(path) {
+            Ok(names) => own.extend(names),
+            Err(error) if is_absent(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let names = own.into_iter().collect();
+        self.list_hashed(ino, path, (names, after.max(1 << 62)), plus, each)
     }
 
     fn names_in(&self, path: &RepoPath) -> Result<Vec<Vec<u8>>> {
