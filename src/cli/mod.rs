@@ -109,6 +109,7 @@ enum Verb {
     Mount(mount::Args),
     Unmount(unmount::Args),
     Run(run::Args),
+    Doctor(doctor::Args),
     Merge(merge::Args),
     Abandon(abandon::Args),
     Revert(revert::Args),
@@ -155,7 +156,7 @@ struct Context {
 impl Context {
     /// Opens the repository that the caller stands in, and its ledger.
     fn site(&self) -> Result<Site, Failure> {
-        let mut site = Site::open(&self.dir)?;
+        let mut site = Site::around(&self.dir)?;
         match recover::if_idle(&mut site) {
             Ok(done) => done.iter().for_each(|one| self.tell(one)),
             Err(failure) => self.out.note(format!(
