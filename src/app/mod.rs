@@ -30,6 +30,7 @@ pub mod queue;
 pub mod replay;
 pub mod requests;
 pub mod revert;
+pub mod review;
 pub mod rules;
 pub mod run;
 pub mod serve;

@@ -33,6 +33,7 @@ mod release;
 mod replay;
 mod requests;
 mod revert;
+mod review;
 mod role;
 mod run;
 mod serve;
@@ -118,6 +119,7 @@ enum Verb {
     Queue(queue::Args),
     Protect(protect::Args),
     ProtectCheck(protect::CheckArgs),
+    Review(review::Args),
     Role(role::Args),
     Trial(trial::Args),
     TrialServe(trial::ServeArgs),
@@ -219,6 +221,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Queue(args) => queue::run(args, context),
         Verb::Protect(args) => protect::run(args, context),
         Verb::ProtectCheck(args) => protect::check(&args, context),
+        Verb::Review(args) => review::run(args, context),
         Verb::Role(args) => role::run(args, context),
         Verb::Trial(args) => trial::run(args, context),
         Verb::TrialServe(args) => trial::serve(&args, context),
