@@ -38,6 +38,7 @@ pub mod replay;
 pub mod requests;
 pub mod restore;
 pub mod revert;
+pub mod review;
 pub mod rules;
 pub mod run;
 pub mod serve;

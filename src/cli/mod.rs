@@ -39,6 +39,7 @@ mod replay;
 mod requests;
 mod restore;
 mod revert;
+mod review;
 mod role;
 mod run;
 mod serve;
@@ -133,6 +134,7 @@ enum Verb {
     Blame(blame::Args),
     Protect(protect::Args),
     ProtectCheck(protect::CheckArgs),
+    Review(review::Args),
     Role(role::Args),
     Trial(trial::Args),
     TrialServe(trial::ServeArgs),
@@ -244,6 +246,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Blame(args) => blame::run(args, context),
         Verb::Protect(args) => protect::run(args, context),
         Verb::ProtectCheck(args) => protect::check(&args, context),
+        Verb::Review(args) => review::run(args, context),
         Verb::Role(args) => role::run(args, context),
         Verb::Trial(args) => trial::run(args, context),
         Verb::TrialServe(args) => trial::serve(&args, context),
