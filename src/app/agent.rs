@@ -10,7 +10,7 @@ use crate::domain::state::{AgentRow, Kind, State};
 /// Describes an agent; repeating it changes nothing.
 pub fn add(
     site: &mut Site,
-    name: AgentName,
+    name: &AgentName,
     role: Option<RoleName>,
     engine: Option<String>,
     person: bool,
@@ -22,7 +22,7 @@ pub fn add(
         person,
     };
     let outcome = site.command(&command)?;
-    match (outcome.refusal, outcome.state.agents.get(&name)) {
+    match (outcome.refusal, outcome.state.agents.get(name)) {
         (Some(refusal), _) => Err(refusal.into()),
         (None, Some(row)) => Ok(row.clone()),
         (None, None) => Err(Failure::failed(format!("agent {name} was not recorded"))),

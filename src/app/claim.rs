@@ -128,9 +128,9 @@ fn wait_for(
         }
         let (done, entries, state) = site.act(|turn| try_again(turn, &mut ask, ticket))?;
         match done {
-            Some(None) => return granted(site, &entries, &state),
-            Some(Some(refusal)) => return Ok(Answer::Refused(refusal)),
-            None => {}
+            Turned::Decided(None) => return granted(site, &entries, &state),
+            Turned::Decided(Some(refusal)) => return Ok(Answer::Refused(refusal)),
+            Turned::NotYet => {}
         }
     }
 }
@@ -152,23 +152,25 @@ fn is_free(state: &State, queue: &[Waiting], ask: &Ask, ticket: u64) -> bool {
         && wait::ahead(state, queue, &waiting(ask, ticket), Some(ticket)).is_empty()
 }
 
-/// `None`: still not free. Otherwise the place is given up, and the command's refusal (if any) is final.
-fn try_again(
-    turn: &mut Turn<'_>,
-    ask: &mut Ask,
-    ticket: u64,
-) -> Result<Option<Option<Refusal>>, Failure> {
+/// How a turn went for somebody who waits.
+enum Turned {
+    NotYet,
+    /// The place is given up; a refusal (by a rule, not a holder) is final.
+    Decided(Option<Refusal>),
+}
+
+fn try_again(turn: &mut Turn<'_>, ask: &mut Ask, ticket: u64) -> Result<Turned, Failure> {
     let queue = turn.queue(&clock::is_alive)?;
     turn.load(&ask.needs())?;
     turn.load(&needs_of(&queue))?;
     if !is_free(turn.state(), &queue, ask, ticket) {
-        return Ok(None);
+        return Ok(Turned::NotYet);
     }
     ask.ahead.clear();
     ask.deadlock.clear();
     let refusal = turn.command(&Command::Claim(ask.clone()))?;
     turn.leave(ticket)?;
-    Ok(Some(refusal))
+    Ok(Turned::Decided(refusal))
 }
 
 fn waiting(ask: &Ask, ticket: u64) -> Waiting {

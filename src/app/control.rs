@@ -40,6 +40,8 @@ pub enum Ask {
     Hello,
     /// Keep serving at least as long as this connection lives.
     Hold,
+    /// Give up the hold; the last one ends a sealed mount.
+    Leave,
     /// The namespaces of the session's mount, as descriptors beside the answer.
     Anchor,
     /// The ledger changed: read claims, charter and requests again.
@@ -50,7 +52,7 @@ pub enum Ask {
     },
     /// Flush, settle every file, and make log and versions durable.
     Settle,
-    /// Settle, and refuse every governed write until `Thaw`.
+    /// Settle, and refuse every governed write until `Thaw`, or until this connection ends.
     Freeze,
     Thaw,
     Stats,
@@ -87,6 +89,8 @@ pub struct Sealing {
 pub enum Answer {
     Hello(Hello),
     Done,
+    /// That was the last hold: the mount is ending.
+    Ending,
     /// Entries up to the cut stand; no later one was allowed by the fenced claims.
     Cut {
         count: u64,
@@ -163,6 +167,19 @@ impl Live {
     }
 }
 
+impl Live {
+    /// Waits until the server has closed the connection, which it does by ending.
+    pub fn wait_for_end(mut self, limit: Duration) -> io::Result<()> {
+        self.stream.get_mut().set_read_timeout(Some(limit))?;
+        match self.stream.read(&mut [0]) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(io::Error::other("the server said something unasked")),
+            Err(error) if gone(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 impl Hello {
     fn unknown() -> Self {
         Self {
@@ -224,8 +241,8 @@ fn receive<T: for<'a> Deserialize<'a>>(stream: &mut BufReader<UnixStream>) -> io
 pub trait Handler: Send + Sync {
     fn answer(&self, ask: Ask) -> Answer;
 
-    /// A connection that held the server has ended.
-    fn let_go(&self);
+    /// A hold was given up, or its connection has ended. Says whether the mount ends with it.
+    fn let_go(&self) -> bool;
 
     /// Returns what is sent beside the answer to [`Ask::Anchor`].
     fn anchor(&self) -> Vec<BorrowedFd<'_>>;
@@ -280,14 +297,22 @@ fn converse(stream: UnixStream, handler: &dyn Handler) {
     }
     let mut stream = BufReader::new(stream);
     let mut holds = 0;
+    let mut freezes = false;
     while let Ok(ask) = receive::<Ask>(&mut stream) {
-        holds += usize::from(ask == Ask::Hold);
+        freezes = (freezes || ask == Ask::Freeze) && ask != Ask::Thaw;
         let beside = if ask == Ask::Anchor {
             handler.anchor()
         } else {
             Vec::new()
         };
-        let answer = handler.answer(ask);
+        let holding = ask == Ask::Hold;
+        let answer = if ask == Ask::Leave && holds > 0 {
+            holds -= 1;
+            left(handler.let_go())
+        } else {
+            handler.answer(ask)
+        };
+        holds += usize::from(holding && answer == Answer::Done);
         let sent = send(stream.get_mut(), &answer).and_then(|()| {
             if beside.is_empty() {
                 Ok(())
@@ -299,9 +324,16 @@ fn converse(stream: UnixStream, handler: &dyn Handler) {
             break;
         }
     }
-    for _ in 0..holds {
-        handler.let_go();
+    if freezes {
+        handler.answer(Ask::Thaw); // whoever froze the session is gone without a word
     }
+    for _ in 0..holds {
+        let _ = handler.let_go(); // nobody is left to hear it
+    }
+}
+
+fn left(ending: bool) -> Answer {
+    if ending { Answer::Ending } else { Answer::Done }
 }
 
 #[cfg(test)]
@@ -325,7 +357,9 @@ mod tests {
             }
         }
 
-        fn let_go(&self) {}
+        fn let_go(&self) -> bool {
+            true
+        }
 
         fn anchor(&self) -> Vec<BorrowedFd<'_>> {
             vec![self.0.as_fd()]

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use crate::app::clock;
 use crate::app::failure::Failure;
-use crate::app::host;
 use crate::app::keys;
 use crate::app::site::{CHARTER, STORE, bad_charter, charter_set};
 use crate::domain::base::Oid;
@@ -20,6 +19,7 @@ use crate::domain::command::Need;
 use crate::domain::digest::Digest;
 use crate::domain::event::{Ancestor, CharterSource, Draft, Event, Forked, KeySet};
 use crate::domain::state::{Kind, State};
+use crate::git::base::file_system;
 use crate::git::repo::Repo;
 use crate::store::keys::{Keys, fresh_origin};
 use crate::store::ledger::{Ledger, Turn};
@@ -38,6 +38,7 @@ pub struct Options {
 
 /// What `init` did.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is told on its own")]
 pub struct Report {
     pub store: PathBuf,
     pub origin: Origin,
@@ -66,7 +67,7 @@ struct Found {
 pub fn init(dir: &Path, options: Options) -> Result<Report, Failure> {
     let repo = Repo::discover(dir)?;
     let store = repo.common_dir().join(STORE);
-    host::refuse_unsafe_store(repo.common_dir())?;
+    refuse_unsafe_store(repo.common_dir())?;
     let found = find_charter(&repo)?;
     let keys = Keys::new(keys::config_dir()?);
     let mut ledger = Ledger::create(&store)?;
@@ -114,6 +115,27 @@ pub fn init(dir: &Path, options: Options) -> Result<Report, Failure> {
         new_key,
         forked: forks,
     })
+}
+
+/// Refuses a store where file locks or distinct names cannot be relied on.
+fn refuse_unsafe_store(dir: &Path) -> Result<(), Failure> {
+    let system =
+        file_system(dir).map_err(|error| Failure::failed(format!("{}: {error}", dir.display())))?;
+    let shown = dir.display();
+    if system.network {
+        return Err(Failure::machine(format!(
+            "{shown} is on a network file system ({}), where SQLite's locks cannot be relied on",
+            system.kind
+        ))
+        .hint("keep the repository on a local disk"));
+    }
+    if system.folds_case {
+        return Err(Failure::machine(format!(
+            "{shown} is on a file system that takes HEAD and head for one file"
+        ))
+        .hint("keep the repository on a case-sensitive file system"));
+    }
+    Ok(())
 }
 
 fn is_elsewhere(repo: &Repo, state: &State) -> Result<bool, Failure> {

@@ -1,7 +1,9 @@
 //! `govfs` inside a mount: questions through the control zone, and their answers.
 //!
 //! Owns: the protocol between the two ends (one JSON document each way), and what
-//! an agent may have at once. The agent is the one whose mount it is.
+//! an agent may have at once. The agent is the one whose mount it is, never one
+//! that the question names. What it cannot have at once becomes a request that a
+//! person answers: asked twice, it is still one request.
 
 use std::path::Path;
 
@@ -11,10 +13,20 @@ use serde_json::{Value, json};
 use crate::app::claim::{self, Answer as ClaimAnswer, Patience};
 use crate::app::failure::{Failure, Kind};
 use crate::app::keeper::Keeper;
-use crate::app::session::Session;
+use crate::app::layer;
+use crate::app::serve::ground;
+use crate::app::session::{self, Session};
 use crate::app::site::Site;
+use crate::app::why::{self, Explained};
 use crate::domain::claim::Ask as ClaimAsk;
-use crate::domain::event::Mode;
+use crate::domain::command::{Command, Need, No, Refusal};
+use crate::domain::event::{Conflict, Draft, Event, Mode, Requested};
+use crate::domain::names::AgentName;
+use crate::domain::path::{RepoPath, percent_decode};
+use crate::domain::pattern::Pattern;
+use crate::domain::state::{ClaimRow, Kind as RowKind, RequestRow, RequestState};
+
+pub mod client;
 
 /// What may be asked from inside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,47 +37,67 @@ pub enum Question {
         patterns: Vec<String>,
         read: bool,
         ttl_ms: Option<u64>,
+        reason: String,
     },
     Release {
         patterns: Vec<String>,
     },
     Why {
-        path: String,
+        path: RepoPath,
+        agent: Option<AgentName>,
     },
     Status,
     Submit {
-        message: Option<String>,
+        message: String,
     },
 }
 
-/// The answer: an exit kind with words, or the verb's own document.
+/// The answer: what was found or done, or a failure with its exit kind, or both.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reply {
     pub code: u8,
     pub error: Option<String>,
     pub hint: Option<String>,
-    pub lines: Vec<String>,
-    pub document: Value,
+    pub found: Found,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Found {
+    Nothing,
+    Claims(Vec<ClaimRow>),
+    /// Why not at once, and under which number a person will find it.
+    Asked {
+        rule: String,
+        conflicts: Vec<Conflict>,
+        request: Option<u64>,
+    },
+    Released(Vec<Pattern>),
+    Why(Box<Explained>),
+    /// As `status` has it outside, of this session alone; and in lines.
+    Status {
+        document: Value,
+        lines: Vec<String>,
+    },
+    Submitted(u64),
 }
 
 impl Reply {
-    fn done(lines: Vec<String>, document: Value) -> Self {
+    fn found(found: Found) -> Self {
         Self {
             code: 0,
             error: None,
             hint: None,
-            lines,
-            document,
+            found,
         }
     }
 
-    fn failed(failure: &Failure) -> Self {
+    fn failed(failure: &Failure, found: Found) -> Self {
         Self {
             code: failure.kind.code(),
             error: Some(failure.message.clone()),
             hint: failure.hint.clone(),
-            lines: Vec::new(),
-            document: Value::Null,
+            found,
         }
     }
 }
@@ -73,76 +105,248 @@ impl Reply {
 /// Answers one request of the session's own agent.
 pub fn answer(dir: &Path, session: &Session, keeper: &Keeper, request: &[u8]) -> Vec<u8> {
     let reply = match serde_json::from_slice::<Question>(request) {
-        Ok(question) => decide(dir, session, keeper, &question)
-            .unwrap_or_else(|failure| Reply::failed(&failure)),
-        Err(error) => Reply::failed(&Failure::new(
-            Kind::Usage,
-            format!("not a request: {error}"),
-        )),
+        Ok(question) => Desk {
+            session,
+            keeper,
+            dir,
+        }
+        .answer(question)
+        .unwrap_or_else(|failure| Reply::failed(&failure, Found::Nothing)),
+        Err(error) => {
+            let failure = Failure::new(Kind::Usage, format!("not a request: {error}"));
+            Reply::failed(&failure, Found::Nothing)
+        }
     };
     serde_json::to_vec(&reply).unwrap_or_default()
 }
 
-fn decide(
-    dir: &Path,
-    session: &Session,
-    keeper: &Keeper,
-    question: &Question,
-) -> Result<Reply, Failure> {
-    let mut site = Site::open(dir)?;
-    match question {
-        Question::Claim {
-            patterns,
-            read,
-            ttl_ms,
-        } => {
-            let patterns = claim::patterns(&decoded(patterns)?)?;
-            let mode = if *read { Mode::Read } else { Mode::Write };
-            let mut ask = ClaimAsk::new(session.agent.clone(), mode, patterns);
-            ask.ttl_ms = *ttl_ms;
-            match claim::claim(&mut site, ask, Patience::None)? {
-                ClaimAnswer::Granted(rows) => {
-                    let lines = rows
-                        .iter()
-                        .map(|row| format!("claimed {}", row.pattern))
-                        .collect();
-                    Ok(Reply::done(lines, json!({ "claims": rows })))
-                }
-                ClaimAnswer::Refused(refusal) => Ok(Reply::failed(&refusal.into())),
+/// Who asks, and what is at hand to answer.
+struct Desk<'a> {
+    session: &'a Session,
+    keeper: &'a Keeper,
+    dir: &'a Path,
+}
+
+impl Desk<'_> {
+    fn answer(&self, question: Question) -> Result<Reply, Failure> {
+        let mut site = Site::open(self.dir)?;
+        match question {
+            Question::Claim {
+                patterns,
+                read,
+                ttl_ms,
+                reason,
+            } => {
+                let mode = if read { Mode::Read } else { Mode::Write };
+                let patterns = self.own(&mut site, decoded(&patterns)?)?;
+                let mut ask = ClaimAsk::new(self.session.agent.clone(), mode, patterns);
+                ask.ttl_ms = ttl_ms;
+                self.claim(&mut site, ask, reason)
             }
-        }
-        Question::Release { patterns } => {
-            let patterns = claim::patterns(&decoded(patterns)?)?;
-            let freed = claim::release(&mut site, &session.agent, &patterns)?;
-            let lines = freed.iter().map(|one| format!("released {one}")).collect();
-            Ok(Reply::done(lines, json!({ "released": freed })))
-        }
-        Question::Status => {
-            let document = json!({
-                "agent": session.agent,
-                "session": session.id,
-                "base": session.row.base.to_string(),
-                "entries": keeper.count(),
-                "refused": keeper.refused(),
-            });
-            let lines = vec![
-                format!("agent    {}", session.agent),
-                format!("session  {}", session.id),
-                format!("base     {}", session.row.base),
-                format!("entries  {}", keeper.count()),
-                format!("refused  {}", keeper.refused()),
-            ];
-            Ok(Reply::done(lines, document))
-        }
-        Question::Why { .. } | Question::Submit { .. } => {
-            Err(Failure::usage("this question has no answer from inside"))
+            Question::Release { patterns } => {
+                let patterns = self.own(&mut site, decoded(&patterns)?)?;
+                let freed = claim::release(&mut site, &self.session.agent, &patterns)?;
+                Ok(Reply::found(Found::Released(freed)))
+            }
+            Question::Why { path, agent } => {
+                if agent.is_some_and(|agent| agent != self.session.agent) {
+                    return Err(self.only_oneself());
+                }
+                let why = why::why(&mut site, &path, Some(&self.session.agent))?;
+                let why = why.explained(Some(self.session.agent.clone()));
+                Ok(Reply::found(Found::Why(Box::new(why))))
+            }
+            Question::Status => self.status(&mut site),
+            Question::Submit { message } => self.submit(&mut site, message),
         }
     }
+
+    /// Takes the agent's own name from the front, as it stands in the command outside.
+    fn own(&self, site: &mut Site, mut texts: Vec<Vec<u8>>) -> Result<Vec<Pattern>, Failure> {
+        if texts
+            .first()
+            .is_some_and(|first| first == self.session.agent.as_str().as_bytes())
+        {
+            texts.remove(0);
+        } else if texts.len() > 1
+            && let Some(name) = texts
+                .first()
+                .and_then(|text| std::str::from_utf8(text).ok())
+            && let Ok(agent) = name.parse::<AgentName>()
+        {
+            let state = site.ledger.state(&[Need::Agent(agent.clone())])?;
+            if state.agents.contains_key(&agent) {
+                return Err(self.only_oneself());
+            }
+        }
+        claim::patterns(&texts)
+    }
+
+    fn only_oneself(&self) -> Failure {
+        let agent = &self.session.agent;
+        Failure::refused(format!(
+            "this is {agent}'s mount: it speaks for {agent} alone"
+        ))
+        .hint("leave out the name")
+    }
+
+    /// Claims what can be had at once; asks a person for the rest.
+    fn claim(&self, site: &mut Site, ask: ClaimAsk, reason: String) -> Result<Reply, Failure> {
+        if ask.patterns.is_empty() {
+            return Err(Failure::usage("name what to claim").hint("govfs claim PATTERN…"));
+        }
+        let refusal = match claim::claim(site, ask.clone(), Patience::None)? {
+            ClaimAnswer::Granted(rows) => return Ok(Reply::found(Found::Claims(rows))),
+            ClaimAnswer::Refused(refusal) => refusal,
+        };
+        let rule = refusal.rule.to_owned();
+        let conflicts = refusal.conflicts.clone();
+        let request = match can_be_asked(&refusal) {
+            true => Some(self.request(site, &ask, reason)?),
+            false => None,
+        };
+        let mut failure = Failure::from(refusal);
+        if let Some(number) = request {
+            failure.hint = Some(format!(
+                "the operator was asked (request {number}); go on with something else meanwhile"
+            ));
+        }
+        let found = Found::Asked {
+            rule,
+            conflicts,
+            request,
+        };
+        Ok(Reply::failed(&failure, found))
+    }
+
+    /// Puts a request on record, or finds the same one waiting.
+    fn request(&self, site: &mut Site, ask: &ClaimAsk, reason: String) -> Result<u64, Failure> {
+        let ttl = ask.ttl_ms;
+        let state = site.ledger.state(&[Need::All(RowKind::Request)])?;
+        let ttl_ms = ttl.or_else(|| state.law.as_ref().map(|law| law.claims.ttl_ms));
+        let wanted = Requested {
+            mode: ask.mode,
+            patterns: ask.patterns.clone(),
+            ttl_ms: ttl_ms.unwrap_or_default(),
+            reason,
+        };
+        let same = |row: &RequestRow| {
+            row.state == RequestState::Waiting
+                && row.agent == self.session.agent
+                && row.mode == wanted.mode
+                && row.patterns == wanted.patterns
+        };
+        let known = state.requests.iter().find(|(_, row)| same(row));
+        if let Some((number, _)) = known {
+            return Ok(*number);
+        }
+        let draft = Draft::new(Event::Request(wanted))
+            .by(&self.session.agent)
+            .within(Some(&self.session.id));
+        let outcome = site.command(&Command::Fact(Box::new(draft)))?;
+        if let Some(refusal) = outcome.refusal {
+            return Err(refusal.into());
+        }
+        let entry = outcome
+            .entries
+            .iter()
+            .rfind(|entry| matches!(entry.event, Event::Request(_)));
+        entry
+            .map(|entry| entry.seq)
+            .ok_or_else(|| Failure::failed("the request was not recorded"))
+    }
+
+    /// Says that the work is done: a request for a merge names no paths.
+    fn submit(&self, site: &mut Site, message: String) -> Result<Reply, Failure> {
+        let ask = ClaimAsk::new(self.session.agent.clone(), Mode::Write, Vec::new());
+        let number = self.request(site, &ask, message)?;
+        Ok(Reply::found(Found::Submitted(number)))
+    }
+
+    fn status(&self, site: &mut Site) -> Result<Reply, Failure> {
+        let row = session::load(site, &self.session.id)?;
+        let session = Session::of(site, &self.session.id, &row);
+        let layer = layer::read(&session, None)?.layer;
+        let base = ground::base(site, &session)?;
+        let changes = layer.changes(&base).map_err(Failure::failed)?;
+        let agent = &self.session.agent;
+        let needs = [Need::ClaimsOf(agent.clone()), Need::All(RowKind::Request)];
+        let state = site.ledger.state(&needs)?;
+        let claims: Vec<Value> = state
+            .claims_of(agent)
+            .map(|claim| {
+                json!({
+                    "id": claim.id,
+                    "agent": agent,
+                    "pattern": claim.pattern,
+                    "mode": claim.mode,
+                    "generation": claim.generation,
+                    "expires": claim.lease.expires(),
+                })
+            })
+            .collect();
+        let waiting = state
+            .requests
+            .iter()
+            .filter(|(_, row)| row.agent == *agent && row.state == RequestState::Waiting);
+        let requests: Vec<Value> = waiting
+            .clone()
+            .map(|(number, row)| json!({ "number": number, "patterns": row.patterns, "reason": row.reason }))
+            .collect();
+        let mut lines = vec![format!(
+            "{agent}  session {}  on {}  {} changed, {} refused",
+            session.id,
+            row.base,
+            changes.len(),
+            self.keeper.refused()
+        )];
+        lines.extend(state.claims_of(agent).map(|claim| {
+            let mode = claim::mode_text(claim.mode);
+            format!(
+                "claim    {mode:<5} {}  until {}",
+                claim.pattern,
+                claim.lease.expires()
+            )
+        }));
+        lines.extend(waiting.map(|(number, row)| format!("request  {number} {}", asked(row))));
+        lines.extend(
+            changes
+                .iter()
+                .map(|change| format!("{}        {}", change.status.letter(), change.path)),
+        );
+        let document = json!({ "sessions": [{
+            "agent": agent,
+            "session": session.id,
+            "state": row.state,
+            "base": row.base.to_string(),
+            "mount": row.mount.as_ref().map(|mount| mount.dir.clone()),
+            "tier": row.tier,
+            "changes": changes.len(),
+            "denials": self.keeper.refused(),
+            "claims": claims,
+            "requests": requests,
+        }] });
+        Ok(Reply::found(Found::Status { document, lines }))
+    }
+}
+
+/// Says what a request is for.
+pub fn asked(row: &RequestRow) -> String {
+    if row.patterns.is_empty() {
+        return "merge".to_owned();
+    }
+    let patterns: Vec<String> = row.patterns.iter().map(ToString::to_string).collect();
+    patterns.join(" ")
+}
+
+/// A rule that a person can lift; what is nonsense stays refused.
+fn can_be_asked(refusal: &Refusal) -> bool {
+    refusal.no == No::Rule && refusal.rule != "protected"
 }
 
 fn decoded(texts: &[String]) -> Result<Vec<Vec<u8>>, Failure> {
     let decode = |text: &String| {
-        crate::domain::path::percent_decode(text)
+        percent_decode(text)
             .ok_or_else(|| Failure::usage(format!("{text:?} is not percent-encoded")))
     };
     texts.iter().map(decode).collect()

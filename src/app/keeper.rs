@@ -67,6 +67,12 @@ pub struct Ground {
     pub first_write: Option<FirstWrite>,
 }
 
+impl std::fmt::Debug for Ground {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ground").finish_non_exhaustive()
+    }
+}
+
 impl Keeper {
     pub fn new(ground: Ground) -> io::Result<Self> {
         let durable = ground.log.handle()?;
@@ -266,6 +272,9 @@ pub fn rules_of(state: &State, agent: &AgentName, session: &SessionId) -> Rules 
         .get(session)
         .is_none_or(|row| row.state != crate::domain::state::SessionState::Open);
     rules.halt = over.then_some(Halt::Ended);
+    if !over && state.intents.contains_key(session) {
+        rules.halt = Some(Halt::Frozen); // a merge was cut short: nothing more until it is finished or undone
+    }
     let pinned = state.sessions.get(session).map(|row| row.charter);
     match pinned.and_then(|digest| state.charters.get(&digest)) {
         Some(row) => apply_charter(&mut rules, &row.text, state, agent),

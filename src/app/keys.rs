@@ -59,6 +59,13 @@ pub fn signing(state: &State) -> Result<(Origin, SecretKey), Failure> {
     }
 }
 
+/// Returns the ledger's name and this user's public key.
+pub fn own_public(site: &mut Site) -> Result<(Origin, PublicKey), Failure> {
+    let state = site.ledger.state(&[Need::All(Kind::Key)])?;
+    let (origin, key) = signing(&state)?;
+    Ok((origin, key.public()))
+}
+
 /// Reads an Ed25519 signature as entries carry it.
 pub fn signature_bytes(text: &str) -> Option<[u8; 64]> {
     STANDARD.decode(text).ok()?.try_into().ok()

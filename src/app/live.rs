@@ -26,8 +26,10 @@ use crate::domain::state::{Kind, SessionRow, SessionState};
 use crate::store::versions::Versions;
 use crate::store::writelog::{LogError, WriteLog};
 
+pub mod still;
+
 /// How long a live server may take to settle everything.
-const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+const SETTLE_LIMIT: Duration = Duration::from_mins(1);
 /// How long it may take for anything else.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
 /// How long a server may take to end once its connection to the kernel is cut.
@@ -260,6 +262,15 @@ pub fn seal_all(site: &mut Site) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Seals what a session's live server has logged, once it has settled.
+pub fn seal(site: &mut Site, id: &SessionId) -> Result<(), Failure> {
+    let Some(mut server) = connect(site, id)? else {
+        return Ok(());
+    };
+    let row = session::load(site, id)?;
+    seal_live(site, id, &row, &mut server)
 }
 
 fn seal_live(

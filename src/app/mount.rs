@@ -24,10 +24,12 @@ use crate::app::serve::ground::Shown;
 use crate::app::serve::{self, Orders, record};
 use crate::app::session::{self, Lock, Session, Wish};
 use crate::app::site::Site;
+use crate::domain::command::Need;
 use crate::domain::event::{Event, Unmounted};
 use crate::domain::logop::Bytes;
 use crate::domain::names::AgentName;
 use crate::domain::path::percent_decode;
+use crate::domain::state::{Kind, SessionState};
 
 const QUESTION: Duration = Duration::from_secs(60);
 /// How long an orderly end may take before the connection is cut.
@@ -45,7 +47,7 @@ pub struct Standing {
 /// What is to be mounted where, or what stands there already.
 enum Ready {
     Standing(Standing),
-    Place(Session, PathBuf),
+    Place(Box<Session>, PathBuf),
 }
 
 /// Mounts the agent's session at `dir`, or at its default place.
@@ -109,10 +111,11 @@ fn prepare(site: &mut Site, wish: &Wish, dir: Option<&Path>) -> Result<Ready, Fa
         return standing_already(&session, &live, &dir).map(Ready::Standing);
     }
     clear_stale(&session, &dir)?;
+    clear_over(site, &wish.agent, &dir)?;
     fs::create_dir_all(&dir).map_err(|error| fault(&dir, &error))?;
     let dir = fs::canonicalize(&dir).map_err(|error| fault(&dir, &error))?;
     refuse_place(site, &dir)?;
-    Ok(Ready::Place(session, dir))
+    Ok(Ready::Place(Box::new(session), dir))
 }
 
 /// A mount over the repository itself or its store would hide what it is made from.
@@ -237,11 +240,45 @@ fn why_not(mut child: Child, session: &Session, from: u64) -> Failure {
     }
 }
 
-/// Ends the agent's mount. The session stays.
+/// Ends the agent's mount. The session stays; one that is over lets go of its read-only mount.
 pub fn unmount(site: &mut Site, agent: &AgentName, force: bool) -> Result<PathBuf, Failure> {
-    let session = Session::find(site, agent)?;
+    let session = match Session::find(site, agent) {
+        Ok(session) if session.row.mount.is_some() => session,
+        open => match over_but_mounted(site, agent)? {
+            Some(session) => session,
+            None => open?,
+        },
+    };
+    unmount_session(site, &session, force)
+}
+
+/// Returns the agent's newest session that is over and still mounted.
+fn over_but_mounted(site: &mut Site, agent: &AgentName) -> Result<Option<Session>, Failure> {
+    let state = site.ledger.state(&[Need::All(Kind::Session)])?;
+    let over = state.sessions.iter().filter(|(_, row)| {
+        row.agent == *agent && row.state != SessionState::Open && row.mount.is_some()
+    });
+    let newest = over.max_by_key(|(_, row)| row.entry);
+    Ok(newest.map(|(id, row)| Session::of(site, id, row)))
+}
+
+/// Takes down what a session that is over left standing at `dir`, so that the next can stand there.
+fn clear_over(site: &mut Site, agent: &AgentName, dir: &Path) -> Result<(), Failure> {
+    let Some(session) = over_but_mounted(site, agent)? else {
+        return Ok(());
+    };
+    let at = session.row.mount.as_ref().map(|mount| mount.dir.0.as_slice());
+    let resolved = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+    if at == Some(dir.as_os_str().as_bytes()) || at == Some(resolved.as_os_str().as_bytes()) {
+        unmount_session(site, &session, true)?;
+    }
+    Ok(())
+}
+
+fn unmount_session(site: &mut Site, session: &Session, force: bool) -> Result<PathBuf, Failure> {
+    let agent = &session.agent;
     let Some(mut live) = Live::connect(&session.dir).map_err(Failure::failed)? else {
-        return unmount_dead(site, &session);
+        return unmount_dead(site, session);
     };
     let dir =
         percent_decode(&live.hello.at).map(|at| PathBuf::from(std::ffi::OsString::from_vec(at)));
@@ -275,7 +312,7 @@ pub fn unmount(site: &mut Site, agent: &AgentName, force: bool) -> Result<PathBu
         }
     }
     drop(live);
-    wait_for_end(&session, STOP)?;
+    wait_for_end(session, STOP)?;
     Ok(dir)
 }
 
@@ -319,7 +356,7 @@ fn unmount_dead(site: &mut Site, session: &Session) -> Result<PathBuf, Failure> 
 }
 
 /// Takes away a mount point whose server is dead, so that it is in nobody's way.
-fn clear_stale(session: &Session, dir: &Path) -> Result<(), Failure> {
+pub fn clear_stale(session: &Session, dir: &Path) -> Result<(), Failure> {
     let dead = fs::metadata(dir).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
     if !dead {
         return Ok(());

@@ -170,7 +170,7 @@ fn write_proof(
     seq: u64,
     size: u64,
 ) -> Result<(u64, Inclusion), Failure> {
-    let mut seal: Option<(u64, Stated)> = None;
+    let mut found: Option<(u64, Stated)> = None;
     site.ledger.lines()?.forward(0, &mut |at, bytes| {
         let line = crate::domain::entry::Line::parse(bytes)?;
         if line.op == "seal"
@@ -178,11 +178,11 @@ fn write_proof(
             && let (Some(count), Some(root)) = (line.natural("count"), line.digest("root"))
             && count > seq
         {
-            seal = Some((at, Stated { size: count, root }));
+            found = Some((at, Stated { size: count, root }));
         }
-        Ok(at + 1 < size && seal.is_none())
+        Ok(at + 1 < size && found.is_none())
     })?;
-    let Some((at, stated)) = seal else {
+    let Some((at, stated)) = found else {
         return Err(Failure::missing(format!(
             "no seal that the checkpoint covers reaches {session}:{seq}"
         ))

@@ -6,11 +6,14 @@
 //! force by an entry, and refuses everything while the charter at the merge
 //! target's tip cannot be read (fail closed). Reading needs none of that.
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::app::clock;
 use crate::app::failure::Failure;
+use crate::app::mounts;
 use crate::domain::base::Oid;
 use crate::domain::charter::Charter;
 use crate::domain::command::{Command, Refusal};
@@ -61,6 +64,28 @@ impl Site {
             store,
             ledger,
         })
+    }
+
+    /// Opens the repository that `dir` lies in, or whose governed mount on the host it lies in.
+    pub fn around(dir: &Path) -> Result<Self, Failure> {
+        let Some(mount) = mounts::around(dir) else {
+            return Self::open(dir);
+        };
+        let named = fs::read(mount.join(".govfs/repository")).map_err(|error| {
+            Failure::missing(format!(
+                "{} is a mount whose server does not answer: {error}",
+                mount.display()
+            ))
+            .hint("govfs unmount AGENT, from the repository itself")
+        })?;
+        let root = PathBuf::from(OsString::from_vec(named));
+        if root == mount {
+            return Err(Failure::missing(
+                "inside a sealed run only these work: claim, release, why, status, submit",
+            )
+            .hint("ask the operator for anything else: govfs submit -m MESSAGE"));
+        }
+        Self::open(&root)
     }
 
     /// Runs `work` in one turn under the charter in force.
@@ -156,10 +181,18 @@ impl Site {
     }
 
     /// Says whether the operator's `governor.md` differs from the charter in force.
-    pub fn uncommitted_edit(&self, state: &State) -> bool {
+    pub fn has_uncommitted_edit(&mut self) -> bool {
+        let Ok(state) = self.ledger.state(&[]) else {
+            return false;
+        };
         let Some((_, row)) = state.charter() else {
             return false;
         };
+        // On another branch the file is another one, and no edit.
+        let target = state.law.as_ref().map(|law| law.merge.target.as_str());
+        if self.repo.head_branch().as_deref() != target {
+            return false;
+        }
         let Some(dir) = self.repo.workdir() else {
             return false;
         };

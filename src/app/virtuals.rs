@@ -6,6 +6,7 @@
 //! the agent have it gets at once; the rest becomes a request for a person.
 
 use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -40,6 +41,12 @@ pub struct Virtuals {
     keeper: Arc<Keeper>,
     session: Session,
     dir: PathBuf,
+}
+
+impl std::fmt::Debug for Virtuals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Virtuals").finish_non_exhaustive()
+    }
 }
 
 impl Virtuals {
@@ -115,6 +122,8 @@ impl Control for Virtuals {
                 Some(text.into_bytes())
             }
             "plan" => self.plan().map(String::into_bytes),
+            // For the operator, who stands in a mount of the host and asks about the repository.
+            "repository" => Some(self.dir.as_os_str().as_bytes().to_vec()),
             _ => None,
         }
     }

@@ -46,7 +46,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
             engine,
             person,
         } => {
-            let row = agent::add(&mut site, name.clone(), role, engine, person)?;
+            let row = agent::add(&mut site, &name, role, engine, person)?;
             if context.out.json {
                 let fields = json!({ "agents": [fields(&name, &row)] });
                 context.out.document("agent", fields);

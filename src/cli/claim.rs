@@ -13,7 +13,7 @@ use crate::app::clock;
 use crate::app::failure::Failure;
 use crate::domain::claim::Ask;
 use crate::domain::command::Refusal;
-use crate::domain::event::Mode;
+use crate::domain::event::{Conflict, Mode};
 use crate::domain::names::{AgentName, PlanId};
 use crate::domain::state::ClaimRow;
 use crate::domain::time::parse_duration;
@@ -45,7 +45,7 @@ pub(super) struct Args {
     plan: Option<PlanId>,
 }
 
-fn ttl(text: &str) -> Result<u64, String> {
+pub(super) fn ttl(text: &str) -> Result<u64, String> {
     match parse_duration(text) {
         Some(ms) if ms > 0 => Ok(ms),
         _ => Err("expected a duration such as 90s, 30m, 2h or 1h30m".to_owned()),
@@ -85,16 +85,17 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     ask.plan = args.plan;
     let mut site = context.site()?;
     match claim::claim(&mut site, ask, args.wait.unwrap_or(Patience::None))? {
-        Answer::Granted(claims) => granted(&claims, context),
-        Answer::Refused(refusal) => return Err(refused(refusal, context)),
+        Answer::Granted(claims) => granted("claim", &claims, context),
+        Answer::Refused(refusal) => return Err(refused("claim", refusal, context)),
     }
     Ok(())
 }
 
-fn granted(claims: &[ClaimRow], context: &mut Context) {
+/// Shows claims that were given.
+pub(super) fn granted(verb: &str, claims: &[ClaimRow], context: &mut Context) {
     if context.out.json {
         let claims: Vec<Value> = claims.iter().map(fields).collect();
-        context.out.document("claim", json!({ "claims": claims }));
+        context.out.document(verb, json!({ "claims": claims }));
         return;
     }
     for claim in claims {
@@ -102,10 +103,30 @@ fn granted(claims: &[ClaimRow], context: &mut Context) {
     }
 }
 
-fn refused(refusal: Refusal, context: &mut Context) -> Failure {
-    if context.out.json && !refusal.conflicts.is_empty() {
-        let conflicts: Vec<Value> = refusal
-            .conflicts
+/// Shows who stands in the way, and makes a failure of it.
+pub(super) fn refused(verb: &str, refusal: Refusal, context: &mut Context) -> Failure {
+    obstacles(
+        verb,
+        refusal.rule,
+        &refusal.message,
+        &refusal.conflicts,
+        None,
+        context,
+    );
+    refusal.into()
+}
+
+/// Shows who stands in the way; `request` is where an agent's wish went.
+pub(super) fn obstacles(
+    verb: &str,
+    rule: &str,
+    reason: &str,
+    conflicts: &[Conflict],
+    request: Option<u64>,
+    context: &mut Context,
+) {
+    if context.out.json {
+        let conflicts: Vec<Value> = conflicts
             .iter()
             .map(|conflict| {
                 json!({
@@ -117,21 +138,23 @@ fn refused(refusal: Refusal, context: &mut Context) -> Failure {
                 })
             })
             .collect();
-        let fields = json!({ "conflicts": conflicts, "rule": refusal.rule });
-        context.out.document("claim", fields);
-    } else if context.out.json {
-        let fields = json!({ "conflicts": [], "rule": refusal.rule, "reason": refusal.message });
-        context.out.document("claim", fields);
-    } else {
-        for conflict in &refusal.conflicts {
-            let verb = if conflict.ahead { "waits for" } else { "holds" };
-            context.out.line(format!(
-                "{}: {} {verb} {}, both cover {}",
-                conflict.pattern, conflict.holder, conflict.theirs, conflict.witness
-            ));
+        let mut fields = json!({ "conflicts": conflicts, "rule": rule });
+        if conflicts.is_empty() {
+            fields["reason"] = reason.into();
         }
+        if let Some(request) = request {
+            fields["request"] = request.into();
+        }
+        context.out.document(verb, fields);
+        return;
     }
-    refusal.into()
+    for conflict in conflicts {
+        let verb = if conflict.ahead { "waits for" } else { "holds" };
+        context.out.line(format!(
+            "{}: {} {verb} {}, both cover {}",
+            conflict.pattern, conflict.holder, conflict.theirs, conflict.witness
+        ));
+    }
 }
 
 /// A claim as JSON has it.

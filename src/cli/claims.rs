@@ -11,7 +11,6 @@ use crate::app::failure::Failure;
 #[command(after_help = "Examples:\n  govfs claims\n  govfs claims --json")]
 pub(super) struct Args {}
 
-#[expect(clippy::needless_pass_by_value, reason = "every verb has this shape")]
 pub(super) fn run(_: Args, context: &mut Context) -> Result<(), Failure> {
     let claims = app::claim::list(&mut context.site()?)?;
     if context.out.json {

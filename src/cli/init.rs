@@ -63,6 +63,6 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
         (None, Some(why)) => out.line(format!("governor.md is not committed: {why}")),
         (None, None) => {}
     }
-    out.note("next: govfs run AGENT --claim PATH -- COMMAND");
+    out.tip("next: govfs run AGENT --claim PATH -- COMMAND");
     Ok(())
 }

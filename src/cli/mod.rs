@@ -7,22 +7,51 @@ use std::process::ExitCode;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::app::failure::Failure;
+use crate::app::merge::recover::{self, Recovered};
 use crate::app::site::Site;
 use output::Output;
 
+mod abandon;
 mod agent;
+mod blame;
+mod charter;
+mod checkpoint;
 mod claim;
 mod claims;
+mod diff;
+mod doctor;
+mod export;
+mod gc;
 mod init;
+mod inside;
+mod key;
 mod log;
+mod merge;
 mod mount;
 mod output;
+mod patch;
+mod plan;
+mod protect;
+mod prove;
+mod queue;
 mod release;
+mod replay;
+mod requests;
+mod restore;
+mod revert;
+mod role;
+mod run;
 mod serve;
+mod shell;
 mod show;
+mod snapshot;
+mod status;
+mod sync;
 mod text;
+mod trial;
 mod unmount;
 mod verify;
+mod why;
 
 /// Several coding agents on one git repository, each in its own governed mount.
 ///
@@ -39,7 +68,7 @@ mod verify;
 struct Cli {
     /// Work as if started in DIR
     #[arg(short = 'C', value_name = "DIR", global = true)]
-    dir: Option<PathBuf>,
+    start: Option<PathBuf>,
     /// Print one JSON document (streams: one object a line)
     #[arg(long, global = true)]
     json: bool,
@@ -73,15 +102,48 @@ enum Color {
 enum Verb {
     Init(init::Args),
     Agent(agent::Args),
+    Charter(charter::Args),
     Claim(claim::Args),
     Release(release::Args),
     Claims(claims::Args),
     Mount(mount::Args),
     Unmount(unmount::Args),
+    Run(run::Args),
+    Merge(merge::Args),
+    Abandon(abandon::Args),
+    Revert(revert::Args),
+    Sync(sync::Args),
+    Doctor(doctor::Args),
     Serve(serve::Args),
+    Status(status::Args),
+    Diff(diff::Args),
+    Snapshot(snapshot::Args),
+    Restore(restore::Args),
+    Why(why::Args),
+    Requests(requests::Args),
+    /// Grant a request
+    Approve(requests::AnswerArgs),
+    /// Refuse a request
+    Deny(requests::AnswerArgs),
     Log(log::Args),
     Show(show::Args),
+    Plan(plan::Args),
+    Queue(queue::Args),
+    Blame(blame::Args),
+    Protect(protect::Args),
+    ProtectCheck(protect::CheckArgs),
+    Role(role::Args),
+    Trial(trial::Args),
+    TrialServe(trial::ServeArgs),
     Verify(verify::Args),
+    Replay(replay::Args),
+    Checkpoint(checkpoint::Args),
+    Prove(prove::Args),
+    Export(export::Args),
+    Gc(gc::Args),
+    Key(key::Args),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
 }
 
 /// What every verb gets.
@@ -93,18 +155,45 @@ struct Context {
 impl Context {
     /// Opens the repository that the caller stands in, and its ledger.
     fn site(&self) -> Result<Site, Failure> {
-        Site::open(&self.dir)
+        let mut site = Site::open(&self.dir)?;
+        match recover::if_idle(&mut site) {
+            Ok(done) => done.iter().for_each(|one| self.tell(one)),
+            Err(failure) => self.out.note(format!(
+                "warning: a merge that was cut short cannot be settled yet: {failure}"
+            )),
+        }
+        if site.has_uncommitted_edit() {
+            self.out.note(
+                "note: governor.md has edits that are not committed, so they are not in force",
+            );
+        }
+        Ok(site)
+    }
+
+    fn tell(&self, one: &Recovered) {
+        let what = if one.finished { "finished" } else { "undone" };
+        self.out.note(format!(
+            "the merge of {} that was cut short is {what}: entry {}",
+            one.session, one.entry
+        ));
+        for remark in &one.remarks {
+            self.out.note(format!("warning: {remark}"));
+        }
     }
 }
 
 /// Runs the program with `arguments` and returns its exit status.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(status) = inside::run(&arguments) {
+        return status;
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return output::usage(&error),
     };
     let mut context = Context {
-        dir: cli.dir.unwrap_or_else(|| PathBuf::from(".")),
+        dir: cli.start.unwrap_or_else(|| PathBuf::from(".")),
         out: Output::new(cli.json, cli.quiet, cli.verbose, cli.color),
     };
     let done = dispatch(cli.verb, &mut context);
@@ -115,14 +204,48 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
     match verb {
         Verb::Init(args) => init::run(args, context),
         Verb::Agent(args) => agent::run(args, context),
+        Verb::Charter(args) => charter::run(args, context),
         Verb::Claim(args) => claim::run(args, context),
+        Verb::Why(args) => why::run(args, context),
+        Verb::Requests(args) => requests::run(args, context),
+        Verb::Approve(args) => requests::approve(args, context),
+        Verb::Deny(args) => requests::deny(args, context),
+        Verb::Replay(args) => replay::run(args, context),
+        Verb::Checkpoint(args) => checkpoint::run(args, context),
+        Verb::Prove(args) => prove::run(args, context),
+        Verb::Export(args) => export::run(args, context),
+        Verb::Gc(args) => gc::run(args, context),
+        Verb::Key(args) => key::run(args, context),
+        Verb::Completions(args) => {
+            shell::completions(args, context);
+            Ok(())
+        }
+        Verb::Man(args) => shell::man(args, context),
         Verb::Release(args) => release::run(args, context),
         Verb::Claims(args) => claims::run(args, context),
         Verb::Mount(args) => mount::run(args, context),
         Verb::Unmount(args) => unmount::run(args, context),
+        Verb::Doctor(args) => doctor::run(args, context),
+        Verb::Run(args) => run::run(args, context),
+        Verb::Merge(args) => merge::run(args, context),
+        Verb::Abandon(args) => abandon::run(args, context),
+        Verb::Revert(args) => revert::run(args, context),
+        Verb::Sync(args) => sync::run(args, context),
         Verb::Serve(args) => serve::run(args, context),
+        Verb::Status(args) => status::run(args, context),
+        Verb::Diff(args) => diff::run(args, context),
+        Verb::Snapshot(args) => snapshot::run(args, context),
+        Verb::Restore(args) => restore::run(args, context),
         Verb::Log(args) => log::run(args, context),
         Verb::Show(args) => show::run(args, context),
+        Verb::Plan(args) => plan::run(args, context),
+        Verb::Queue(args) => queue::run(args, context),
+        Verb::Blame(args) => blame::run(args, context),
+        Verb::Protect(args) => protect::run(args, context),
+        Verb::ProtectCheck(args) => protect::check(&args, context),
+        Verb::Role(args) => role::run(args, context),
+        Verb::Trial(args) => trial::run(args, context),
+        Verb::TrialServe(args) => trial::serve(&args, context),
         Verb::Verify(args) => verify::run(args, context),
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Output {
     pub verbose: u8,
     color: bool,
     stdout: BufWriter<io::Stdout>,
+    /// What the program ends with where nothing failed.
+    pub status: u8,
     /// The reader went away, or the disk behind it is full.
     broken: Option<io::Error>,
 }
@@ -58,6 +60,7 @@ impl Output {
             verbose,
             color,
             stdout: BufWriter::with_capacity(1 << 16, io::stdout()),
+            status: 0,
             broken: None,
         }
     }
@@ -110,6 +113,13 @@ impl Output {
         }
     }
 
+    /// Suggests what to do next, to a person.
+    pub(super) fn tip(&self, text: impl Display) {
+        if !self.quiet && !self.json && io::stderr().is_terminal() {
+            complain(&text);
+        }
+    }
+
     /// Colours `text` where colours are wanted.
     pub(super) fn paint(&self, ink: Ink, text: impl Display) -> String {
         if self.color {
@@ -134,7 +144,7 @@ impl Output {
                 complain(&format!("error: cannot write the result: {error}"));
                 ExitCode::FAILURE
             }
-            _ => ExitCode::SUCCESS,
+            _ => ExitCode::from(self.status),
         }
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::domain::entry::Line;
+use crate::domain::path::percent_decode;
 use crate::domain::time::Timestamp;
 
 /// Seconds are enough on a screen.
@@ -30,6 +31,27 @@ pub(super) fn duration(ms: u64) -> String {
     } else {
         parts.concat()
     }
+}
+
+/// Counts files in words.
+pub(super) fn files(count: usize) -> String {
+    if count == 1 {
+        "1 file".to_owned()
+    } else {
+        format!("{count} files")
+    }
+}
+
+/// Shows a number of bytes in the unit that suits it.
+pub(super) fn size(bytes: u64) -> String {
+    let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    for (name, unit) in units {
+        if bytes >= unit {
+            let tenths = bytes / (unit / 10).max(1);
+            return format!("{}.{} {name}", tenths / 10, tenths % 10);
+        }
+    }
+    format!("{bytes} B")
 }
 
 /// Tells one entry in a line, without its number and time.
@@ -94,7 +116,7 @@ fn patterns(value: Option<&Value>) -> String {
     };
     let texts: Vec<String> = items
         .iter()
-        .map(|item| shown(item.get("pattern").or(Some(item))))
+        .map(|item| readable(&shown(item.get("pattern").or(Some(item)))))
         .collect();
     texts.join(" ")
 }
@@ -127,6 +149,14 @@ pub(super) fn tree(body: &Map<String, Value>) -> String {
     lines.join("\n")
 }
 
+/// Shows a percent-encoded text as it is typed, where that is plain.
+fn readable(text: &str) -> String {
+    match percent_decode(text).map(String::from_utf8) {
+        Some(Ok(plain)) if !plain.chars().any(char::is_control) => plain,
+        _ => text.to_owned(),
+    }
+}
+
 fn shown(value: Option<&Value>) -> String {
     match value {
         Some(Value::String(text)) => text.clone(),
@@ -142,6 +172,18 @@ fn short(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_have_one_decimal() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (3 << 30, "3.0 GiB"),
+        ] {
+            assert_eq!(size(bytes), text, "{bytes}");
+        }
+    }
 
     #[test]
     fn durations_are_told_by_their_two_largest_units() {

@@ -240,18 +240,17 @@ fn grant(state: &State, ask: &Ask, lease: Lease) -> Claimed {
         let held = state
             .claims_of(&ask.agent)
             .find(|claim| claim.pattern == *pattern && claim.mode == ask.mode);
-        claims.push(match held {
-            Some(claim) => granted(claim),
-            None => {
-                id += 1;
-                generation += 1;
-                Granted {
-                    id,
-                    pattern: pattern.clone(),
-                    mode: ask.mode,
-                    generation,
-                }
-            }
+        if let Some(claim) = held {
+            claims.push(granted(claim));
+            continue;
+        }
+        id += 1;
+        generation += 1;
+        claims.push(Granted {
+            id,
+            pattern: pattern.clone(),
+            mode: ask.mode,
+            generation,
         });
     }
     Claimed {
@@ -299,7 +298,7 @@ pub(super) fn decide_renewal(state: &State, agent: &AgentName, now: &Now) -> Ver
         let key = (claim.mode, claim.lease.ttl_ms, &claim.plan);
         match groups
             .iter_mut()
-            .find(|(mode, ttl, plan, _)| (*mode, *ttl, &*plan) == key)
+            .find(|(mode, ttl, plan, _)| *mode == key.0 && *ttl == key.1 && plan == key.2)
         {
             Some((.., claims)) => claims.push(granted(claim)),
             None => groups.push((

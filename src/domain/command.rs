@@ -10,9 +10,16 @@ use crate::domain::claim::decide_claim;
 use crate::domain::claim::decide_expiry;
 use crate::domain::claim::decide_release;
 use crate::domain::claim::decide_renewal;
-use crate::domain::event::{AgentSet, Conflict, Cut, Decision, Draft, Entry, Event, Mode};
+use crate::domain::event::{
+    AgentSet, Conflict, Cut, Decision, Draft, Entry, Event, Mode, PlanAction, PlanSet, QueueMoved,
+};
 use crate::domain::names::{AgentName, RoleName};
 use crate::domain::pattern::Pattern;
+use crate::domain::queue;
+use crate::domain::queue::decide::{PlanAsk, QueueAsk};
+use crate::domain::queue::stored;
+use crate::domain::review;
+use crate::domain::review::decide::ReviewAsk;
 use crate::domain::state::{Kind, RowKey, SessionState, State};
 use crate::domain::time::Now;
 
@@ -39,6 +46,9 @@ pub enum Command {
     },
     /// End what is due. Every other command is preceded by this one.
     Expire,
+    Plan(PlanAsk),
+    Queue(QueueAsk),
+    Review(ReviewAsk),
     /// Something that happened and needs no permission, only sense.
     Fact(Box<Draft>),
 }
@@ -77,6 +87,13 @@ impl Command {
                 vec![Need::Agent(agent.clone()), Need::ClaimsOf(agent.clone())]
             }
             Self::Expire => Vec::new(),
+            Self::Plan(_) => stored::needs(),
+            Self::Queue(ask) => {
+                let mut needs = stored::needs();
+                needs.extend(ask.claims.iter().cloned().map(Need::Agent));
+                needs
+            }
+            Self::Review(ask) => ask.needs(),
             Self::Fact(draft) => draft.needs(),
         }
     }
@@ -156,6 +173,9 @@ pub fn decide(state: &State, command: &Command, now: &Now) -> Verdict {
             cut,
         } => decide_release(state, agent, patterns, cut.as_ref()),
         Command::Expire => Verdict::allow(decide_expiry(state, now)),
+        Command::Plan(ask) => queue::decide::plans(state, ask),
+        Command::Queue(ask) => queue::decide::queue(state, ask),
+        Command::Review(ask) => review::decide::decide(state, ask),
         Command::Fact(draft) => decide_fact(state, draft),
     }
 }
@@ -224,20 +244,15 @@ fn decide_agent(
 /// A fact about a session needs that session; a second open one is refused.
 fn decide_fact(state: &State, draft: &Draft) -> Verdict {
     let refusal = match (&draft.event, &draft.agent, &draft.session) {
-        (Event::Session(_), Some(agent), Some(_)) => match state.open_session_id(agent) {
-            Some(open) => Some(Refusal::new(
+        (Event::Session(_), Some(agent), Some(_)) => state.open_session_id(agent).map(|open| {
+            Refusal::new(
                 No::Rule,
                 "session-open",
                 format!("{agent} has an open session, {open}"),
                 format!("merge or abandon it first: govfs merge {agent}"),
-            )),
-            None => None,
-        },
-        (
-            Event::Launch(_) | Event::Mount(_) | Event::Sync(_) | Event::MergeIntent(_),
-            Some(_),
-            Some(session),
-        ) => match state.sessions.get(session) {
+            )
+        }),
+        (event, Some(_), Some(session)) if needs_open(event) => match state.sessions.get(session) {
             Some(row) if row.state == SessionState::Open => None,
             Some(_) => Some(Refusal::new(
                 No::Rule,
@@ -247,16 +262,25 @@ fn decide_fact(state: &State, draft: &Draft) -> Verdict {
             )),
             None => Some(missing_session(session.as_str())),
         },
-        (Event::Seal(_) | Event::Unmount(_), Some(_), Some(session)) => state
-            .sessions
-            .get(session)
-            .is_none()
-            .then(|| missing_session(session.as_str())),
+        (Event::Seal(_) | Event::Unmount(_), Some(_), Some(session)) => {
+            let known = state.sessions.contains_key(session);
+            (!known).then(|| missing_session(session.as_str()))
+        }
         _ => None,
     };
     match refusal {
         Some(refusal) => Verdict::refuse(refusal),
         None => Verdict::allow(vec![draft.clone()]),
+    }
+}
+
+/// Says whether an event is about a session that is not over yet.
+fn needs_open(event: &Event) -> bool {
+    match event {
+        Event::Launch(_) | Event::Mount(_) | Event::Sync(_) | Event::Abandon(_) => true,
+        Event::MergeIntent(body) => body.revert.is_none(),
+        Event::Merge(body) => body.decision == Decision::Allow,
+        _ => false,
     }
 }
 
@@ -282,9 +306,18 @@ impl Draft {
         };
         match &self.event {
             Event::Grant(body) | Event::Deny(body) => row(Kind::Request, &body.request),
-            Event::Plan(body) => row(Kind::Plan, &body.plan),
-            Event::Queue(body) => row(Kind::Plan, &body.plan),
-            Event::Revert(body) => row(Kind::Merge, &body.merge),
+            Event::Plan(PlanSet { plan, .. }) | Event::Queue(QueueMoved { plan, .. }) => {
+                row(Kind::Plan, plan);
+                row(Kind::Job, plan);
+            }
+            Event::Fleet(body) => body.plan.iter().for_each(|plan| row(Kind::Job, plan)),
+            Event::Revert(body) => {
+                row(Kind::Merge, &body.merge);
+                if let Some(plan) = &body.plan {
+                    row(Kind::Plan, plan);
+                    row(Kind::Job, plan);
+                }
+            }
             Event::Protect(body) => row(Kind::Protect, &body.branch),
             Event::Merge(body) => {
                 body.claims
@@ -346,6 +379,17 @@ pub fn rebuild(entry: &Entry) -> (Command, Now) {
             now.boot_ms = body.boot_ms;
             Command::Expire
         }
+        (Event::Plan(body), _) => Command::Plan(match body.action {
+            PlanAction::Add => PlanAsk::Add(vec![body.clone()]),
+            PlanAction::Remove => PlanAsk::Remove {
+                plan: body.plan.clone(),
+                reverts: body.reverts,
+            },
+        }),
+        (Event::Queue(body), agent) => Command::Queue(QueueAsk::rebuild(agent.as_ref(), body)),
+        (Event::Review(body), Some(agent)) => {
+            Command::Review(ReviewAsk::rebuild(agent, entry.session.as_ref(), body))
+        }
         _ => Command::Fact(draft()),
     };
     (command, now)
@@ -372,8 +416,12 @@ pub fn differs(state: &State, entry: &Entry) -> Option<String> {
             return None;
         }
     }
-    let recorded_refusal =
-        matches!(&entry.event, Event::Claim(body) if body.decision == Decision::Deny);
+    let recorded_refusal = match &entry.event {
+        Event::Claim(body) => body.decision == Decision::Deny,
+        Event::Queue(body) => body.decision == Decision::Deny,
+        Event::Review(body) => body.decision == Decision::Deny,
+        _ => false,
+    };
     if verdict.refusal.is_some() != recorded_refusal {
         let again = match &verdict.refusal {
             Some(refusal) => format!("refused: {refusal}"),

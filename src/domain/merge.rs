@@ -13,6 +13,7 @@
 //! Never reads a tree or a ledger: both come in as [`Facts`].
 
 mod collisions;
+mod held;
 mod links;
 mod names;
 mod record;
@@ -24,6 +25,7 @@ use serde::Serialize;
 use crate::domain::names::{AgentName, PlanId};
 use crate::domain::path::RepoPath;
 
+pub use held::claim_fact;
 pub use names::{check_raw, is_git_control};
 pub use record::{MergeRecord, sort_records};
 

@@ -9,7 +9,9 @@
 
 pub mod advice;
 pub mod check;
+pub mod decide;
 pub mod protect;
+pub mod stored;
 
 #[cfg(test)]
 mod tests;

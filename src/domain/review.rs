@@ -7,6 +7,7 @@
 //! reviewing lane; what is not known (an engine, a role) does not count. The
 //! verdict says in words what is missing. Never records a vote.
 
+pub mod decide;
 #[cfg(test)]
 mod tests;
 

@@ -99,6 +99,8 @@ state! {
     /// By the entry that asked.
     Request "request" requests: u64 => RequestRow,
     Plan "plan" plans: PlanId => PlanRow,
+    /// The plans that the fleet took.
+    Job "job" jobs: PlanId => JobRow,
     /// By their entry.
     Review "review" reviews: u64 => ReviewRow,
     /// By their entry.

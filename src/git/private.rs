@@ -8,6 +8,7 @@
 //! to the operator's repository, never runs git.
 
 mod index;
+mod messages;
 mod sha1;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use crate::domain::names::AgentName;
 
 pub use index::prepare_index;
 pub use index::relocate_index;
+pub use messages::own_messages;
 
 /// What `info/exclude` says unless told otherwise. It should not change while a
 /// session lives: git drops its whole untracked cache when it does.

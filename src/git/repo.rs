@@ -16,6 +16,10 @@ use crate::domain::base::Oid;
 use crate::domain::event::{Pinned, Place};
 use crate::domain::logop::Bytes;
 
+mod commits;
+
+pub use commits::CommitFact;
+
 /// Who commits where git knows nobody.
 const NAME: &str = "govfs";
 const EMAIL: &str = "govfs@localhost";

@@ -37,7 +37,7 @@ mod tests;
 /// The database's name inside the store.
 pub const FILE: &str = "ledger.db";
 /// How long one process waits for the others before it gives up.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// The longest nap between two tries.
 const NAP_MAX_MS: u64 = 8;
 

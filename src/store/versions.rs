@@ -133,7 +133,7 @@ impl Versions {
         }
         let made = (|| {
             make_parent(&path)?;
-            let aside = self.dir.join(format!(
+            let fresh = self.dir.join(format!(
                 "new-{}-{}",
                 std::process::id(),
                 NEXT.fetch_add(1, Ordering::Relaxed)
@@ -142,10 +142,10 @@ impl Versions {
                 .write(true)
                 .create_new(true)
                 .mode(MODE)
-                .open(&aside)?;
+                .open(&fresh)?;
             fill(&mut file)
-                .and_then(|()| fs::rename(&aside, &path))
-                .inspect_err(|_| drop(fs::remove_file(&aside)))
+                .and_then(|()| fs::rename(&fresh, &path))
+                .inspect_err(|_| drop(fs::remove_file(&fresh)))
         })();
         made.map_err(|source| VersionError::Io {
             sha256: *sha256,
@@ -256,8 +256,8 @@ impl Versions {
                 continue;
             }
             for entry in fs::read_dir(shard.path())? {
-                let hex =
-                    [shard.file_name(), entry?.file_name()].map(|name| name.into_encoded_bytes());
+                let hex = [shard.file_name(), entry?.file_name()]
+                    .map(std::ffi::OsString::into_encoded_bytes);
                 if let Ok(sha256) = Digest::from_hex(&hex.concat()) {
                     found.push(sha256);
                 }

@@ -14,6 +14,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::SystemTime;
 
 use fuser::{
@@ -409,9 +410,14 @@ impl Filesystem for Door {
         let done = self
             .overlay
             .create(parent.0, name.as_bytes(), mode, caller(request));
+        let remembered = if self.overlay.remembers(parent.0, name.as_bytes()) {
+            LASTING
+        } else {
+            Duration::ZERO
+        };
         match done {
             Ok(attr) => reply.created(
-                &LASTING,
+                &remembered,
                 &file_attr(&attr),
                 Generation(0),
                 FileHandle(0),

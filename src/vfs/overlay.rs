@@ -16,6 +16,7 @@ mod disk;
 mod extra;
 mod meta;
 mod names;
+mod objects;
 mod read;
 mod rename;
 mod replay;
@@ -156,6 +157,8 @@ pub struct Parts {
     pub shares: Vec<Share>,
     pub gitdir: Option<Gitdir>,
     pub control: Option<Arc<dyn Control>>,
+    /// The repository's object directories, shown at `.govfs/objects/N`.
+    pub objects: Vec<OwnedFd>,
 }
 
 impl fmt::Debug for Parts {

@@ -8,6 +8,7 @@
 
 mod change;
 mod list;
+mod same;
 mod share;
 mod xattr;
 

@@ -364,6 +364,7 @@ impl Bench {
                 prepare: Box::new(|| Ok(())),
             }),
             control: self.control.clone(),
+            objects: Vec::new(),
         };
         let log = self.gate.log.lock().unwrap().clone();
         Overlay::open(parts, self.options(), &log, same_boot)

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::Sender;
 
 use parking_lot::{Mutex, RwLock};
@@ -29,8 +29,18 @@ use crate::domain::path::{RepoPath, percent_encode};
 use crate::domain::pattern::Pattern;
 use crate::vfs::server::Server;
 
+/// Who keeps a sealed mount up.
+#[derive(Debug, Default)]
+struct Holders {
+    count: usize,
+    /// Somebody has held it.
+    held: bool,
+    /// The last one has gone: nobody may join any more.
+    over: bool,
+}
+
 /// A running server's parts.
-pub struct Desk {
+pub(super) struct Desk {
     pub session: Session,
     dir: PathBuf,
     shown: Shown,
@@ -38,12 +48,14 @@ pub struct Desk {
     keeper: OnceLock<Arc<Keeper>>,
     server: RwLock<Option<Server>>,
     ends: Mutex<Option<Sender<End>>>,
-    holders: AtomicUsize,
+    holders: Mutex<Holders>,
     pub(super) seal_entries: u64,
     pub(super) seal_interval_ms: u64,
     pub(super) sealed: AtomicU64,
     pub(super) sealed_ms: AtomicU64,
     pub(super) pulse: Mutex<i64>,
+    /// Held while rules are put in force, so that a freeze and a reload never cross.
+    frozen: Mutex<bool>,
     /// When the first of the session's leases ends, on the boot clock.
     pub(super) lease_end_ms: AtomicU64,
     pub(super) renewed_ms: AtomicU64,
@@ -75,12 +87,13 @@ impl Desk {
             keeper: OnceLock::new(),
             server: RwLock::new(None),
             ends: Mutex::new(None),
-            holders: AtomicUsize::new(0),
+            holders: Mutex::default(),
             seal_entries: u64::from(charter.ledger.seal_entries),
             seal_interval_ms: charter.ledger.seal_interval_ms,
             sealed: AtomicU64::new(session.row.sealed.as_ref().map_or(0, |row| row.count)),
             sealed_ms: AtomicU64::new(crate::app::clock::boot_ms()),
             pulse: Mutex::new(0),
+            frozen: Mutex::new(false),
             lease_end_ms: AtomicU64::new(u64::MAX),
             renewed_ms: AtomicU64::new(0),
             renew_ms: AtomicU64::new(u64::MAX),
@@ -130,27 +143,55 @@ impl Desk {
         let Some(server) = self.server.write().take() else {
             return Ok(());
         };
-        match end {
-            End::Unmounted => server.wait(),
-            End::Asked { detach: true } => {
-                let settled = server.settle_all().map(drop).map_err(std::io::Error::other);
-                super::duty::detach(&self.shown.place, self.shown.sealed);
-                server.leave();
-                settled
-            }
-            End::Asked { detach: false } => server.stop(),
+        if end == End::Unmounted {
+            return server.wait();
+        }
+        let settled = server.settle_all().map(drop).map_err(std::io::Error::other);
+        // A sealed mount goes with its namespaces.
+        if !self.shown.sealed
+            && let Err(error) = server.unmount(true)
+        {
+            tracing::warn!(%error, "the mount could not be detached; it ends with this process");
+        }
+        server.leave();
+        settled
+    }
+
+    /// Takes the mount away, unless files are open there.
+    fn stop(&self) -> Answer {
+        let server = self.server.read();
+        let Some(server) = server.as_ref().filter(|_| !self.shown.sealed) else {
+            return Answer::Failed {
+                why: "the mount is held by a run".into(),
+            };
+        };
+        if let Err(error) = server.settle_all() {
+            return Answer::Failed {
+                why: format!("not every file settled: {error}"),
+            };
+        }
+        match server.unmount(false) {
+            Ok(()) => Answer::Done,
+            Err(error) => Answer::Failed {
+                why: format!("the mount cannot be taken away: {error}"),
+            },
         }
     }
 
     /// Reads the session's rules from the ledger and puts them in force.
     pub(super) fn reload(&self, site: &mut Site) -> Result<(), Failure> {
+        let frozen = self.frozen.lock();
         *self.pulse.lock() = site.ledger.pulse()?;
         let state = state_for(site, &self.session)?;
-        let rules = rules_of(&state, &self.session.agent, &self.session.id);
+        let mut rules = rules_of(&state, &self.session.agent, &self.session.id);
         self.note_leases(&state, &rules);
+        if *frozen && rules.halt.is_none() {
+            rules.halt = Some(Halt::Frozen);
+        }
         if let Some(keeper) = self.keeper() {
             keeper.set_rules(rules);
         }
+        drop(frozen);
         if let Some(server) = self.server.read().as_ref() {
             server.overlay().refresh();
         }
@@ -244,14 +285,22 @@ impl Desk {
                     why: format!("not every file settled: {error}"),
                 };
             }
+            let mut frozen = self.frozen.lock();
+            *frozen = true;
             keeper.halt(Some(Halt::Frozen));
+            drop(frozen);
             self.drain();
         }
         let answer = self.settle();
         if matches!(answer, Answer::Failed { .. }) {
-            self.reload_now();
+            self.thaw();
         }
         answer
+    }
+
+    fn thaw(&self) -> Answer {
+        *self.frozen.lock() = false;
+        self.reload_now()
     }
 
     /// Counts what lies in scratch; a file that vanishes meanwhile is not counted.
@@ -271,6 +320,26 @@ impl Desk {
             }
         }
         size
+    }
+
+    fn hold(&self) -> Answer {
+        let mut holders = self.holders.lock();
+        if holders.over {
+            return Answer::Failed {
+                why: "the mount is ending".into(),
+            };
+        }
+        holders.count += 1;
+        holders.held = true;
+        Answer::Done
+    }
+
+    /// Says whether the launcher that made a sealed mount went away before it could hold it.
+    pub(super) fn is_abandoned(&self) -> bool {
+        let mut holders = self.holders.lock();
+        let abandoned = self.shown.sealed && !holders.held;
+        holders.over |= abandoned;
+        abandoned
     }
 
     fn hello(&self) -> Answer {
@@ -296,17 +365,18 @@ impl Handler for Desk {
     fn answer(&self, ask: Ask) -> Answer {
         match ask {
             Ask::Hello => self.hello(),
-            Ask::Hold => {
-                self.holders.fetch_add(1, Ordering::SeqCst);
-                Answer::Done
-            }
+            Ask::Hold => self.hold(),
+            Ask::Leave => Answer::Failed {
+                why: "this connection holds nothing".into(),
+            },
             Ask::Anchor => match &self.anchor {
                 Some(_) => Answer::Done,
                 None => Answer::Failed {
                     why: "the mount stands on the host".into(),
                 },
             },
-            Ask::Refresh | Ask::Thaw => self.reload_now(),
+            Ask::Refresh => self.reload_now(),
+            Ask::Thaw => self.thaw(),
             Ask::Fence { claims } => {
                 if let Some(keeper) = self.keeper() {
                     keeper.fence(&claims);
@@ -318,17 +388,22 @@ impl Handler for Desk {
             Ask::Settle => self.settle(),
             Ask::Freeze => self.freeze(),
             Ask::Stats => Answer::Stats { text: self.stats() },
-            Ask::Stop { detach } => {
-                self.end(End::Asked { detach });
+            Ask::Stop { detach: false } => self.stop(),
+            Ask::Stop { detach: true } => {
+                self.end(End::Asked);
                 Answer::Done
             }
         }
     }
 
-    fn let_go(&self) {
-        if self.holders.fetch_sub(1, Ordering::SeqCst) == 1 && self.shown.sealed {
-            self.end(End::Asked { detach: true });
+    fn let_go(&self) -> bool {
+        let mut holders = self.holders.lock();
+        holders.count = holders.count.saturating_sub(1);
+        if holders.count == 0 && self.shown.sealed {
+            holders.over = true;
+            self.end(End::Left);
         }
+        holders.over
     }
 
     fn anchor(&self) -> Vec<BorrowedFd<'_>> {

@@ -1,14 +1,10 @@
-//! What a server does by itself: seals, renewals, new rules, and taking a mount down.
+//! What a server does by itself: seals, renewals, new rules.
 //!
 //! Invariants: a seal is appended only after the log and the versions that it
 //! names are durable; a duty that fails is said in the server's log and tried
 //! again, and never stops the serving.
 
-use std::path::Path;
-use std::process::{Command as Program, Stdio};
 use std::sync::atomic::Ordering;
-
-use nix::mount::{MntFlags, umount2};
 
 use super::answers::Desk;
 use super::record;
@@ -119,25 +115,5 @@ impl Desk {
         record(site, &self.session, Event::Seal(sealed))?;
         self.sealed.store(seal.count, Ordering::Relaxed);
         Ok(())
-    }
-}
-
-/// Takes a mount away from its place while it is busy. A sealed one goes with its namespaces.
-pub(super) fn detach(place: &Path, sealed: bool) {
-    if sealed {
-        return;
-    }
-    let gone = if nix::unistd::geteuid().is_root() {
-        umount2(place, MntFlags::MNT_DETACH).is_ok()
-    } else {
-        Program::new("fusermount3")
-            .args(["-u", "-z", "-q", "--"])
-            .arg(place)
-            .stdin(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
-    };
-    if !gone {
-        tracing::warn!(place = %place.display(), "the mount could not be detached; it ends with this process");
     }
 }

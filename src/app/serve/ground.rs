@@ -20,6 +20,7 @@ use crate::domain::charter::Charter;
 use crate::domain::command::Need;
 use crate::domain::convert::{AutoCrlf, Eol, EolConfig};
 use crate::domain::entry::{Seal, decode};
+use crate::domain::event::Pinned;
 use crate::domain::state::{Kind, RowKey, State};
 use crate::domain::zone::gitdir_rule;
 use crate::git::base::{GitBase, LfsProgram, Options as BaseOptions, PromisorGit};
@@ -54,10 +55,25 @@ pub struct Opened {
     pub loss: Option<Loss>,
 }
 
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").finish_non_exhaustive()
+    }
+}
+
+/// Makes the control zone once there is a keeper to speak of.
+pub type ControlOf = Box<dyn FnOnce(&Arc<Keeper>) -> Arc<dyn Control>>;
+
 /// What the server gives the overlay besides its own parts.
 pub struct Doors {
-    pub control: Box<dyn FnOnce(&Arc<Keeper>) -> Arc<dyn Control>>,
+    pub control: ControlOf,
     pub first_write: Option<FirstWrite>,
+}
+
+impl std::fmt::Debug for Doors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Doors").finish_non_exhaustive()
+    }
 }
 
 /// Loads what a session's rules depend on.
@@ -67,6 +83,7 @@ pub fn state_for(site: &mut Site, session: &Session) -> Result<State, Failure> {
         Need::All(Kind::Claim),
         Need::Row(RowKey::new(Kind::Charter, &session.row.charter)),
         Need::Row(RowKey::new(Kind::Session, &session.id)),
+        Need::Row(RowKey::new(Kind::Intent, &session.id)),
     ];
     Ok(site.ledger.state(&needs)?)
 }
@@ -109,14 +126,19 @@ pub fn open(
     .map_err(|error| fault(&session.dir, &error))?;
     let keeper = Arc::new(keeper);
     let base = Arc::new(base(site, session)?);
+    let objects = object_dirs(site.repo.common_dir());
     let parts = Parts {
         base: Arc::clone(&base) as _,
         gate: Arc::clone(&keeper) as _,
         work: directory(&session.dir.join("work"))?,
         scratch: directory(&session.dir.join("scratch"))?,
         shares: shares(site, &charter),
-        gitdir: Some(gitdir(site, session, shown, &base)?),
+        gitdir: Some(gitdir(site, session, shown, &base, objects.len())?),
         control: Some((doors.control)(&keeper)),
+        objects: objects
+            .iter()
+            .map(|dir| directory(dir))
+            .collect::<Result<_, _>>()?,
     };
     let overlay = Overlay::open(parts, options(charter, shown), &logged, lock.same_boot())
         .map_err(|error| Failure::integrity(format!("session {}: {error}", session.id)))?;
@@ -172,13 +194,7 @@ fn open_log(
 /// Opens the session's base as the operator's git would check it out.
 pub fn base(site: &Site, session: &Session) -> Result<GitBase, Failure> {
     let common = site.repo.common_dir();
-    let options = BaseOptions {
-        eol: eol(session),
-        smudge: program("git-lfs")
-            .map(|lfs| Arc::new(LfsProgram::new(lfs, common.to_owned())) as _),
-        fetch: program("git").map(|git| Arc::new(PromisorGit::new(git, common.to_owned())) as _),
-    };
-    GitBase::open(common, session.row.base, options).map_err(|error| {
+    GitBase::open(common, session.row.base, base_options(common, eol(session))).map_err(|error| {
         Failure::failed(format!(
             "the base {} cannot be read: {error}",
             session.row.base
@@ -186,9 +202,23 @@ pub fn base(site: &Site, session: &Session) -> Result<GitBase, Failure> {
     })
 }
 
+/// Says how trees of the repository `common` are shown.
+pub fn base_options(common: &Path, eol: EolConfig) -> BaseOptions {
+    BaseOptions {
+        eol,
+        smudge: program("git-lfs")
+            .map(|lfs| Arc::new(LfsProgram::new(lfs, common.to_owned())) as _),
+        fetch: program("git").map(|git| Arc::new(PromisorGit::new(git, common.to_owned())) as _),
+    }
+}
+
 /// Returns the operator's line-ending settings as they were when the session began.
 pub fn eol(session: &Session) -> EolConfig {
-    let config = &session.row.config;
+    eol_of(&session.row.config)
+}
+
+/// Reads line-ending settings as git's configuration spells them.
+pub fn eol_of(config: &Pinned) -> EolConfig {
     EolConfig {
         autocrlf: match config.autocrlf.to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" | "1" => AutoCrlf::True,
@@ -248,9 +278,10 @@ fn gitdir(
     session: &Session,
     shown: &Shown,
     base: &Arc<GitBase>,
+    objects: usize,
 ) -> Result<Gitdir, Failure> {
     let dir = session.dir.join("git");
-    let objects = objects_seen(site, shown);
+    let objects = objects_seen(objects);
     let spec = PrivateSpec {
         common_dir: site.repo.common_dir(),
         objects: &objects,
@@ -276,19 +307,13 @@ fn gitdir(
     })
 }
 
-/// Where the repository's objects are seen from inside the mount.
-pub fn objects_seen(site: &Site, shown: &Shown) -> Vec<PathBuf> {
-    let real = object_dirs(site.repo.common_dir());
-    if !shown.sealed {
-        return real;
-    }
-    (0..real.len())
-        .map(|at| PathBuf::from(format!("{SEALED_OBJECTS}/{at}")))
+/// Where the repository's objects are seen from the private object directory: through
+/// the mount itself, so that the place is the same inside a seal and outside.
+fn objects_seen(count: usize) -> Vec<PathBuf> {
+    (0..count)
+        .map(|at| PathBuf::from(format!("../../.govfs/objects/{at}")))
         .collect()
 }
-
-/// Where a seal shows the repository's object directories, read-only.
-pub const SEALED_OBJECTS: &str = "/run/govfs/objects";
 
 fn directory(path: &Path) -> Result<OwnedFd, Failure> {
     let flags = libc::O_DIRECTORY | libc::O_CLOEXEC;

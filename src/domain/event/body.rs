@@ -284,6 +284,33 @@ body! {
         /// The merge entry that a removal undid.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reverts: Option<u64>,
+        /// The merge target's tip when it was added: what the plan was written for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        base: Option<Oid>,
+        /// What its validators asked about that base, and what they said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        facts: Option<PlanFacts>,
+        /// Imported as done, by a commit from before the ledger was made.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        done: Option<Oid>,
+    }
+
+    /// The facts by which a plan was judged.
+    PlanFacts {
+        /// Those of its patterns that cover something in the base.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        present: Vec<Pattern>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        listings: Vec<Listing>,
+        /// The verdicts of validators that are programs.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        validators: Vec<Check>,
+    }
+
+    /// The names in one directory of the base.
+    Listing {
+        dir: RepoPath,
+        names: Vec<Bytes>,
     }
 
     QueueMoved {
@@ -298,6 +325,15 @@ body! {
         reason: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rule: Option<String>,
+        /// What was wrong with the plan at that moment: it is stale, a precondition does not hold.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        faults: Vec<String>,
+        /// The preconditions' commands.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        checks: Vec<Check>,
+        /// The fleet took it, and goes on with it.
+        #[serde(default, skip_serializing_if = "is_false")]
+        fleet: bool,
     }
 
     /// The head names the author's agent and session; `reviewer` judges `tree` over `base`.
@@ -316,12 +352,18 @@ body! {
         reason: Option<String>,
     }
 
+    /// Written before the branch moves. It carries the entry that is to follow, so
+    /// that whoever finds it after a crash can finish what was promised.
     MergeIntended {
         branch: String,
         commit: Oid,
         onto: Oid,
         tree: Oid,
         count: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        merge: Option<Box<Merged>>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revert: Option<Box<Reverted>>,
     }
 
     /// A merge, or its refusal (`decision`): all findings together, deletions first.
@@ -451,9 +493,14 @@ body! {
     Protected {
         branch: String,
         on: bool,
-        /// The merge entry or person that a move of the branch is excused by.
+        /// Whose move of the branch this records: the charter gives them leave.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         person: Option<String>,
+        /// Where that move came from and went to; absent where there was no branch, or is none any more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<Oid>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        commit: Option<Oid>,
     }
 
     FleetMoved {
@@ -468,6 +515,12 @@ body! {
         pid: Option<u32>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        /// How the program ended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<i64>,
+        /// The reviews that a checked candidate still needs.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        missing: Vec<String>,
     }
 }
 

@@ -2,14 +2,14 @@
 
 use super::{
     AgentRow, CharterRow, CheckpointRow, ClaimRow, EndedBy, EndedRow, FleetRow, GcRow, IntentRow,
-    KeyRow, Kind, MergeRow, MountRow, PlanRow, ProtectRow, RequestRow, RequestState, ReviewRow,
-    RowKey, SealRow, SessionRow, SessionState, State,
+    KeyRow, Kind, MergeRow, MountRow, RequestRow, RequestState, ReviewRow, RowKey, SealRow,
+    SessionRow, SessionState, State,
 };
 use crate::domain::event::{
-    Claimed, Cut, Decision, Entry, Event, Freed, Launched, Merged, PlanAction, PlanSet, QueueMoved,
-    QueueState, SessionOpened,
+    Claimed, Cut, Decision, Entry, Event, Freed, Launched, Merged, SessionOpened,
 };
-use crate::domain::names::{AgentName, PlanId};
+
+mod plans;
 
 impl State {
     /// Folds one entry in and returns the keys of the rows that it touched.
@@ -70,12 +70,7 @@ impl State {
                 self.end_claims(entry, &body.claims, EndedBy::Abandon, None, &mut touched);
                 self.close_session(entry, SessionState::Abandoned, &mut touched);
             }
-            Event::Revert(body) => {
-                if let Some(row) = self.merges.get_mut(&body.merge) {
-                    row.reverted = Some(entry.seq);
-                    touched.push(RowKey::new(Kind::Merge, &body.merge));
-                }
-            }
+            Event::Revert(body) => self.apply_revert(entry, body, &mut touched),
             Event::Gc(body) => {
                 let row = GcRow {
                     since: entry.ts,
@@ -87,19 +82,7 @@ impl State {
                 self.collections.insert(entry.seq, row);
                 touched.push(RowKey::new(Kind::Gc, &entry.seq));
             }
-            Event::Protect(body) => {
-                let row = ProtectRow {
-                    entry: entry.seq,
-                    since: entry.ts,
-                    person: body.person.clone(),
-                };
-                if body.on {
-                    self.protects.insert(body.branch.clone(), row);
-                } else {
-                    self.protects.remove(&body.branch);
-                }
-                touched.push(RowKey::new(Kind::Protect, &body.branch));
-            }
+            Event::Protect(body) => self.apply_protect(entry, body, &mut touched),
         }
         touched
     }
@@ -155,6 +138,7 @@ impl State {
                     pid: body.pid,
                     reason: body.reason.clone(),
                 });
+                self.apply_job(entry, body, touched);
             }
             _ => return,
         }
@@ -330,45 +314,6 @@ impl State {
         }
     }
 
-    fn apply_plan(&mut self, entry: &Entry, body: &PlanSet, touched: &mut Vec<RowKey>) {
-        touched.push(RowKey::new(Kind::Plan, &body.plan));
-        if body.action == PlanAction::Remove {
-            self.plans.remove(&body.plan);
-            return;
-        }
-        let row = PlanRow {
-            entry: entry.seq,
-            since: entry.ts,
-            sha256: body.sha256,
-            file: body.file.clone(),
-            text: body.text.clone().unwrap_or_default(),
-            state: QueueState::Todo,
-            owner: None,
-            commit: None,
-            reason: None,
-            session: None,
-            merge: None,
-        };
-        self.plans.insert(body.plan.clone(), row);
-    }
-
-    fn apply_queue(&mut self, entry: &Entry, body: &QueueMoved, touched: &mut Vec<RowKey>) {
-        if body.decision == Decision::Deny {
-            return;
-        }
-        let Some(row) = self.plans.get_mut(&body.plan) else {
-            return;
-        };
-        row.state = body.state;
-        row.owner.clone_from(&body.owner);
-        row.reason.clone_from(&body.reason);
-        row.commit = body.commit.or(row.commit);
-        if entry.session.is_some() {
-            row.session.clone_from(&entry.session);
-        }
-        touched.push(RowKey::new(Kind::Plan, &body.plan));
-    }
-
     fn apply_review(&mut self, entry: &Entry, touched: &mut Vec<RowKey>) {
         let (Event::Review(body), Some(agent), Some(session)) =
             (&entry.event, &entry.agent, &entry.session)
@@ -427,6 +372,7 @@ impl State {
         if let Some(plan) = &body.plan {
             self.finish_plan(entry.seq, plan, agent, commit, touched);
         }
+        let passed = body.checks.iter().filter(|check| check.passed);
         let row = MergeRow {
             agent: agent.clone(),
             session: session.clone(),
@@ -438,26 +384,11 @@ impl State {
             tier: body.tier,
             plan: body.plan.clone(),
             reverted: None,
+            undone: None,
+            checks: passed.map(|check| check.name.clone()).collect(),
         };
         self.merges.insert(entry.seq, row);
         touched.push(RowKey::new(Kind::Merge, &entry.seq));
-    }
-
-    fn finish_plan(
-        &mut self,
-        merge: u64,
-        plan: &PlanId,
-        agent: &AgentName,
-        commit: crate::domain::base::Oid,
-        touched: &mut Vec<RowKey>,
-    ) {
-        if let Some(row) = self.plans.get_mut(plan) {
-            row.state = QueueState::Done;
-            row.owner.get_or_insert_with(|| agent.clone());
-            row.commit = Some(commit);
-            row.merge = Some(merge);
-            touched.push(RowKey::new(Kind::Plan, plan));
-        }
     }
 
     fn close_session(&mut self, entry: &Entry, state: SessionState, touched: &mut Vec<RowKey>) {

@@ -6,7 +6,7 @@ use crate::domain::base::Oid;
 use crate::domain::checkpoint::{Origin, PublicKey};
 use crate::domain::digest::Digest;
 use crate::domain::event::{
-    CharterSource, Cut, FleetAction, Mode, Pinned, QueueState, ReviewAction, Tier,
+    CharterSource, Cut, FleetAction, Mode, Pinned, PlanFacts, QueueState, ReviewAction, Tier,
 };
 use crate::domain::logop::Bytes;
 use crate::domain::names::{AgentName, PlanId, RoleName, SessionId};
@@ -167,6 +167,22 @@ rows! {
         session: Option<SessionId>,
         /// The merge entry that did it.
         merge: Option<u64>,
+        /// The merge target's tip when it was added.
+        base: Option<Oid>,
+        facts: Option<PlanFacts>,
+    }
+
+    /// How the fleet stands with a plan that it took.
+    JobRow {
+        entry: u64,
+        since: Timestamp,
+        action: FleetAction,
+        /// Launches that count: one that was stopped on purpose does not.
+        attempts: u64,
+        pid: Option<u32>,
+        status: Option<i64>,
+        reason: Option<String>,
+        missing: Vec<String>,
     }
 
     ReviewRow {
@@ -190,8 +206,11 @@ rows! {
         tree: Oid,
         tier: Tier,
         plan: Option<PlanId>,
-        /// The entry that reverted it.
+        /// The entry that reverted it, and its commit.
         reverted: Option<u64>,
+        undone: Option<Oid>,
+        /// The checks that passed on its candidate.
+        checks: Vec<String>,
     }
 
     IntentRow {
@@ -207,7 +226,16 @@ rows! {
     ProtectRow {
         entry: u64,
         since: Timestamp,
-        person: Option<String>,
+        on: bool,
+        /// Moves by people whom the charter gives leave.
+        moves: Vec<MoveRow>,
+    }
+
+    MoveRow {
+        entry: u64,
+        person: String,
+        from: Option<Oid>,
+        to: Option<Oid>,
     }
 
     CheckpointRow {

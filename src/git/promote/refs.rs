@@ -171,6 +171,16 @@ impl Promote {
         Ok(())
     }
 
+    /// Says whether `commit` is `ancestor` or comes from it.
+    pub fn descends(&self, commit: Oid, ancestor: Oid) -> Result<bool> {
+        if commit == ancestor {
+            return Ok(true);
+        }
+        Ok(self
+            .repo
+            .graph_descendant_of(to_git(commit), to_git(ancestor))?)
+    }
+
     /// Keeps `commit` for `session`, whatever becomes of the branches.
     pub fn keep(&self, session: &SessionId, commit: Oid) -> Result<()> {
         let name = keep_name(session);

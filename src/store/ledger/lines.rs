@@ -11,6 +11,9 @@ use crate::domain::entry::Chain;
 use crate::domain::proof::Tree;
 use crate::domain::state::{Kind, State};
 
+/// Takes a line and its number; false ends the walk.
+pub(crate) type Each<'a> = dyn FnMut(u64, &[u8]) -> Result<bool, LedgerError> + 'a;
+
 /// A snapshot of the ledger: what others append meanwhile is not in it.
 #[derive(Debug)]
 pub struct Lines<'a> {
@@ -79,11 +82,7 @@ impl Lines<'_> {
     }
 
     /// Hands out the lines from `first` on, in order, until `each` says false.
-    pub fn forward(
-        &self,
-        first: u64,
-        each: &mut dyn FnMut(u64, &[u8]) -> Result<bool, LedgerError>,
-    ) -> Result<(), LedgerError> {
+    pub fn forward(&self, first: u64, each: &mut Each<'_>) -> Result<(), LedgerError> {
         self.walk(
             "SELECT seq, line FROM entry WHERE seq >= ?1 ORDER BY seq",
             first,
@@ -92,11 +91,7 @@ impl Lines<'_> {
     }
 
     /// Hands out the lines from `last` back to the first, until `each` says false.
-    pub fn backward(
-        &self,
-        last: u64,
-        each: &mut dyn FnMut(u64, &[u8]) -> Result<bool, LedgerError>,
-    ) -> Result<(), LedgerError> {
+    pub fn backward(&self, last: u64, each: &mut Each<'_>) -> Result<(), LedgerError> {
         self.walk(
             "SELECT seq, line FROM entry WHERE seq <= ?1 ORDER BY seq DESC",
             last,
@@ -104,12 +99,7 @@ impl Lines<'_> {
         )
     }
 
-    fn walk(
-        &self,
-        sql: &str,
-        from: u64,
-        each: &mut dyn FnMut(u64, &[u8]) -> Result<bool, LedgerError>,
-    ) -> Result<(), LedgerError> {
+    fn walk(&self, sql: &str, from: u64, each: &mut Each<'_>) -> Result<(), LedgerError> {
         let doing = fault("read the ledger");
         let mut select = self.connection().prepare_cached(sql).map_err(&doing)?;
         let mut found = select.query(params![integer(from)]).map_err(&doing)?;

@@ -11,7 +11,8 @@ use super::{LedgerError, fault};
 pub const FORMAT: i64 = 1;
 /// "gvfs": says whose database file this is.
 const APPLICATION: i64 = 0x6776_6673;
-/// The write-ahead log is folded back after this many pages, so that opening stays quick.
+/// The write-ahead log is folded back after this many pages, and by the last process to
+/// leave: whoever comes next would have to read all of it again.
 const CHECKPOINT_PAGES: i64 = 256;
 
 /// The triggers guard against accidents only; against everything else there is the chain.
@@ -71,8 +72,6 @@ pub(super) fn tune(connection: &Connection) -> Result<(), LedgerError> {
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         connection.pragma_update(None, "trusted_schema", false)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-        // Folding the log back at every exit would cost each short command two more fsyncs.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         Ok(())
     };
     set().map_err(fault("open the ledger"))

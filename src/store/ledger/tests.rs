@@ -142,7 +142,7 @@ fn entries_cannot_be_changed_by_accident() {
 fn rows_changed_behind_the_ledgers_back_are_found() {
     let tamperings = [
         (
-            "UPDATE item SET body = replace(CAST(body AS TEXT), 'alice', 'mallo') WHERE kind = 'agent'",
+            "UPDATE item SET body = CAST(replace(CAST(body AS TEXT), 'role', 'rule') AS BLOB) WHERE kind = 'agent'",
             "fold",
         ),
         ("DELETE FROM claim", "fold"),

@@ -196,18 +196,20 @@ pub(super) fn list_plus(
             kind: listed.kind,
             ..Attr::nothing()
         });
-        // A number of 0 tells the kernel to look the name up when it needs it;
-        // it never takes `.` and `..` for more than their numbers.
-        let dots = matches!(listed.name.as_slice(), b"." | b"..");
-        let known = if dots {
-            listed.ino
-        } else {
-            listed.attr.map_or(0, |attr| attr.ino)
-        };
+        // Without a number programs would not see the name at all; what has none of its
+        // own attributes yet, and what is virtual, is looked up again when it is needed.
         let mut shown = file_attr(&attr);
-        shown.ino = INodeNo(known);
+        shown.ino = INodeNo(listed.ino);
+        let ttl = match listed.attr {
+            Some(attr)
+                if overlay.remembers_absence(attr.ino) && overlay.remembers(ino, &listed.name) =>
+            {
+                LASTING
+            }
+            _ => Duration::ZERO,
+        };
         let ino = INodeNo(listed.ino);
-        reply.add(ino, listed.next, name, &LASTING, &shown, Generation(0))
+        reply.add(ino, listed.next, name, &ttl, &shown, Generation(0))
     })
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Owns: its inodes. Each lookup of a file makes a new inode with a snapshot of
 //! the bytes of that moment, so that no cache of the kernel's can be stale; the
-//! directory stands in no listing. Requests are written to `request` (or
+//! directory stands in no listing. The repository's objects stand in it too, see
+//! `objects`. Requests are written to `request` (or
 //! `request.NAME`) and answered in `answer` (or `answer.NAME`) by a thread of
 //! their own, so that a slow answer keeps no other request waiting.
 //! Invariants: snapshots are dropped when the kernel forgets them; at most
@@ -10,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -29,10 +31,13 @@ use crate::vfs::overlay::FileKind;
 use crate::vfs::overlay::Found;
 use crate::vfs::overlay::Listed;
 use crate::vfs::overlay::Overlay;
+use crate::vfs::overlay::objects::Objects;
+use crate::vfs::overlay::objects::Shown;
 
 const ANSWERS_MAX: usize = 64;
 const REQUEST_MAX: usize = 1 << 20;
 const CHANGED: &[u8] = b"changed";
+const OBJECTS: &[u8] = b"objects";
 
 /// What stands behind `.govfs`: the session's own view of claims and refusals.
 pub trait Control: Send + Sync {
@@ -59,12 +64,14 @@ pub(super) struct ControlDir {
     next: AtomicU64,
     files: Mutex<HashMap<u64, Virtual>>,
     answers: Arc<Mutex<Answers>>,
+    objects: Objects,
 }
 
 impl ControlDir {
-    pub(super) fn new(behind: Option<Arc<dyn Control>>) -> Self {
+    pub(super) fn new(behind: Option<Arc<dyn Control>>, objects: Vec<OwnedFd>) -> Self {
         Self {
             behind,
+            objects: Objects::new(objects),
             next: AtomicU64::new(2),
             files: Mutex::new(HashMap::new()),
             answers: Arc::default(),
@@ -76,7 +83,7 @@ impl ControlDir {
     }
 
     pub(super) fn root(&self, overlay: &Overlay) -> Result<Attr> {
-        if self.behind.is_none() {
+        if self.behind.is_none() && self.objects.is_empty() {
             return Err(Error::NoEntry);
         }
         let now = overlay.now();
@@ -92,15 +99,27 @@ impl ControlDir {
 
     pub(super) fn lookup(&self, overlay: &Overlay, dir: u64, name: &[u8]) -> Result<Found> {
         if dir != Self::root_ino() {
-            return Err(Error::NotDir);
+            if !self.objects.knows(dir) {
+                return Err(Error::NotDir);
+            }
+            let (ino, shown) = self.objects.lookup(dir, name, || self.fresh())?;
+            return Ok(found_object(overlay, ino, shown));
+        }
+        if name == OBJECTS && !self.objects.is_empty() {
+            let (ino, shown) = self.objects.top(|| self.fresh());
+            return Ok(found_object(overlay, ino, shown));
         }
         let file = self.find(overlay, name).ok_or(Error::NoEntry)?;
-        let ino = Realm::Control.ino(self.next.fetch_add(1, Ordering::Relaxed));
+        let ino = self.fresh();
         self.files.lock().insert(ino, file);
         Ok(Found {
             attr: self.attr(overlay, ino)?,
             lasting: false,
         })
+    }
+
+    fn fresh(&self) -> u64 {
+        Realm::Control.ino(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
     fn find(&self, overlay: &Overlay, name: &[u8]) -> Option<Virtual> {
@@ -126,6 +145,9 @@ impl ControlDir {
         if ino == Self::root_ino() {
             return self.root(overlay);
         }
+        if self.objects.knows(ino) {
+            return Ok(object_attr(overlay, ino, self.objects.shown(ino)?));
+        }
         let (perm, size) = match self.files.lock().get(&ino).ok_or(Error::Stale)? {
             Virtual::Snapshot(bytes) => (0o444, bytes.len() as u64),
             Virtual::Request(_) => (0o644, 0),
@@ -141,6 +163,9 @@ impl ControlDir {
     }
 
     pub(super) fn read(&self, ino: u64, offset: u64, size: u32) -> Result<Vec<u8>> {
+        if self.objects.knows(ino) {
+            return self.objects.read(ino, offset, size);
+        }
         match self.files.lock().get(&ino).ok_or(Error::Stale)? {
             Virtual::Request(_) => Ok(Vec::new()),
             Virtual::Snapshot(bytes) => {
@@ -155,14 +180,19 @@ impl ControlDir {
 
     pub(super) fn list(
         &self,
+        overlay: &Overlay,
         ino: u64,
         after: u64,
+        plus: bool,
         each: &mut dyn FnMut(Listed) -> bool,
     ) -> Result<()> {
-        let behind = self.behind.as_ref().ok_or(Error::NoEntry)?;
+        if self.objects.knows(ino) {
+            return self.list_objects(overlay, ino, after, plus, each);
+        }
         if ino != Self::root_ino() {
             return Err(Error::NotDir);
         }
+        let behind = self.behind.as_ref().ok_or(Error::NoEntry)?;
         let mut names: Vec<(Vec<u8>, u64, FileKind)> = vec![
             (b".".to_vec(), ino, FileKind::Directory),
             (b"..".to_vec(), ROOT_INO, FileKind::Directory),
@@ -172,22 +202,73 @@ impl ControlDir {
             .iter()
             .map(String::as_bytes)
             .chain([CHANGED, b"request"]);
-        // A listed name has no inode before it is looked up; any number but 0 will do.
-        names.extend(files.map(|name| (name.to_vec(), u64::MAX >> 1, FileKind::Regular)));
+        let unknown = u64::MAX >> 1; // any number but 0 will do for a name that is not looked up
+        names.extend(files.map(|name| (name.to_vec(), unknown, FileKind::Regular)));
+        if !self.objects.is_empty() {
+            names.push((OBJECTS.to_vec(), unknown, FileKind::Directory));
+        }
         for (next, (name, ino, kind)) in (1..).zip(names) {
-            if next > after
-                && each(Listed {
-                    name,
-                    ino,
-                    kind,
-                    next,
-                    attr: None,
-                })
-            {
+            let dots = matches!(name.as_slice(), b"." | b"..");
+            let listed = Listed {
+                name,
+                ino,
+                kind,
+                next,
+                attr: None,
+            };
+            if next > after && self.give(overlay, Self::root_ino(), listed, plus && !dots, each) {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Hands one name of a listing over; says whether the listing is full.
+    fn give(
+        &self,
+        overlay: &Overlay,
+        dir: u64,
+        mut listed: Listed,
+        plus: bool,
+        each: &mut dyn FnMut(Listed) -> bool,
+    ) -> bool {
+        if plus {
+            let Ok(found) = self.lookup(overlay, dir, &listed.name) else {
+                return false; // it went away in the meantime
+            };
+            listed.ino = found.attr.ino;
+            listed.attr = Some(found.attr);
+        }
+        let ino = listed.ino;
+        let full = each(listed);
+        if full && plus {
+            self.forget(ino, 1);
+        }
+        full
+    }
+
+    fn list_objects(
+        &self,
+        overlay: &Overlay,
+        ino: u64,
+        after: u64,
+        plus: bool,
+        each: &mut dyn FnMut(Listed) -> bool,
+    ) -> Result<()> {
+        self.objects.list(ino, after, &mut |name, is_dir, next| {
+            let listed = Listed {
+                name: name.to_vec(),
+                ino: u64::MAX >> 1,
+                kind: if is_dir {
+                    FileKind::Directory
+                } else {
+                    FileKind::Regular
+                },
+                next,
+                attr: None,
+            };
+            self.give(overlay, ino, listed, plus, each)
+        })
     }
 
     /// Takes a request, whole in one write, and has it answered.
@@ -199,6 +280,9 @@ impl ControlDir {
         bytes: &[u8],
         caller: Caller,
     ) -> Result<usize> {
+        if self.objects.knows(ino) {
+            return Err(overlay.deny_control(OBJECTS, Tried::Write, caller));
+        }
         let tag = match self.files.lock().get(&ino).ok_or(Error::Stale)? {
             Virtual::Request(tag) => tag.clone(),
             Virtual::Snapshot(_) => return Err(overlay.deny_control(b"", Tried::Write, caller)),
@@ -232,8 +316,9 @@ impl ControlDir {
         }
     }
 
-    pub(super) fn forget(&self, ino: u64) {
+    pub(super) fn forget(&self, ino: u64, count: u64) {
         self.files.lock().remove(&ino);
+        self.objects.forget(ino, count);
     }
 }
 
@@ -253,6 +338,21 @@ fn changed_list(paths: &[RepoPath]) -> Vec<u8> {
         list.push(0);
     }
     list
+}
+
+fn found_object(overlay: &Overlay, ino: u64, shown: Shown) -> Found {
+    Found {
+        attr: object_attr(overlay, ino, shown),
+        lasting: shown.lasting,
+    }
+}
+
+fn object_attr(overlay: &Overlay, ino: u64, shown: Shown) -> Attr {
+    let perm = match shown.kind {
+        FileKind::Directory => 0o555,
+        _ => 0o444,
+    };
+    attr(overlay, ino, shown.kind, perm, shown.size, shown.time)
 }
 
 fn attr(overlay: &Overlay, ino: u64, kind: FileKind, perm: u16, size: u64, now: i64) -> Attr {

@@ -22,6 +22,9 @@ use crate::vfs::overlay::rename::RenameHow;
 use crate::vfs::real::Make;
 use crate::vfs::real::Spot;
 
+const CONFIG: &[u8] = b"config";
+const CONFIG_LOCK: &[u8] = b"config.lock";
+
 impl Overlay {
     pub(super) fn gitdir_ino(&self) -> Option<u64> {
         self.gitdir
@@ -136,6 +139,41 @@ impl Overlay {
         Ok(dir.join(end.name)?)
     }
 
+    /// Says whether git puts its configuration in place as it was: `branch -m` and
+    /// `branch -d` always do.
+    fn is_idle_config(&self, from: End<'_>, old: &RepoPath, new: &RepoPath) -> Result<bool> {
+        if Realm::of(from.dir) != Realm::Gitdir || new.as_bytes() != CONFIG {
+            return Ok(false);
+        }
+        Ok(old.as_bytes() == CONFIG_LOCK && self.real(from.dir)?.same_bytes(old, new)?)
+    }
+
+    /// Refuses to let what has another name become the configuration's lock: the kernel
+    /// would remember it under the configuration's own name.
+    pub(super) fn check_config_lock(
+        &self,
+        dir: u64,
+        path: &RepoPath,
+        tried: Tried,
+        caller: Caller,
+    ) -> Result<()> {
+        if Realm::of(dir) != Realm::Gitdir || path.as_bytes() != CONFIG_LOCK {
+            return Ok(());
+        }
+        let refusal = Refusal::by_rule("gitdir", "git makes that lock anew each time");
+        Err(self.deny(
+            tried,
+            &self.gitdir_path(dir)?.join(path.name())?,
+            refusal,
+            caller,
+        ))
+    }
+
+    /// Says whether the kernel may remember a name of that directory.
+    pub fn remembers(&self, dir: u64, name: &[u8]) -> bool {
+        Some(dir) != self.gitdir_ino() || name != CONFIG_LOCK
+    }
+
     pub(super) fn rename_real(
         &self,
         from: End<'_>,
@@ -145,7 +183,18 @@ impl Overlay {
     ) -> Result<()> {
         let (from_path, to_path) = (self.real_end(from)?, self.real_end(to)?);
         self.check_gitdir(from.dir, &from_path, Tried::RenameFrom, caller)?;
+        if self.is_idle_config(from, &from_path, &to_path)? {
+            // The same bytes: the lock goes, the file stays as it is. The lock's name was
+            // not to be remembered, so the next lookup finds the file again.
+            return self.real(from.dir)?.remove(
+                from.dir,
+                &self.real_path(from.dir)?,
+                from.name,
+                false,
+            );
+        }
         self.check_gitdir(to.dir, &to_path, Tried::RenameTo, caller)?;
+        self.check_config_lock(to.dir, &to_path, Tried::RenameTo, caller)?;
         let flags = match how {
             RenameHow::Replace => RenameFlags::empty(),
             RenameHow::NoReplace => RenameFlags::NOREPLACE,

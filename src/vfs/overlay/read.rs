@@ -55,9 +55,9 @@ impl Overlay {
                 if Realm::of(dir) == Realm::Gitdir && self.gitdir_ino() == Some(dir) {
                     self.prepare_gitdir(name)?;
                 }
-                self.real(dir)?
-                    .lookup(dir, &self.real_path(dir)?, name)
-                    .map(Found::lasting)
+                let attr = self.real(dir)?.lookup(dir, &self.real_path(dir)?, name)?;
+                let lasting = self.remembers(dir, name);
+                Ok(Found { attr, lasting })
             }
             Realm::Control => self.control.lookup(self, dir, name),
         }
@@ -169,7 +169,7 @@ impl Overlay {
                 let path = self.real_path(ino)?;
                 self.real(ino)?.list(ino, &path, after, plus, each)
             }
-            Realm::Control => self.control.list(ino, after, each),
+            Realm::Control => self.control.list(self, ino, after, plus, each),
         }
     }
 
@@ -328,7 +328,7 @@ impl Overlay {
                     real.forget(ino, count);
                 }
             }
-            Realm::Control => self.control.forget(ino),
+            Realm::Control => self.control.forget(ino, count),
         }
     }
 

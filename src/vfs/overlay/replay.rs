@@ -81,7 +81,7 @@ impl Overlay {
             gitdir: parts
                 .gitdir
                 .map(|gitdir| RealTree::gitdir(gitdir, &options)),
-            control: ControlDir::new(parts.control),
+            control: ControlDir::new(parts.control, parts.objects),
             base: parts.base,
             gate: parts.gate,
             options,

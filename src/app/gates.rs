@@ -1,0 +1,224 @@
+//! The gates of a merge that ask the plans and the reviewers.
+//!
+//! Owns: turning the ledger's rows and the charter into the questions that
+//! `domain::review` and the plans answer, and their answers into findings. Asked
+//! when a candidate is judged and again under the lock, so it is pure: rows in,
+//! findings out.
+
+use crate::app::session::Session;
+use crate::domain::charter;
+use crate::domain::charter::Charter;
+use crate::domain::command::Need;
+use crate::domain::event::{QueueState, ReviewAction};
+use crate::domain::merge::MergeRefusal;
+use crate::domain::names::{AgentName, PlanId, RoleName};
+use crate::domain::path::RepoPath;
+use crate::domain::plan::Plan;
+use crate::domain::review::{self, Candidate, Party, PathRule, ReviewRules, Stance, Vote};
+use crate::domain::state::{Kind, State};
+
+/// What is asked about.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    pub state: &'a State,
+    pub session: &'a Session,
+    /// The stricter of the session's charter and the one in force.
+    pub charter: &'a Charter,
+    /// The session's own tree and its base: what a review is a review of.
+    pub candidate: Candidate,
+    pub paths: &'a [RepoPath],
+}
+
+/// What the reviewers say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reviews {
+    pub refusals: Vec<MergeRefusal>,
+    pub advice: Vec<MergeRefusal>,
+    /// The entries of the approvals that count.
+    pub entries: Vec<u64>,
+}
+
+/// Says which rows the answers depend on.
+pub fn needs() -> Vec<Need> {
+    vec![
+        Need::All(Kind::Agent),
+        Need::All(Kind::Plan),
+        Need::All(Kind::Review),
+    ]
+}
+
+/// Returns the plans that must be merged first, and the state each is in instead.
+pub fn dependencies(asked: &Asked<'_>) -> Vec<(PlanId, String)> {
+    let Some(plan) = plan_of(asked) else {
+        return Vec::new();
+    };
+    let waits = plan.dependencies.iter().filter_map(|id| {
+        let state = match asked.state.plans.get(id) {
+            Some(row) if row.state == QueueState::Done => return None,
+            Some(row) => state_text(row.state),
+            None => "not known",
+        };
+        Some((id.clone(), state.to_owned()))
+    });
+    waits.collect()
+}
+
+/// Returns what the session's plan, or the want of one, has against the merge.
+pub fn plan_findings(asked: &Asked<'_>) -> Vec<MergeRefusal> {
+    let Some(id) = plan_id(asked) else {
+        if !asked.charter.plans.required {
+            return Vec::new();
+        }
+        let hint = format!(
+            "give it one: govfs claim {} PATTERN --plan ID",
+            asked.session.agent
+        );
+        return vec![MergeRefusal::general(
+            "plan",
+            "the charter wants a plan for every session, and this one has none",
+            hint,
+        )];
+    };
+    if plan_of(asked).is_some() {
+        return Vec::new();
+    }
+    vec![MergeRefusal::general(
+        "plan",
+        format!("plan {id} is not there, or cannot be read any more"),
+        "govfs plan list",
+    )]
+}
+
+/// Returns what is missing of the reviews that this exact candidate needs.
+pub fn review_findings(asked: &Asked<'_>) -> Reviews {
+    let Some(author) = party(asked.state, &asked.session.agent) else {
+        let refusal =
+            MergeRefusal::general("review", "nobody knows its author", "govfs agent list");
+        return Reviews {
+            refusals: vec![refusal],
+            ..Reviews::default()
+        };
+    };
+    let (entries, votes): (Vec<u64>, Vec<Vote>) = votes(asked).into_iter().unzip();
+    let rules = rules_of(asked.charter);
+    let verdict = review::judge(&rules, &author, asked.candidate, asked.paths, &votes);
+    let void: Vec<String> = verdict
+        .void
+        .iter()
+        .map(|(by, why)| format!("{by}'s does not count: {why}"))
+        .collect();
+    let hint = if void.is_empty() {
+        format!("govfs review request {}", asked.session.agent)
+    } else {
+        void.join("; ")
+    };
+    let missing = verdict
+        .missing
+        .iter()
+        .map(|lack| MergeRefusal::general(lack.rule, lack.message.clone(), hint.clone()));
+    let advice = verdict
+        .advice
+        .iter()
+        .map(|line| MergeRefusal::general("review-advice", line.clone(), ""));
+    let counts = entries.into_iter().zip(&votes).filter(|(_, vote)| {
+        vote.stance == Stance::Approve && verdict.approved.contains(&vote.by.agent)
+    });
+    Reviews {
+        refusals: missing.collect(),
+        advice: advice.collect(),
+        entries: counts.map(|(entry, _)| entry).collect(),
+    }
+}
+
+/// Returns what a charter asks of reviews, in the words of the judge.
+pub fn rules_of(charter: &Charter) -> ReviewRules {
+    let lanes = charter.roles.keys().filter_map(|role| {
+        let reviewers: std::collections::BTreeSet<RoleName> =
+            charter.reviewers_of(role).into_iter().cloned().collect();
+        (!reviewers.is_empty()).then(|| (role.clone(), reviewers))
+    });
+    let rules = charter.reviews.rules.iter().map(|rule| PathRule {
+        paths: rule.paths.clone(),
+        roles: rule.roles.clone(),
+        person: rule.person,
+        required: 0,
+    });
+    ReviewRules {
+        required: charter.reviews.required,
+        reviewers: lanes.collect(),
+        paths: rules.collect(),
+        diversity: match charter.reviews.engine_diversity {
+            charter::Diversity::Off => review::Diversity::Off,
+            charter::Diversity::Prefer => review::Diversity::Prefer,
+            charter::Diversity::Require => review::Diversity::Require,
+        },
+        person: false,
+    }
+}
+
+/// Returns an agent as reviews know it.
+pub fn party(state: &State, agent: &AgentName) -> Option<Party> {
+    let row = state.agents.get(agent)?;
+    Some(Party {
+        agent: agent.clone(),
+        role: row.role.clone(),
+        engine: row.engine.clone(),
+        person: row.person,
+    })
+}
+
+/// Returns the votes on the session, in the order of their entries.
+fn votes(asked: &Asked<'_>) -> Vec<(u64, Vote)> {
+    let rows = asked
+        .state
+        .reviews
+        .iter()
+        .filter(|(_, row)| row.session == asked.session.id);
+    rows.filter_map(|(entry, row)| {
+        let stance = match row.action {
+            ReviewAction::Request => return None,
+            ReviewAction::Approve => Stance::Approve,
+            ReviewAction::Reject => Stance::Reject,
+        };
+        let vote = Vote {
+            by: party(asked.state, row.reviewer.as_ref()?)?,
+            stance,
+            candidate: Candidate {
+                tree: row.tree,
+                base: row.base,
+            },
+            message: row.message.clone().unwrap_or_default(),
+        };
+        Some((*entry, vote))
+    })
+    .collect()
+}
+
+/// Returns the plan that the session, or one of its agent's claims, is for.
+pub fn plan_id(asked: &Asked<'_>) -> Option<PlanId> {
+    plan_of_session(asked.state, asked.session)
+}
+
+/// Returns the plan that a session works on.
+pub fn plan_of_session(state: &State, session: &Session) -> Option<PlanId> {
+    session.row.plan.clone().or_else(|| {
+        state
+            .claims_of(&session.agent)
+            .find_map(|claim| claim.plan.clone())
+    })
+}
+
+/// Returns the text of the session's plan, read.
+fn plan_of(asked: &Asked<'_>) -> Option<Plan> {
+    let row = asked.state.plans.get(&plan_id(asked)?)?;
+    Plan::parse(row.file.as_deref().unwrap_or("plan"), &row.text).ok()
+}
+
+fn state_text(state: QueueState) -> &'static str {
+    match state {
+        QueueState::Todo => "todo",
+        QueueState::InProgress => "in progress",
+        QueueState::Blocked => "blocked",
+        QueueState::Done => "done",
+    }
+}

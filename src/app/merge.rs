@@ -1,0 +1,456 @@
+//! `merge`: promote a session to its branch, or say why not.
+//!
+//! Owns: the order of things. The session is held still; the candidate is made
+//! and judged without the repository's lock; under it everything that could have
+//! moved is looked at once more; then the intent is recorded, the branch moves by
+//! compare-and-swap, the checkouts follow, and the merge is recorded. A refusal
+//! is an entry too, and leaves everything else as it was.
+//!
+//! Never moves a branch that no intent announces, and never trusts a byte that no
+//! entry of the ledger accounts for.
+
+pub mod candidate;
+pub mod judge;
+pub mod landing;
+pub mod message;
+pub mod recover;
+pub mod work;
+
+use crate::app::failure::Failure;
+use crate::app::live::still::{self, Hold, Still};
+use crate::app::session::{self, Session};
+use crate::app::serve::ground;
+use crate::app::site::Site;
+use crate::domain::base::{Base, Oid};
+use crate::domain::charter::Charter;
+use crate::domain::command::Need;
+use crate::domain::event::{Check, Decision, Draft, Event, Finding, Merged, MergedPath, Tier};
+use crate::domain::layer::Change;
+use crate::domain::merge::MergeRefusal;
+use crate::domain::names::AgentName;
+use crate::domain::path::RepoPath;
+use crate::domain::review;
+use crate::domain::state::State;
+use crate::git::base::GitBase;
+use crate::git::promote::{CommitSpec, Promote, PromoteError, Stage, Target};
+use crate::store::versions::Versions;
+
+use candidate::{Candidate, Ground, git_failure};
+use judge::{Case, Judged};
+
+/// How often a merge starts again because the branch or the claims moved meanwhile.
+const TRIES: usize = 8;
+/// From this try on the repository's lock is held from the start, so that it ends.
+const PATIENT_TRIES: usize = 3;
+
+/// What is to be merged, and how.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    pub agent: AgentName,
+    /// The charter's merge target, where none is named.
+    pub into: Option<String>,
+    pub message: Option<String>,
+    pub dry_run: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub branch: String,
+    pub merged: bool,
+    pub commit: Option<Oid>,
+    pub entry: Option<u64>,
+    pub changes: Vec<MergedPath>,
+    pub refusals: Vec<Finding>,
+    pub advice: Vec<Finding>,
+    pub checks: Vec<Check>,
+    /// What atomic saves left over; never merged.
+    pub leftovers: Vec<RepoPath>,
+    /// What went wrong after the branch had moved.
+    pub remarks: Vec<String>,
+}
+
+/// Merges, or refuses, or (dry) says which it would be.
+pub fn merge(site: &mut Site, wish: &Wish) -> Result<Report, Failure> {
+    recover::all(site)?;
+    let session = Session::find(site, &wish.agent)?;
+    let how = if wish.dry_run {
+        Hold::Settle
+    } else {
+        Hold::Freeze
+    };
+    let still = still::hold(site, &session, how)?;
+    let session = reopened(site, &session)?;
+    let done = Attempt::begin(site, &session, &still, wish).and_then(|attempt| attempt.run(site));
+    let told = match &done {
+        Ok(report) if report.merged || closed(site, &session) => still.changed(),
+        _ => still.thaw(),
+    };
+    let mut report = done?;
+    if let Err(failure) = told {
+        report.remarks.push(failure.message);
+    }
+    Ok(report)
+}
+
+/// Reads the session's row again: while it was waited for, somebody else may have ended it.
+fn reopened(site: &mut Site, session: &Session) -> Result<Session, Failure> {
+    let found = Session::find(site, &session.agent)?;
+    if found.id == session.id {
+        Ok(found)
+    } else {
+        Err(Failure::refused(format!("session {} is over", session.id)))
+    }
+}
+
+fn closed(site: &mut Site, session: &Session) -> bool {
+    session::load(site, &session.id).is_ok_and(|row| row.end.is_some())
+}
+
+/// A session that stands still, read and ready to be laid over its base.
+pub struct Standing {
+    pub session: Session,
+    pub base: GitBase,
+    pub changes: Vec<Change>,
+    pub leftovers: Vec<RepoPath>,
+    pub count: u64,
+}
+
+impl Standing {
+    /// Reads the first `count` entries of a session's log and folds them.
+    pub fn read(site: &Site, session: &Session, count: u64) -> Result<Self, Failure> {
+        let work = work::read(session, count)?;
+        let base = ground::base(site, session)?;
+        let changes = work
+            .layer
+            .changes(&base)
+            .map_err(|error| Failure::failed(format!("the base cannot be read: {error}")))?;
+        Ok(Self {
+            session: session.clone(),
+            base,
+            changes,
+            leftovers: work.layer.leftovers(),
+            count,
+        })
+    }
+
+    /// Makes the candidate over the tip `onto`.
+    pub fn candidate(
+        &self,
+        site: &Site,
+        stage: &mut Stage,
+        onto: Oid,
+    ) -> Result<Candidate, Failure> {
+        let versions = Versions::of(&site.store);
+        let ground = Ground {
+            base: &self.base,
+            versions: &versions,
+        };
+        Candidate::make(stage, &ground, &self.changes, onto)
+    }
+}
+
+/// Returns what a review of the agent's session would be a review of: the
+/// session's own tree and its base. The session is settled for it.
+pub fn reviewable(
+    site: &mut Site,
+    agent: &AgentName,
+) -> Result<(Session, review::Candidate), Failure> {
+    let session = Session::find(site, agent)?;
+    let still = still::hold(site, &session, Hold::Settle)?;
+    let session = reopened(site, &session)?;
+    let standing = Standing::read(site, &session, still.count)?;
+    let promote = open(site)?;
+    let mut stage = promote.stage().map_err(git_failure)?;
+    let made = standing.candidate(site, &mut stage, session.row.base)?;
+    let candidate = review::Candidate {
+        tree: made.own,
+        base: session.row.base,
+    };
+    Ok((session, candidate))
+}
+
+/// Opens the operator's repository for promotion.
+pub fn open(site: &Site) -> Result<Promote, Failure> {
+    Promote::open(site.repo.common_dir()).map_err(git_failure)
+}
+
+/// One merge under way.
+pub struct Attempt<'a> {
+    wish: &'a Wish,
+    standing: Standing,
+    promote: Promote,
+    branch: String,
+}
+
+impl<'a> Attempt<'a> {
+    fn begin(
+        site: &mut Site,
+        session: &Session,
+        still: &Still,
+        wish: &'a Wish,
+    ) -> Result<Self, Failure> {
+        site.act(|_| Ok(()))?; // what is due ends, and a new charter comes into force, before it is judged
+        let branch = match &wish.into {
+            Some(branch) => branch.clone(),
+            None => Site::target(&site.ledger.state(&[])?)?,
+        };
+        Ok(Self {
+            wish,
+            standing: Standing::read(site, session, still.count)?,
+            promote: open(site)?,
+            branch,
+        })
+    }
+
+    fn run(&self, site: &mut Site) -> Result<Report, Failure> {
+        for attempt in 0..TRIES {
+            let held = match attempt {
+                PATIENT_TRIES.. if !self.wish.dry_run => Some(landing::lock(site)?),
+                _ => None,
+            };
+            let round = Round::make(self, site)?;
+            if self.wish.dry_run {
+                return round.told(false, None);
+            }
+            if round.is_empty() {
+                return round.close_empty(site);
+            }
+            if !round.judged.verdict.refusals.is_empty() {
+                return round.refuse(site);
+            }
+            let lock = match held {
+                Some(lock) => lock,
+                None => landing::lock(site)?,
+            };
+            if !round.stands(site)? {
+                continue;
+            }
+            match landing::land(&round, site, &lock)? {
+                landing::Landed::Done(report) => return Ok(*report),
+                landing::Landed::Again => {}
+            }
+        }
+        Err(
+            Failure::failed(format!("{} moves all the time", self.branch))
+                .hint("try again when others have merged"),
+        )
+    }
+
+    /// Returns the branch as it is now.
+    fn target(&self) -> Result<Target, Failure> {
+        let target = self.promote.target(&self.branch).map_err(git_failure)?;
+        if target.tip.is_none() {
+            return Err(Failure::missing(format!(
+                "there is no branch {} to merge into",
+                self.branch
+            ))
+            .hint("git branch --list"));
+        }
+        Ok(target)
+    }
+}
+
+/// One candidate with its verdict.
+pub struct Round<'a> {
+    attempt: &'a Attempt<'a>,
+    target: Target,
+    onto: Oid,
+    stage: parking_lot::Mutex<Stage>,
+    candidate: Candidate,
+    charter: Charter,
+    judged: Judged,
+    checks: Vec<Check>,
+    paths: Vec<MergedPath>,
+    state: State,
+}
+
+impl<'a> Round<'a> {
+    fn make(attempt: &'a Attempt<'a>, site: &mut Site) -> Result<Self, Failure> {
+        let target = attempt.target()?;
+        let onto = target.tip.unwrap_or(attempt.standing.session.row.base);
+        let mut stage = attempt.promote.stage().map_err(git_failure)?;
+        let candidate = attempt.standing.candidate(site, &mut stage, onto)?;
+        let state = site.ledger.state(&judge::needs(&attempt.standing.session))?;
+        let charter = judge::both_charters(&state, &attempt.standing.session)?;
+        let paths = candidate.records(&stage, attempt.standing.base.root())?;
+        let mut round = Self {
+            attempt,
+            target,
+            onto,
+            stage: parking_lot::Mutex::new(stage),
+            candidate,
+            charter,
+            judged: Judged {
+                verdict: crate::domain::merge::Verdict::default(),
+                claims: std::collections::BTreeMap::new(),
+                reviews: Vec::new(),
+            },
+            checks: Vec::new(),
+            paths,
+            state,
+        };
+        if !round.is_empty() {
+            round.judge(site)?;
+        }
+        Ok(round)
+    }
+
+    fn session(&self) -> &Session {
+        &self.attempt.standing.session
+    }
+
+    fn is_empty(&self) -> bool {
+        self.candidate.is_empty()
+    }
+
+    fn judge(&mut self, site: &mut Site) -> Result<(), Failure> {
+        self.judged = self.asked(&self.state, &[])?;
+        let others = self.obstacles(site)?;
+        if !others.is_empty() {
+            self.judged = self.asked(&self.state, &others)?;
+        }
+        Ok(())
+    }
+
+    fn asked(&self, state: &State, others: &[MergeRefusal]) -> Result<Judged, Failure> {
+        Case {
+            state,
+            session: self.session(),
+            charter: &self.charter,
+            stage: &self.stage.lock(),
+            base: self.attempt.standing.base.root(),
+            candidate: &self.candidate,
+            others,
+        }
+        .judge()
+    }
+
+    /// What keeps the operator's checkouts from following. Asked early where the
+    /// answer is only to be told; under the lock it is asked again.
+    fn obstacles(&self, site: &Site) -> Result<Vec<MergeRefusal>, Failure> {
+        if !self.attempt.wish.dry_run && self.judged.verdict.refusals.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shown = landing::Shown::new(site, Some(self.onto), None);
+        let tree = self.candidate.merged.tree;
+        match self
+            .stage
+            .lock()
+            .view()
+            .prepare_follow(&self.target, tree, &shown, false)
+        {
+            Ok(_) => Ok(Vec::new()),
+            Err(PromoteError::Blocked(obstacles)) => Ok(landing::blocked(&obstacles)),
+            Err(error) => Err(git_failure(error)),
+        }
+    }
+
+    /// Says whether the branch and everything the verdict rests on are as they were.
+    fn stands(&self, site: &mut Site) -> Result<bool, Failure> {
+        site.act(|_| Ok(()))?; // what is due ends now
+        if self.attempt.target()? != self.target {
+            return Ok(false);
+        }
+        let state = site.ledger.state(&judge::needs(self.session()))?;
+        if judge::both_charters(&state, self.session())? != self.charter {
+            return Ok(false);
+        }
+        Ok(self.asked(&state, &[])? == self.judged)
+    }
+
+    /// Returns the body of the entry that says what came of it.
+    fn body(&self, decision: Decision, commit: Option<Oid>) -> Merged {
+        Merged {
+            decision,
+            branch: self.target.branch.clone(),
+            base: self.session().row.base,
+            onto: self.onto,
+            tree: self.candidate.merged.tree,
+            commit,
+            paths: self.paths.clone(),
+            refusals: findings(&self.judged.verdict.refusals),
+            checks: self.checks.clone(),
+            reviews: self.judged.reviews.clone(),
+            tier: self.session().row.tier.unwrap_or(Tier::C),
+            claims: Vec::new(),
+            plan: crate::app::gates::plan_of_session(&self.state, self.session()),
+            count: self.attempt.standing.count,
+        }
+    }
+
+    fn told(&self, merged: bool, entry: Option<u64>) -> Result<Report, Failure> {
+        Ok(Report {
+            branch: self.target.branch.clone(),
+            merged,
+            commit: None,
+            entry,
+            changes: self.paths.clone(),
+            refusals: findings(&self.judged.verdict.refusals),
+            advice: findings(&self.judged.verdict.advice),
+            checks: self.checks.clone(),
+            leftovers: self.attempt.standing.leftovers.clone(),
+            remarks: Vec::new(),
+        })
+    }
+
+    /// Records the refusal; nothing else changes.
+    fn refuse(&self, site: &mut Site) -> Result<Report, Failure> {
+        self.refuse_as(site, &self.judged)
+    }
+
+    fn refuse_as(&self, site: &mut Site, judged: &Judged) -> Result<Report, Failure> {
+        let mut body = self.body(Decision::Deny, None);
+        body.refusals = findings(&judged.verdict.refusals);
+        let refusals = body.refusals.clone();
+        let entry = append(site, self.session(), Event::Merge(Box::new(body)))?;
+        let mut report = self.told(false, Some(entry))?;
+        report.refusals = refusals;
+        Ok(report)
+    }
+
+    /// Judges once more, with what was found besides.
+    fn refused_besides(&self, others: &[MergeRefusal]) -> Result<Judged, Failure> {
+        self.asked(&self.state, others)
+    }
+
+    /// Makes a commit durable.
+    fn commit(&self, spec: &CommitSpec) -> Result<Oid, Failure> {
+        let mut stage = self.stage.lock();
+        let commit = stage.commit(spec).map_err(git_failure)?;
+        stage.settle(&[commit]).map_err(git_failure)?;
+        Ok(commit)
+    }
+
+    /// Nothing to promote: the claims are free, and the session is over.
+    fn close_empty(&self, site: &mut Site) -> Result<Report, Failure> {
+        let body = self.body(Decision::Allow, None);
+        let entry = landing::record(site, self.session(), body)?;
+        self.told(false, Some(entry))
+    }
+}
+
+/// Appends an entry about the session and returns its number.
+pub fn append(site: &mut Site, session: &Session, event: Event) -> Result<u64, Failure> {
+    let draft = Draft::new(event)
+        .by(&session.agent)
+        .within(Some(&session.id));
+    let (seq, _, _) = site.act(|turn| Ok(turn.append(&draft)?.seq))?;
+    Ok(seq)
+}
+
+/// Returns refusals as entries and screens carry them.
+pub fn findings(lines: &[MergeRefusal]) -> Vec<Finding> {
+    let finding = |line: &MergeRefusal| Finding {
+        rule: line.rule.to_owned(),
+        path: line.path.clone(),
+        reason: line.reason.clone(),
+        hint: line.hint.clone(),
+    };
+    lines.iter().map(finding).collect()
+}
+
+/// Says which rows a command about an agent's session reads.
+pub fn needs_of(agent: &AgentName) -> Vec<Need> {
+    vec![Need::Agent(agent.clone()), Need::ClaimsOf(agent.clone())]
+}

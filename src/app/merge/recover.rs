@@ -1,0 +1,188 @@
+//! Merges that a crash cut short: finished if the branch had moved, undone if not.
+//!
+//! The intent carries what was promised, so that nothing has to be computed
+//! again. Whoever holds the repository's lock and finds an intent knows that
+//! nobody works on it any more.
+
+use super::candidate::git_failure;
+use super::landing::{self, RepoLock, Shown};
+use super::{append, open};
+use crate::app::failure::Failure;
+use crate::app::live;
+use crate::app::session::{self, Session};
+use crate::app::site::Site;
+use crate::domain::command::Need;
+use crate::domain::entry::Line;
+use crate::domain::event::{Decision, Entry, Event, MergeIntended, Merged, Reverted, Tier};
+use crate::domain::names::SessionId;
+use crate::domain::state::{IntentRow, Kind};
+use crate::git::promote::{Promote, PromoteError, Target};
+
+/// What became of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    pub session: SessionId,
+    pub finished: bool,
+    /// The entry that says so.
+    pub entry: u64,
+    pub remarks: Vec<String>,
+}
+
+/// Settles every intent that nobody works on any more; waits for the lock if there is one.
+pub fn all(site: &mut Site) -> Result<Vec<Recovered>, Failure> {
+    if pending(site)?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let lock = landing::lock(site)?;
+    under(site, &lock)
+}
+
+/// The same for commands that merge nothing: they do not wait for a merge that is under way.
+pub fn if_idle(site: &mut Site) -> Result<Vec<Recovered>, Failure> {
+    if pending(site)?.is_empty() {
+        return Ok(Vec::new());
+    }
+    match landing::try_lock(site)? {
+        Some(lock) => under(site, &lock),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn pending(site: &mut Site) -> Result<Vec<(SessionId, IntentRow)>, Failure> {
+    let state = site.ledger.state(&[Need::All(Kind::Intent)])?;
+    Ok(state.intents.into_iter().collect())
+}
+
+fn under(site: &mut Site, _lock: &RepoLock) -> Result<Vec<Recovered>, Failure> {
+    let promote = open(site)?;
+    let mut done = Vec::new();
+    for (id, row) in pending(site)? {
+        let recovered = one(site, &promote, &id, &row)?;
+        live::refresh(site, &id)?;
+        done.push(recovered);
+    }
+    Ok(done)
+}
+
+fn one(
+    site: &mut Site,
+    promote: &Promote,
+    id: &SessionId,
+    row: &IntentRow,
+) -> Result<Recovered, Failure> {
+    let intent = intent(site, row)?;
+    let session_row = session::load(site, id)?;
+    let session = Session::of(site, id, &session_row);
+    let now = promote.target(&row.branch).map_err(git_failure)?;
+    let landed = match now.tip {
+        Some(tip) => promote.descends(tip, row.commit).unwrap_or(false), // a commit that is not there never landed
+        None => false,
+    };
+    let mut remarks = Vec::new();
+    let entry = if landed {
+        follow(site, promote, row, &now, &mut remarks)?;
+        finish(site, &session, intent)?
+    } else {
+        let why = "the process that merged ended before the branch moved";
+        landing::undo(site, &session, &promised(&intent, row)?, why)?
+    };
+    Ok(Recovered {
+        session: id.clone(),
+        finished: landed,
+        entry,
+        remarks,
+    })
+}
+
+/// Reads the entry that announced the move.
+fn intent(site: &mut Site, row: &IntentRow) -> Result<MergeIntended, Failure> {
+    let bytes = site.ledger.lines()?.line(row.entry)?;
+    let gone = || Failure::integrity(format!("entry {}: it is no intent", row.entry));
+    let bytes = bytes.ok_or_else(gone)?;
+    let line = Line::parse(&bytes).map_err(Failure::integrity)?;
+    let entry =
+        Entry::from_line(&line, crate::domain::entry::leaf(&bytes)).map_err(Failure::integrity)?;
+    match entry.event {
+        Event::MergeIntent(body) => Ok(body),
+        _ => Err(gone()),
+    }
+}
+
+/// Returns the merge that an intent promised; of a revert, one that says the same.
+fn promised(intent: &MergeIntended, row: &IntentRow) -> Result<Merged, Failure> {
+    if let Some(merge) = &intent.merge {
+        return Ok((**merge).clone());
+    }
+    let revert = intent
+        .revert
+        .as_ref()
+        .ok_or_else(|| Failure::integrity(format!("entry {}: it promises nothing", row.entry)))?;
+    Ok(as_merge(revert))
+}
+
+/// Records that a revert came to nothing, and why.
+pub fn undo_revert(
+    site: &mut Site,
+    session: &Session,
+    revert: &Reverted,
+    why: &str,
+) -> Result<u64, Failure> {
+    landing::undo(site, session, &as_merge(revert), why)
+}
+
+/// The form in which the end of an intent that came to nothing is recorded.
+fn as_merge(revert: &Reverted) -> Merged {
+    Merged {
+        decision: Decision::Deny,
+        branch: revert.branch.clone(),
+        base: revert.onto,
+        onto: revert.onto,
+        tree: revert.tree,
+        commit: None,
+        paths: Vec::new(),
+        refusals: Vec::new(),
+        checks: Vec::new(),
+        reviews: Vec::new(),
+        tier: Tier::C,
+        claims: Vec::new(),
+        plan: revert.plan.clone(),
+        count: 0,
+    }
+}
+
+fn finish(site: &mut Site, session: &Session, intent: MergeIntended) -> Result<u64, Failure> {
+    match (intent.merge, intent.revert) {
+        (Some(merge), _) => landing::record(site, session, *merge),
+        (None, Some(revert)) => append(site, session, Event::Revert(*revert)),
+        (None, None) => Err(Failure::integrity("an intent that promises nothing")),
+    }
+}
+
+/// Lets the checkouts follow to the end, where the branch still is where the merge put it.
+fn follow(
+    site: &Site,
+    promote: &Promote,
+    row: &IntentRow,
+    now: &Target,
+    remarks: &mut Vec<String>,
+) -> Result<(), Failure> {
+    if now.tip != Some(row.commit) {
+        return Ok(());
+    }
+    let before = Target {
+        tip: Some(row.onto),
+        ..now.clone()
+    };
+    let shown = Shown::new(site, Some(row.onto), Some(row.commit));
+    let followed = promote
+        .prepare_follow(&before, row.tree, &shown, true)
+        .and_then(|follow| follow.finish(promote, &shown));
+    match followed {
+        Ok(()) => Ok(()),
+        Err(error @ (PromoteError::Blocked(_) | PromoteError::Io { .. })) => {
+            remarks.push(error.to_string());
+            Ok(())
+        }
+        Err(error) => Err(git_failure(error)),
+    }
+}

@@ -1,0 +1,48 @@
+//! What an agent may write now: the gate's rules, as the ledger has them.
+
+use crate::app::failure::Failure;
+use crate::domain::charter::Charter;
+use crate::domain::event::Mode;
+use crate::domain::gate::{Grant, Held, Rules};
+use crate::domain::names::AgentName;
+use crate::domain::state::State;
+use crate::domain::time::Now;
+
+/// Builds the rules for `agent`. `state` holds its row and all claims; `law` is the
+/// charter that binds it.
+pub fn rules_for(state: &State, law: &Charter, agent: &AgentName, now: &Now) -> Rules {
+    let own = state
+        .claims_of(agent)
+        .filter(|claim| claim.mode == Mode::Write);
+    let grants = own.map(|claim| Grant {
+        id: claim.id,
+        pattern: claim.pattern.clone(),
+        until_boot_ms: Some(now.boot_ms.saturating_add(claim.lease.left_ms(now))),
+    });
+    let mut rules = Rules::new(grants.collect());
+    let role = state
+        .agents
+        .get(agent)
+        .map_or(&law.default_role, |row| &row.role);
+    // A role that the charter no longer defines may write nothing.
+    let paths = law.roles.get(role).map(|role| role.paths.clone());
+    rules.role = Some(paths.unwrap_or_default());
+    rules.protected.clone_from(&law.paths.protected);
+    rules.sensitive.clone_from(&law.paths.sensitive);
+    let others = state.claims.values().filter(|claim| claim.agent != *agent);
+    rules.others = others
+        .map(|claim| Held {
+            agent: claim.agent.to_string(),
+            pattern: claim.pattern.clone(),
+        })
+        .collect();
+    rules
+}
+
+/// Returns the charter in force, or says that nothing may run.
+pub fn law(state: &State) -> Result<&Charter, Failure> {
+    state.law.as_deref().ok_or_else(|| {
+        Failure::usage("the charter in force cannot be read, so nothing may run")
+            .hint("govfs charter check")
+    })
+}

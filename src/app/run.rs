@@ -1,0 +1,154 @@
+//! `run`: one program, sealed in its session's governed mount.
+//!
+//! Owns: the order of a run: enter the session, have its mount (join the live one
+//! or raise a new one), record the `launch` entry, seal and start the program, stay
+//! with it, leave the mount settled and sealed, and say what came of it. Invariants:
+//! the entry is in the ledger before the program starts; no layer is left out
+//! silently; when the last run of a session ends, its server and its mount end
+//! before this returns. Runs in a process of one thread, because it forks.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use crate::app::failure::{Failure, Kind};
+use crate::app::serve::ground::{pinned_charter, state_for};
+use crate::app::serve::record;
+use crate::app::session::{self, Session, Wish};
+use crate::app::site::Site;
+use crate::domain::charter::Charter;
+use crate::domain::event::{Event, Launched, Tier};
+use crate::domain::logop::Bytes;
+use crate::sandbox::{self, Identity, Layer, MAPPED, SealError};
+
+pub mod door;
+pub mod report;
+pub mod seal;
+
+use door::Door;
+use report::Report;
+
+/// What somebody wants to run.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub wish: Wish,
+    /// Where the caller stands.
+    pub cwd: PathBuf,
+    pub argv: Vec<OsString>,
+    /// `None`: as the charter says.
+    pub network: Option<bool>,
+    pub writable: Vec<PathBuf>,
+    pub hidden: Vec<PathBuf>,
+    /// Passed on besides: as they are here, or with a value.
+    pub env: Vec<(OsString, Option<OsString>)>,
+    /// The lowest tier that the caller puts up with.
+    pub lowest: Tier,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Ended {
+    /// 128 + n after signal n.
+    pub status: i32,
+    pub report: Report,
+}
+
+/// Runs the program of `job` until it ends.
+pub fn run(site: &mut Site, job: &Job) -> Result<Ended, Failure> {
+    if site.repo.workdir().is_none() {
+        return Err(Failure::refused(
+            "a bare repository has no directory where the mount could stand",
+        )
+        .hint(format!("govfs mount {} DIR", job.wish.agent)));
+    }
+    let session = session::enter(site, &job.wish)?;
+    let state = state_for(site, &session)?;
+    let charter = pinned_charter(&state, &session)?;
+    let tier = tier(job)?;
+    let door = Door::open(site, &session, tier)?;
+    let from = report::log_end(&session);
+    let outcome = launch(site, &session, &charter, job, &door);
+    let left = door.leave(site, &session);
+    let status = outcome?;
+    left?;
+    let report = report::of(site, &session, from, tier)?;
+    Ok(Ended { status, report })
+}
+
+fn launch(
+    site: &mut Site,
+    session: &Session,
+    charter: &Charter,
+    job: &Job,
+    door: &Door,
+) -> Result<i32, Failure> {
+    let sealed = seal::spec(site, session, charter, job, door)?;
+    let argv = job.argv.iter().map(|arg| Bytes(arg.as_bytes().to_vec()));
+    let launched = Launched {
+        tier: door.tier(),
+        argv: argv.collect(),
+        uid: door.uid(),
+        widenings: sealed.widenings,
+        plan: job.wish.plan.clone(),
+    };
+    record(site, session, Event::Launch(launched))?;
+    sandbox::launch(&sealed.spec, &door.source()).map_err(Failure::from)
+}
+
+/// Returns the tier that holds: A, or what this machine has where the caller allows less.
+fn tier(job: &Job) -> Result<Tier, Failure> {
+    if job.lowest == Tier::A {
+        return Ok(Tier::A); // tried by doing it: whatever is missing is named
+    }
+    let findings = sandbox::probe::probe()?;
+    let lacking = findings.layers.iter().find(|layer| !layer.ok);
+    let best = match findings.tier {
+        Some(sandbox::Tier::A) => return Ok(Tier::A),
+        Some(sandbox::Tier::B) => Tier::B,
+        Some(sandbox::Tier::C) => Tier::C,
+        None => {
+            let failure = Failure::machine("this machine cannot even mount: no tier holds");
+            return Err(match lacking.and_then(|layer| layer.fix.as_ref()) {
+                Some(fix) => failure.hint(fix),
+                None => failure.hint("govfs doctor"),
+            });
+        }
+    };
+    if best >= job.lowest {
+        return Ok(best);
+    }
+    let missing = lacking.map_or("a layer", |layer| layer.layer.name());
+    Err(Failure::machine(format!(
+        "only tier {best:?} holds on this machine: it lacks {missing}"
+    ))
+    .hint(format!("govfs doctor; or, with less enforcement: --allow-tier {best:?}")))
+}
+
+/// A root operator's agent has a kernel uid of its own.
+fn identity() -> Identity {
+    if nix::unistd::geteuid().is_root() {
+        MAPPED
+    } else {
+        Identity::Own
+    }
+}
+
+/// Says which switch turns off the sandbox that the program brings, if it brings one.
+pub fn own_sandbox(argv: &[OsString]) -> Option<&'static str> {
+    sandbox::brings_own_sandbox(argv)
+}
+
+impl From<SealError> for Failure {
+    fn from(error: SealError) -> Self {
+        let kind = match error.layer {
+            Layer::Program | Layer::Launcher | Layer::Terminal | Layer::View => Kind::Launch,
+            _ => Kind::Machine,
+        };
+        let failure = Self::new(kind, &error);
+        match error.fix {
+            Some(fix) => failure.hint(fix),
+            None if kind == Kind::Machine => failure.hint("govfs doctor"),
+            None => failure,
+        }
+    }
+}

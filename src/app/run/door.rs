@@ -1,0 +1,229 @@
+//! The way into a session's mount: joined where it is up, raised where it is not.
+//!
+//! Owns: the hold on the session's one server, and what a launch needs of the
+//! mount. Invariants: a session has one server, owned by one uid; a server that
+//! nobody holds any more ends. Two runs that start together end up in one mount.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::app::control::{Answer, Ask, Live};
+use crate::app::failure::{Failure, Kind};
+use crate::app::live;
+use crate::app::mount;
+use crate::app::session::{Lock, Session, Wish};
+use crate::app::site::Site;
+use crate::domain::event::Tier;
+use crate::domain::path::percent_decode;
+use crate::sandbox::{self, Anchor, MountSource};
+
+/// How long a server may take to start or to end while another run waits for it.
+const TURN: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(2);
+const QUESTION: Duration = Duration::from_secs(60);
+/// How long settling and sealing may take at the end.
+const END: Duration = Duration::from_secs(120);
+/// The kernel asks for at most this much at a time.
+const OPTIONS: &str = "max_read=1048576";
+
+/// A mount that stays up while this is held.
+#[derive(Debug)]
+pub struct Door {
+    live: Live,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// In namespaces of its own, at the repository's path.
+    Sealed(Anchor),
+    /// On the host, of tier B or C; `own` where it was mounted for this run.
+    Host { dir: PathBuf, tier: Tier, own: bool },
+}
+
+impl Door {
+    /// Joins the session's mount, or raises one of the tier.
+    pub fn open(site: &mut Site, session: &Session, tier: Tier) -> Result<Self, Failure> {
+        let begin = Instant::now();
+        loop {
+            if let Some(live) = Live::connect(&session.dir).map_err(Failure::failed)? {
+                if let Some(door) = join(session, live, tier)? {
+                    return Ok(door);
+                }
+            } else if is_free(session)? {
+                let raised = match tier {
+                    Tier::A => raise(site, session),
+                    Tier::B | Tier::C => mount_on_host(site, session, tier),
+                };
+                match raised {
+                    Err(failure) if failure.kind == Kind::Refused => {} // another run was faster
+                    raised => return raised,
+                }
+            }
+            if begin.elapsed() > TURN {
+                return Err(held(session));
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Returns the tier that this way in can hold.
+    pub fn tier(&self) -> Tier {
+        match &self.place {
+            Place::Sealed(_) => Tier::A,
+            Place::Host { tier, .. } => *tier,
+        }
+    }
+
+    /// Returns where the launch finds the mount.
+    pub fn source(&self) -> MountSource<'_> {
+        match &self.place {
+            Place::Sealed(anchor) => MountSource::Join(anchor),
+            Place::Host { dir, .. } => MountSource::Dir(dir.clone()),
+        }
+    }
+
+    /// Returns the uid that the mount's files belong to.
+    pub fn uid(&self) -> u32 {
+        self.live.hello.uid
+    }
+
+    /// Gives up the hold, with everything settled and sealed.
+    pub fn leave(mut self, site: &mut Site, session: &Session) -> Result<(), Failure> {
+        if let Place::Host { own: true, .. } = self.place {
+            drop(self.live);
+            // Without a pid namespace something may have stayed behind: it loses the mount.
+            return mount::unmount(site, &session.agent, true).map(drop);
+        }
+        match self.live.ask(&Ask::Leave, QUESTION) {
+            // A server that ends settles and seals by itself.
+            Ok(Answer::Ending) => {
+                self.live.wait_for_end(END).map_err(Failure::failed)?;
+                mount::wait_for_end(session, END)
+            }
+            Ok(Answer::Done) => live::seal(site, &session.id),
+            Ok(other) => Err(Failure::failed(format!("unexpected answer {other:?}"))),
+            Err(error) => Err(Failure::failed(format!(
+                "the session's server does not answer: {error}"
+            ))),
+        }
+    }
+}
+
+/// Holds a live server's mount; `None` where it is ending just now.
+fn join(session: &Session, mut live: Live, tier: Tier) -> Result<Option<Door>, Failure> {
+    let own = nix::unistd::geteuid().as_raw();
+    // A root operator's sealed agent has another uid than the operator's own mount.
+    let other = live.hello.uid != own || (own == 0 && tier == Tier::A);
+    if !live.hello.sealed && other {
+        let at = place_of(&live);
+        return Err(Failure::refused(format!(
+            "session {} is mounted at {} for uid {} (server {})",
+            session.id,
+            at.display(),
+            live.hello.uid,
+            live.hello.pid
+        ))
+        .hint(format!("govfs unmount {}", session.agent)));
+    }
+    match live.ask(&Ask::Hold, QUESTION) {
+        Ok(Answer::Done) => {}
+        Ok(_) | Err(_) => return Ok(None),
+    }
+    if !live.hello.sealed {
+        let place = Place::Host {
+            dir: place_of(&live),
+            tier,
+            own: false,
+        };
+        return Ok(Some(Door { live, place }));
+    }
+    let anchor = live.anchor(QUESTION).map_err(Failure::failed)?;
+    let Ok([user, mount]) = <[OwnedFd; 2]>::try_from(anchor) else {
+        return Err(Failure::failed("the server did not hand over its mount"));
+    };
+    let place = Place::Sealed(Anchor { user, mount });
+    Ok(Some(Door { live, place }))
+}
+
+fn place_of(live: &Live) -> PathBuf {
+    let bytes = percent_decode(&live.hello.at).unwrap_or_default();
+    PathBuf::from(std::ffi::OsString::from_vec(bytes))
+}
+
+/// Says whether no server has the session: whoever has its lock is starting or ending.
+fn is_free(session: &Session) -> Result<bool, Failure> {
+    let lock = Lock::take(&session.dir).map_err(Failure::failed)?;
+    Ok(lock.is_some())
+}
+
+fn held(session: &Session) -> Failure {
+    let holder = std::fs::read_to_string(session.dir.join("lock")).unwrap_or_default();
+    let pid = holder.split_whitespace().nth(1).unwrap_or("unknown");
+    Failure::refused(format!(
+        "session {} is being served by process {pid}, which does not answer uid {}",
+        session.id,
+        nix::unistd::geteuid()
+    ))
+    .hint(format!(
+        "run as the user whose process that is, or end it: govfs unmount {} --force",
+        session.agent
+    ))
+}
+
+/// Mounts on the host, for a run with less than a whole seal.
+fn mount_on_host(site: &mut Site, session: &Session, tier: Tier) -> Result<Door, Failure> {
+    let wish = Wish {
+        agent: session.agent.clone(),
+        claims: Vec::new(),
+        base: None,
+        plan: None,
+    };
+    let standing = mount::mount(site, &wish, None)?;
+    let live = hold(session)?;
+    let place = Place::Host {
+        dir: standing.dir,
+        tier,
+        own: !standing.already,
+    };
+    Ok(Door { live, place })
+}
+
+/// Raises the mount at the repository's own path, and starts its server.
+fn raise(site: &Site, session: &Session) -> Result<Door, Failure> {
+    let root = site.repo.root();
+    let raised = sandbox::raise(root, super::identity(), OPTIONS)?;
+    let user = mount::inheritable(&raised.anchor.user)?;
+    let mounts = mount::inheritable(&raised.anchor.mount)?;
+    let mut server = mount::server(site, session)?;
+    server
+        .arg("--at")
+        .arg(root)
+        .arg("--sealed")
+        .arg(user.to_string())
+        .arg(mounts.to_string())
+        .arg("--uid")
+        .arg(raised.uid.to_string())
+        .arg("--gid")
+        .arg(raised.gid.to_string());
+    mount::start(server.stdin(Stdio::from(raised.fuse)), session)?;
+    Ok(Door {
+        live: hold(session)?,
+        place: Place::Sealed(raised.anchor),
+    })
+}
+
+/// Takes hold of a server that was just started.
+fn hold(session: &Session) -> Result<Live, Failure> {
+    let live = Live::connect(&session.dir).map_err(Failure::failed)?;
+    let mut live = live.ok_or_else(|| Failure::failed("the session's server ended at once"))?;
+    match live.ask(&Ask::Hold, QUESTION) {
+        Ok(Answer::Done) => Ok(live),
+        other => Err(Failure::failed(format!(
+            "the session's server does not answer: {other:?}"
+        ))),
+    }
+}

@@ -1,0 +1,257 @@
+//! What came of a run: what the session changed, what was refused and what would have
+//! allowed it, what is left over, and what to do next.
+//!
+//! Owns: reading it from the session's log, and the grouping. Values only; the verb
+//! prints them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Seek, SeekFrom};
+
+use serde::Serialize;
+
+use crate::app::failure::Failure;
+use crate::app::layer;
+use crate::app::serve::ground;
+use crate::app::session::{self, Session};
+use crate::app::site::Site;
+use crate::domain::entry::{Line, decode};
+use crate::domain::event::Tier;
+use crate::domain::layer::Status;
+use crate::domain::logop::LogOp;
+use crate::domain::names::{AgentName, SessionId};
+use crate::domain::path::RepoPath;
+use crate::store::writelog::Lines;
+
+/// How many paths one suggested command names.
+const NAMED_MAX: usize = 20;
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub agent: AgentName,
+    pub session: SessionId,
+    pub tier: Tier,
+    pub changes: Vec<Changed>,
+    pub denials: Vec<Refused>,
+    /// Files of atomic saves that were never finished.
+    pub leftovers: Vec<RepoPath>,
+    pub next: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Changed {
+    pub path: RepoPath,
+    pub status: char,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<RepoPath>,
+}
+
+/// What one rule refused, on all paths together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    pub rule: String,
+    pub reason: String,
+    pub count: u64,
+    pub paths: Vec<RefusedPath>,
+    /// What would have allowed it, where something would.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RefusedPath {
+    pub path: RepoPath,
+    pub tried: String,
+    pub count: u64,
+}
+
+/// Returns where the session's log ends now.
+pub(super) fn log_end(session: &Session) -> u64 {
+    std::fs::metadata(session.log()).map_or(0, |meta| meta.len())
+}
+
+/// Reads what the session's log says, with the refusals from the byte `from` on.
+pub(super) fn of(
+    site: &mut Site,
+    session: &Session,
+    from: u64,
+    tier: Tier,
+) -> Result<Report, Failure> {
+    let row = session::load(site, &session.id)?;
+    let session = Session::of(site, &session.id, &row);
+    let (changes, leftovers) = changes(site, &session)?;
+    let denials = grouped(&session.agent, refusals(&session, from)?);
+    let next = next(&session.agent, &changes, &denials);
+    Ok(Report {
+        agent: session.agent,
+        session: session.id,
+        tier,
+        changes,
+        denials,
+        leftovers,
+        next,
+    })
+}
+
+fn changes(site: &Site, session: &Session) -> Result<(Vec<Changed>, Vec<RepoPath>), Failure> {
+    if log_end(session) == 0 {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let layer = layer::read(session, None)?.layer;
+    let base = ground::base(site, session)?;
+    let changes = layer.changes(&base).map_err(Failure::failed)?;
+    let changes = changes.into_iter().map(|change| Changed {
+        path: change.path,
+        status: change.status.letter(),
+        from: change.from.filter(|_| change.status == Status::Renamed),
+    });
+    Ok((changes.collect(), layer.leftovers()))
+}
+
+/// Returns the refusals logged since the byte `from`.
+fn refusals(session: &Session, from: u64) -> Result<Vec<LogOp>, Failure> {
+    let mut refusals = Vec::new();
+    let mut file = match File::open(session.log()) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(refusals),
+        Err(error) => return Err(Failure::failed(error)),
+    };
+    file.seek(SeekFrom::Start(from)).map_err(Failure::failed)?;
+    let mut lines = Lines::new(BufReader::new(file));
+    while let Some(bytes) = lines.read().map_err(Failure::failed)? {
+        let line = Line::parse(bytes).map_err(Failure::integrity)?;
+        if line.op == "denied" {
+            refusals.push(decode(&line).map_err(Failure::integrity)?);
+        }
+    }
+    Ok(refusals)
+}
+
+/// Puts together what one rule refused.
+fn grouped(agent: &AgentName, refusals: Vec<LogOp>) -> Vec<Refused> {
+    let mut groups: BTreeMap<String, Refused> = BTreeMap::new();
+    for op in refusals {
+        let LogOp::Denied {
+            path,
+            tried,
+            rule,
+            reason,
+            count,
+            ..
+        } = op
+        else {
+            continue;
+        };
+        let group = groups.entry(rule.clone()).or_insert_with(|| Refused {
+            rule,
+            reason,
+            count: 0,
+            paths: Vec::new(),
+            command: None,
+        });
+        group.count += count;
+        let known = (group.paths.iter_mut()).find(|one| one.path == path && one.tried == tried);
+        match known {
+            Some(known) => known.count += count,
+            None => group.paths.push(RefusedPath { path, tried, count }),
+        }
+    }
+    let mut groups: Vec<Refused> = groups.into_values().collect();
+    for group in &mut groups {
+        group.command = command(agent, group);
+    }
+    groups
+}
+
+/// Returns the command that would have allowed what a rule refused.
+fn command(agent: &AgentName, group: &Refused) -> Option<String> {
+    let wait = match group.rule.as_str() {
+        "not-claimed" | "sensitive" | "expired" => "",
+        "held" => "--wait ",
+        "ended" => return Some(format!("govfs run {agent} -- COMMAND")),
+        _ => return None,
+    };
+    let mut paths: Vec<String> = Vec::new();
+    for refused in &group.paths {
+        let path = quoted(&refused.path);
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    paths.truncate(NAMED_MAX);
+    Some(format!("govfs claim {wait}{agent} {}", paths.join(" ")))
+}
+
+/// Writes a path as a pattern that means it alone, safe in a shell.
+fn quoted(path: &RepoPath) -> String {
+    let text = String::from_utf8_lossy(path.as_bytes());
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@,:".contains(c);
+    if !text.is_empty() && !text.starts_with('-') && text.chars().all(plain) {
+        return text.into_owned();
+    }
+    let mut pattern = String::new();
+    for c in text.chars() {
+        if "*?[]{}\\".contains(c) {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    format!("'{}'", pattern.replace('\'', r"'\''"))
+}
+
+fn next(agent: &AgentName, changes: &[Changed], denials: &[Refused]) -> Vec<String> {
+    let mut next: Vec<String> = denials
+        .iter()
+        .filter_map(|denial| denial.command.clone())
+        .collect();
+    if changes.is_empty() {
+        return next;
+    }
+    next.push(format!("govfs diff {agent}"));
+    next.push(format!("govfs merge {agent}"));
+    next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denied(path: &str, rule: &str, count: u64) -> LogOp {
+        LogOp::Denied {
+            path: RepoPath::parse(path.as_bytes()).unwrap(),
+            tried: "write".into(),
+            rule: rule.into(),
+            reason: "because".into(),
+            count,
+            by: crate::domain::logop::Actor::default(),
+        }
+    }
+
+    #[test]
+    fn refusals_are_grouped_by_rule_with_the_command_that_would_have_allowed_them() {
+        let agent: AgentName = "alice".parse().unwrap();
+        let groups = grouped(
+            &agent,
+            vec![
+                denied("src/b.txt", "not-claimed", 1),
+                denied("src/b.txt", "not-claimed", 3),
+                denied("it's *.md", "not-claimed", 1),
+                denied("c", "held", 1),
+                denied("governor.md", "protected", 1),
+            ],
+        );
+        let commands: Vec<_> = groups
+            .iter()
+            .map(|group| (group.rule.as_str(), group.count, group.command.as_deref()))
+            .collect();
+        let claim = r"govfs claim alice src/b.txt 'it'\''s \*.md'";
+        assert_eq!(
+            commands,
+            [
+                ("held", 1, Some("govfs claim --wait alice c")),
+                ("not-claimed", 5, Some(claim)),
+                ("protected", 1, None),
+            ]
+        );
+    }
+}

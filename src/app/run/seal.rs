@@ -1,0 +1,206 @@
+//! What the seal around one run is told: the pinned charter's word and the caller's flags.
+//!
+//! Owns: which of the host's paths are writable, copied, hidden, which variables are
+//! passed, and the list of widenings that the `launch` entry names. Never opens
+//! anything to the agent that neither charter nor caller named.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::app::failure::Failure;
+use crate::app::keys;
+use crate::app::mount;
+use crate::app::mounts;
+use crate::app::run::Job;
+use crate::app::run::door::Door;
+use crate::app::session::Session;
+use crate::app::site::Site;
+use crate::domain::charter::{Charter, HostPath};
+use crate::domain::event::Tier;
+use crate::domain::path::percent_encode;
+use crate::sandbox::{self, Bind, Identity, MountSource, Spec, Writable};
+
+/// A spec, and in words what it opens beyond the repository.
+pub(super) struct Sealed {
+    pub(super) spec: Spec,
+    pub(super) widenings: Vec<String>,
+}
+
+/// Puts together what the launch is told.
+pub(super) fn spec(
+    site: &Site,
+    session: &Session,
+    charter: &Charter,
+    job: &Job,
+    door: &Door,
+) -> Result<Sealed, Failure> {
+    let home = home();
+    let mut spec = Spec::new(
+        site.repo.root().to_owned(),
+        mount::own_program()?,
+        job.argv.clone(),
+    );
+    spec.cwd.clone_from(&job.cwd);
+    spec.tier = match door.tier() {
+        Tier::A => sandbox::Tier::A,
+        Tier::B => sandbox::Tier::B,
+        Tier::C => sandbox::Tier::C,
+    };
+    // A mount of the host belongs to whoever made it, and that is the caller.
+    spec.identity = match door.source() {
+        MountSource::Join(_) => super::identity(),
+        MountSource::Dir(_) => Identity::Own,
+    };
+    spec.network = job.network.unwrap_or(charter.sandbox.network);
+    spec.unix_sockets = charter.sandbox.af_unix;
+    spec.env = environment(charter, job, session);
+    spec.hidden = hidden(site, charter, job, home.as_deref())?;
+    spec.writable = writable(charter, job, home.as_deref());
+    spec.copies = copies(site, session, charter, home.as_deref(), &spec)?;
+    spec.copy_room = Some(room(site, session)?);
+    spec.home = home;
+    let widenings = widenings(&spec, job);
+    Ok(Sealed { spec, widenings })
+}
+
+pub fn home() -> Option<PathBuf> {
+    let home = PathBuf::from(env::var_os("HOME")?);
+    home.is_absolute().then_some(home)
+}
+
+/// Returns a charter's path on this host.
+pub fn on_host(path: &HostPath, home: Option<&Path>) -> Option<PathBuf> {
+    match path.as_str().strip_prefix("~/") {
+        Some(rest) => home.map(|home| home.join(rest)),
+        None => Some(PathBuf::from(path.as_str())),
+    }
+}
+
+/// Returns what the program's environment is: what the charter passes, what the caller adds, and who it is.
+fn environment(charter: &Charter, job: &Job, session: &Session) -> Vec<(OsString, OsString)> {
+    let mut env: Vec<(OsString, OsString)> = env::vars_os()
+        .filter(|(name, _)| {
+            name.to_str()
+                .is_some_and(|name| charter.sandbox.passes(name))
+        })
+        .collect();
+    let given = job.env.iter().filter_map(|(name, value)| {
+        let value = value.clone().or_else(|| env::var_os(name))?;
+        Some((name.clone(), value))
+    });
+    let own = [
+        ("GOVFS_AGENT", session.agent.as_str()),
+        ("GOVFS_SESSION", session.id.as_str()),
+    ];
+    let own = own
+        .into_iter()
+        .map(|(name, value)| (name.into(), value.into()));
+    for (name, value) in given.chain(own).collect::<Vec<_>>() {
+        env.retain(|(known, _)| *known != name);
+        env.push((name, value));
+    }
+    env
+}
+
+/// Returns what is absent: secrets, and everything of govfs and git but the mount.
+fn hidden(
+    site: &Site,
+    charter: &Charter,
+    job: &Job,
+    home: Option<&Path>,
+) -> Result<Vec<PathBuf>, Failure> {
+    let listed = charter.sandbox.hidden.iter();
+    let mut hidden: Vec<PathBuf> = listed.filter_map(|path| on_host(path, home)).collect();
+    hidden.extend(job.hidden.iter().cloned());
+    hidden.push(site.repo.common_dir().to_owned());
+    hidden.push(site.repo.git_dir().to_owned());
+    hidden.push(keys::config_dir()?);
+    hidden.push(keys::state_dir()?);
+    // Other sessions are none of this one's business.
+    hidden.extend(mounts::governed());
+    // What lies in the repository is under the mount already.
+    let root = site.repo.root();
+    hidden.retain(|path| !path.starts_with(root));
+    Ok(hidden)
+}
+
+/// Returns what is written through to the operator's own.
+fn writable(charter: &Charter, job: &Job, home: Option<&Path>) -> Vec<Writable> {
+    let listed = charter.sandbox.writable.iter();
+    let listed = listed.filter_map(|path| on_host(path, home));
+    // A directory is made where an agent keeps its state; a file is never made up.
+    let listed = listed.filter(|path| path.exists() || path.extension().is_none());
+    let listed = listed.map(|path| Writable { path, create: true });
+    let asked = job.writable.iter().map(|path| Writable {
+        path: path.clone(),
+        create: false,
+    });
+    listed.chain(asked).collect()
+}
+
+/// Returns the caches that each session has for itself.
+fn copies(
+    site: &Site,
+    session: &Session,
+    charter: &Charter,
+    home: Option<&Path>,
+    spec: &Spec,
+) -> Result<Vec<Bind>, Failure> {
+    let room = room(site, session)?.join("caches");
+    let mut copies = Vec::new();
+    for path in &charter.sandbox.copied {
+        let Some(place) = on_host(path, home).filter(|place| place.is_dir()) else {
+            continue;
+        };
+        let taken = spec.writable.iter().any(|one| one.path == place);
+        if taken {
+            continue;
+        }
+        let source = room.join(percent_encode(path.as_str().as_bytes()).replace('/', "%2F"));
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&source)
+            .map_err(|error| Failure::failed(format!("{}: {error}", source.display())))?;
+        copies.push(Bind { source, place });
+    }
+    Ok(copies)
+}
+
+/// Returns where a session keeps what its runs share outside the repository.
+fn room(site: &Site, session: &Session) -> Result<PathBuf, Failure> {
+    use std::os::unix::ffi::OsStrExt;
+    let store = crate::domain::digest::Digest::of(site.store.as_os_str().as_bytes()).hex();
+    Ok(keys::state_dir()?
+        .join("rooms")
+        .join(&store[..12])
+        .join(session.id.as_str()))
+}
+
+/// Says what the program may do beyond its mount.
+fn widenings(spec: &Spec, job: &Job) -> Vec<String> {
+    let mut widenings = Vec::new();
+    if spec.network {
+        widenings.push("network".to_owned());
+    }
+    if spec.unix_sockets {
+        widenings.push("unix-sockets".to_owned());
+    }
+    let shown = |path: &Path| {
+        use std::os::unix::ffi::OsStrExt;
+        percent_encode(path.as_os_str().as_bytes())
+    };
+    for writable in &spec.writable {
+        widenings.push(format!("writable {}", shown(&writable.path)));
+    }
+    for copy in &spec.copies {
+        widenings.push(format!("copied {}", shown(&copy.place)));
+    }
+    for (name, _) in &job.env {
+        widenings.push(format!("env {}", shown(Path::new(name))));
+    }
+    widenings
+}

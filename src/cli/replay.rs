@@ -1,0 +1,36 @@
+//! `govfs replay`
+
+use serde_json::json;
+
+use super::Context;
+use super::output::Ink;
+use crate::app::failure::Failure;
+use crate::app::replay;
+
+/// Decide every command again from the entries and compare each verdict
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  govfs replay\n  govfs replay --to 120")]
+pub(super) struct Args {
+    /// Stop after this entry
+    #[arg(long, value_name = "ENTRY")]
+    to: Option<u64>,
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "every verb has this shape")]
+pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
+    let report = replay::replay(&mut context.site()?, args.to)?;
+    let out = &mut context.out;
+    if out.json {
+        out.document(
+            "replay",
+            json!({ "ok": true, "entries": report.entries, "refusals": report.refusals }),
+        );
+        return Ok(());
+    }
+    let same = out.paint(Ink::Green, "the same verdicts");
+    out.line(format!(
+        "{same}: {} entries, {} refusals among them",
+        report.entries, report.refusals
+    ));
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! `govfs run`
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use super::Context;
+use crate::app::claim;
+use crate::app::failure::{Failure, Kind};
+use crate::app::run::report::Report;
+use crate::app::run::{self, Ended, Job};
+use crate::app::session::Wish;
+use crate::domain::event::Tier;
+use crate::domain::names::{AgentName, PlanId};
+
+/// How many paths of a kind the summary shows.
+const SHOWN_MAX: usize = 20;
+
+/// Run a program as an agent, sealed in its governed mount
+///
+/// The mount stands at the repository's own path, and the program starts in the directory that you are in. It can
+/// write what is claimed, private temporary directories and what the charter or `--rw` names; the rest of the
+/// machine is read-only, and the repository itself, its ledger, your keys and secrets are absent. Standard streams,
+/// the terminal, signals and the exit status are the program's own; at the end govfs says on stderr what was changed
+/// and what was refused. Exit status 125: the program could not be started; 6: this machine cannot enforce it.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  govfs run alice --claim src/auth -- claude\n  govfs run bob --claim 'docs/**' --no-net -- sh -c 'make docs'\n  govfs run alice --rw ~/.cache/sccache --env SCCACHE_DIR -- codex exec --sandbox danger-full-access 'fix it'\n  govfs run ci --report result.json -- ./check.sh"
+)]
+pub(super) struct Args {
+    agent: AgentName,
+    /// Claim these first, all or none
+    #[arg(long = "claim", value_name = "PATTERN")]
+    claims: Vec<OsString>,
+    /// The plan that this is for
+    #[arg(long, value_name = "ID")]
+    plan: Option<PlanId>,
+    /// Start a new session from this commit
+    #[arg(long, value_name = "REV")]
+    base: Option<String>,
+    /// Let the program write this directory of the host
+    #[arg(long = "rw", value_name = "DIR")]
+    writable: Vec<PathBuf>,
+    /// Make this path absent
+    #[arg(long = "hide", value_name = "PATH")]
+    hidden: Vec<PathBuf>,
+    /// With the network, whatever the charter says
+    #[arg(long, overrides_with = "no_net")]
+    net: bool,
+    /// Without the network, whatever the charter says
+    #[arg(long, overrides_with = "net")]
+    no_net: bool,
+    /// Pass this variable on, as it is here or with this value
+    #[arg(long = "env", value_name = "NAME[=VALUE]")]
+    env: Vec<OsString>,
+    /// Write the report as JSON to this file, or to this descriptor
+    #[arg(long, value_name = "FILE|FD")]
+    report: Option<PathBuf>,
+    /// Go on with less than a whole seal where this machine has no more
+    #[arg(long, value_name = "B|C", value_parser = tier)]
+    allow_tier: Option<Tier>,
+    /// The program and its arguments
+    #[arg(required = true, last = true, value_name = "CMD")]
+    argv: Vec<OsString>,
+}
+
+fn tier(text: &str) -> Result<Tier, String> {
+    match text {
+        "B" | "b" => Ok(Tier::B),
+        "C" | "c" => Ok(Tier::C),
+        _ => Err("expected B or C".to_owned()),
+    }
+}
+
+pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
+    let report = args.report.as_ref().map(open_report).transpose()?;
+    let job = job(args, context)?;
+    if let Some(note) = run::own_sandbox(&job.argv) {
+        context.out.note(format!("note: {note}"));
+    }
+    let ended = context
+        .site()
+        .and_then(|mut site| run::run(&mut site, &job))
+        .map_err(before_the_start)?;
+    if let Some(file) = report {
+        write_report(file, &ended)?;
+    }
+    show(&ended.report, context);
+    context.out.status = u8::try_from(ended.status).unwrap_or(u8::MAX);
+    Ok(())
+}
+
+fn job(args: Args, context: &Context) -> Result<Job, Failure> {
+    let texts: Vec<Vec<u8>> = args.claims.into_iter().map(OsStringExt::into_vec).collect();
+    let network = match (args.net, args.no_net) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    };
+    let cwd = std::fs::canonicalize(&context.dir)
+        .map_err(|error| Failure::missing(format!("{}: {error}", context.dir.display())))?;
+    let absolute = |path: PathBuf| std::path::absolute(path).map_err(Failure::usage);
+    Ok(Job {
+        wish: Wish {
+            agent: args.agent,
+            claims: claim::patterns(&texts)?,
+            base: args.base,
+            plan: args.plan,
+        },
+        cwd,
+        argv: args.argv,
+        network,
+        writable: args
+            .writable
+            .into_iter()
+            .map(absolute)
+            .collect::<Result<_, _>>()?,
+        hidden: args
+            .hidden
+            .into_iter()
+            .map(absolute)
+            .collect::<Result<_, _>>()?,
+        env: args.env.iter().map(variable).collect(),
+        lowest: args.allow_tier.unwrap_or(Tier::A),
+    })
+}
+
+fn variable(text: &OsString) -> (OsString, Option<OsString>) {
+    let bytes = text.as_bytes();
+    match bytes.iter().position(|byte| *byte == b'=') {
+        Some(at) => (
+            OsString::from_vec(bytes[..at].to_vec()),
+            Some(OsString::from_vec(bytes[at + 1..].to_vec())),
+        ),
+        None => (text.clone(), None),
+    }
+}
+
+/// An internal failure before the program started has a status of its own.
+fn before_the_start(mut failure: Failure) -> Failure {
+    if failure.kind == Kind::Failed {
+        failure.kind = Kind::Launch;
+    }
+    failure
+}
+
+/// Opens where the report goes before anything is started.
+fn open_report(place: &PathBuf) -> Result<File, Failure> {
+    let number = place.to_str().and_then(|text| text.parse::<u32>().ok());
+    let opened = match number {
+        Some(number) => OpenOptions::new()
+            .append(true)
+            .open(format!("/proc/self/fd/{number}")),
+        None => File::create(place),
+    };
+    opened.map_err(|error| Failure::usage(format!("--report {}: {error}", place.display())))
+}
+
+fn write_report(mut file: File, ended: &Ended) -> Result<(), Failure> {
+    let mut document = Map::new();
+    document.insert("schema".to_owned(), Value::from("govfs/run/v1"));
+    document.insert("status".to_owned(), Value::from(ended.status));
+    if let Value::Object(fields) = serde_json::to_value(&ended.report).map_err(Failure::failed)? {
+        document.extend(fields);
+    }
+    let mut text = Value::Object(document).to_string();
+    text.push('\n');
+    file.write_all(text.as_bytes())
+        .map_err(|error| Failure::failed(format!("the report cannot be written: {error}")))
+}
+
+/// Says on stderr what came of it; stdout is the program's.
+fn show(report: &Report, context: &Context) {
+    let out = &context.out;
+    if report.changes.is_empty() && report.denials.is_empty() && report.leftovers.is_empty() {
+        return;
+    }
+    out.note(format!(
+        "govfs: session {}, {} changed, {} refused",
+        report.session,
+        report.changes.len(),
+        report.denials.iter().map(|one| one.count).sum::<u64>()
+    ));
+    for change in report.changes.iter().take(SHOWN_MAX) {
+        out.note(format!("  {} {}", change.status, change.path));
+    }
+    more(context, report.changes.len());
+    for refused in &report.denials {
+        out.note(format!("refused, {}: {}", refused.rule, refused.reason));
+        for one in refused.paths.iter().take(SHOWN_MAX) {
+            let times = if one.count > 1 {
+                format!(" ({} times)", one.count)
+            } else {
+                String::new()
+            };
+            out.note(format!("  {} {}{times}", one.tried, one.path));
+        }
+        more(context, refused.paths.len());
+    }
+    for path in &report.leftovers {
+        out.note(format!("left over, never merged: {path}"));
+    }
+    for command in &report.next {
+        out.note(format!("next: {command}"));
+    }
+}
+
+fn more(context: &Context, count: usize) {
+    if count > SHOWN_MAX {
+        context
+            .out
+            .note(format!("  … and {} more", count - SHOWN_MAX));
+    }
+}

@@ -1,0 +1,148 @@
+//! A repository with a home of its own, and the program run in it.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// A throw-away repository and home directory; nothing of the caller's is seen.
+pub(crate) struct House {
+    dir: tempfile::TempDir,
+}
+
+/// What a run of the program gave.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl House {
+    /// Makes an empty repository.
+    pub(crate) fn bare_of_charter() -> Self {
+        let house = Self {
+            dir: tempfile::tempdir().expect("a directory"),
+        };
+        std::fs::create_dir(house.home()).expect("a home");
+        std::fs::create_dir(house.root()).expect("a repository");
+        house.git(&["init", "-q", "-b", "main"]);
+        house
+    }
+
+    /// Makes a repository in which `govfs init` was run.
+    pub(crate) fn new() -> Self {
+        let house = Self::bare_of_charter();
+        house.ok(&["init"]);
+        house
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.dir.path().join("repo")
+    }
+
+    pub(crate) fn home(&self) -> PathBuf {
+        self.dir.path().join("home")
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Prepares a command that sees only this house.
+    pub(crate) fn hermetic(&self, program: &str, dir: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .current_dir(dir)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.home())
+            .env("XDG_CONFIG_HOME", "")
+            .env("XDG_STATE_HOME", "")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_AUTHOR_NAME", "op")
+            .env("GIT_AUTHOR_EMAIL", "op@example.org")
+            .env("GIT_COMMITTER_NAME", "op")
+            .env("GIT_COMMITTER_EMAIL", "op@example.org")
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.hermetic(env!("CARGO_BIN_EXE_govfs"), &self.root());
+        command.args(arguments);
+        command
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
+        ran(self
+            .command(arguments)
+            .output()
+            .expect("the program starts"))
+    }
+
+    /// Runs what must succeed and returns its stdout.
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
+        let ran = self.run(arguments);
+        assert_eq!(ran.status, 0, "{arguments:?}: {ran:?}");
+        ran.stdout
+    }
+
+    /// Runs what must exit with `status`.
+    pub(crate) fn fails(&self, status: i32, arguments: &[&str]) -> Ran {
+        let ran = self.run(arguments);
+        assert_eq!(ran.status, status, "{arguments:?}: {ran:?}");
+        ran
+    }
+
+    /// Runs with `--json` and reads the document.
+    pub(crate) fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let mut all = vec!["--json"];
+        all.extend(arguments);
+        serde_json::from_str(&self.run(&all).stdout).expect("a JSON document")
+    }
+
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
+        self.command(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts")
+    }
+
+    pub(crate) fn git(&self, arguments: &[&str]) -> String {
+        let output = self
+            .hermetic("git", &self.root())
+            .args(arguments)
+            .output()
+            .expect("git starts");
+        assert!(output.status.success(), "git {arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Writes a file of the worktree and commits it.
+    pub(crate) fn commit(&self, name: &str, text: &str) {
+        let path = self.root().join(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        std::fs::write(path, text).expect("written");
+        self.git(&["add", "-A"]);
+        self.git(&["commit", "-q", "-m", "a change"]);
+    }
+}
+
+pub(crate) fn ran(output: Output) -> Ran {
+    Ran {
+        status: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+pub(crate) fn finish(child: Child) -> Ran {
+    ran(child.wait_with_output().expect("the program ends"))
+}
+
+/// A screen with times, durations and hashes blotted out.
+pub(crate) fn screen(ran: &Ran) -> String {
+    format!("{}{}exit {}\n", ran.stdout, ran.stderr, ran.status)
+}
