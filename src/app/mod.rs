@@ -34,6 +34,7 @@ pub mod serve;
 pub mod session;
 pub mod site;
 pub mod sync;
+pub mod upgrade;
 pub mod verify;
 pub mod virtuals;
 pub mod why;
