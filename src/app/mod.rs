@@ -48,6 +48,7 @@ pub mod snapshot;
 pub mod status;
 pub mod sync;
 pub mod trial;
+pub mod upgrade;
 pub mod verify;
 pub mod virtuals;
 pub mod why;

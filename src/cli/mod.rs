@@ -115,7 +115,6 @@ enum Verb {
     Abandon(abandon::Args),
     Revert(revert::Args),
     Sync(sync::Args),
-    Doctor(doctor::Args),
     Serve(serve::Args),
     Status(status::Args),
     Diff(diff::Args),
