@@ -12,6 +12,7 @@ pub mod control;
 pub mod export;
 pub mod facts;
 pub mod failure;
+pub mod fleet;
 pub mod gates;
 pub mod gc;
 pub mod init;
