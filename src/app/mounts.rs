@@ -11,7 +11,7 @@ pub fn governed() -> Vec<PathBuf> {
     let mounts = info.lines().filter_map(|line| {
         let (fields, kind) = line.split_once(" - ")?;
         let place = fields.split(' ').nth(4)?;
-        kind.starts_with("fuse.govfs ").then(|| unescape(place))
+        is_governed(kind).then(|| unescape(place))
     });
     mounts.collect()
 }
@@ -24,6 +24,11 @@ pub fn around(dir: &Path) -> Option<PathBuf> {
         .into_iter()
         .filter(|mount| dir.starts_with(mount));
     mounts.max_by_key(|mount| mount.components().count())
+}
+
+/// Tells by type and source, of which an unprivileged mount may show only the latter.
+fn is_governed(kind: &str) -> bool {
+    kind.starts_with("fuse.govfs ") || kind.starts_with("fuse govfs ")
 }
 
 /// Undoes the octal escapes of mountinfo.

@@ -12,7 +12,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::app::failure::Failure;
-use crate::app::plan::no_law;
+use crate::app::plan::{current, no_law};
 use crate::app::queue::has_leave;
 use crate::app::site::Site;
 use crate::domain::base::Oid;
@@ -43,7 +43,7 @@ pub struct Report {
 
 /// Protects `branch` (the merge target, where none is named), or no longer.
 pub fn protect(site: &mut Site, branch: Option<&str>, on: bool) -> Result<Report, Failure> {
-    let state = site.ledger.state(&[Need::All(Kind::Protect)])?;
+    let state = current(site, &[Need::All(Kind::Protect)])?;
     let branch = match branch {
         Some(branch) => branch
             .strip_prefix("refs/heads/")
@@ -245,11 +245,14 @@ fn quoted(text: &str) -> String {
 pub fn check(site: &mut Site, input: &str, committer: &str) -> Result<(), Failure> {
     let refuse = |what: &dyn std::fmt::Display| Failure::refused(what);
     let moves = updates(input).map_err(|error| refuse(&error))?;
-    let state = site.ledger.state(&[
+    let state = current(
+        site,
+        &[
         Need::All(Kind::Protect),
         Need::All(Kind::Intent),
         Need::All(Kind::Merge),
-    ])?;
+        ],
+    )?;
     let law = state.law.clone().ok_or_else(no_law)?;
     let mut reasons = Vec::new();
     let mut leaves = Vec::new();

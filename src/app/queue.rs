@@ -12,7 +12,7 @@ use crate::app::claim as claims;
 use crate::app::facts::{self, Ground, History};
 use crate::app::failure::Failure;
 use crate::app::live;
-use crate::app::plan::{find, no_law};
+use crate::app::plan::{current, find, no_law};
 use crate::app::site::Site;
 use crate::domain::base::Oid;
 use crate::domain::charter::Charter;
@@ -44,7 +44,7 @@ impl Board {
     /// Reads the queue. `now` also asks git and the charter's commands; without,
     /// only the rows are looked at.
     pub fn read(site: &mut Site, now: bool) -> Result<Self, Failure> {
-        let state = site.ledger.state(&stored::needs())?;
+        let state = current(site, &stored::needs())?;
         let queue = stored::queue(&state)?;
         let mut refused = stored::refused(&state, &queue);
         if now && !queue.0.is_empty() {
@@ -164,7 +164,7 @@ pub fn claim(
     owner: &AgentName,
     fleet: bool,
 ) -> Result<Taken, Failure> {
-    let state = site.ledger.state(&stored::needs())?;
+    let state = current(site, &stored::needs())?;
     let mut ask = QueueAsk::claim(id.clone(), owner.clone());
     ask.fleet = fleet;
     if let Some(row) = state
@@ -198,6 +198,16 @@ pub fn claim(
     })
 }
 
+/// Makes sure that `agent` has the plan before it works on it.
+pub fn ensure(site: &mut Site, id: &PlanId, agent: &AgentName) -> Result<(), Failure> {
+    let state = current(site, &stored::needs())?;
+    let row = find(&state, id)?;
+    if row.state == QueueState::InProgress && row.owner.as_ref() == Some(agent) {
+        return Ok(());
+    }
+    claim(site, id, agent, false).map(|_| ())
+}
+
 /// Takes the plan and its paths. A refusal of the plan is recorded; one of a path
 /// ends the whole turn, so that nothing is taken by half.
 pub fn take(turn: &mut Turn<'_>, ask: &QueueAsk) -> Result<Option<Refusal>, Failure> {
@@ -224,7 +234,7 @@ pub fn take(turn: &mut Turn<'_>, ask: &QueueAsk) -> Result<Option<Refusal>, Fail
 
 /// Changes a plan's state by name.
 pub fn set_status(site: &mut Site, ask: &QueueAsk) -> Result<State, Failure> {
-    let before = site.ledger.state(&stored::needs())?;
+    let before = current(site, &stored::needs())?;
     let outcome = site.command(&Command::Queue(ask.clone()))?;
     if let Some(refusal) = outcome.refusal {
         return Err(refusal.into());
@@ -254,7 +264,7 @@ fn give_back(site: &mut Site, before: &State, id: &PlanId) -> Result<(), Failure
 pub fn problems(site: &mut Site) -> Result<Vec<Problem>, Failure> {
     let mut needs = stored::needs();
     needs.push(Need::All(Kind::Session));
-    let state = site.ledger.state(&needs)?;
+    let state = current(site, &needs)?;
     let queue = stored::queue(&state)?;
     Ok(validate(&rows(&queue), &stored::working(&state)))
 }
@@ -263,7 +273,7 @@ pub fn problems(site: &mut Site) -> Result<Vec<Problem>, Failure> {
 pub fn check_git(site: &mut Site) -> Result<Vec<GitFinding>, Failure> {
     let mut needs = stored::needs();
     needs.extend([Need::All(Kind::Protect), Need::All(Kind::Intent)]);
-    let state = site.ledger.state(&needs)?;
+    let state = current(site, &needs)?;
     let law = state.law.clone().ok_or_else(no_law)?;
     let queue = stored::queue(&state)?;
     let target = Site::target(&state)?;

@@ -39,6 +39,7 @@ mod replay;
 mod requests;
 mod restore;
 mod revert;
+mod review;
 mod role;
 mod run;
 mod serve;
@@ -109,11 +110,11 @@ enum Verb {
     Mount(mount::Args),
     Unmount(unmount::Args),
     Run(run::Args),
+    Doctor(doctor::Args),
     Merge(merge::Args),
     Abandon(abandon::Args),
     Revert(revert::Args),
     Sync(sync::Args),
-    Doctor(doctor::Args),
     Serve(serve::Args),
     Status(status::Args),
     Diff(diff::Args),
@@ -132,6 +133,7 @@ enum Verb {
     Blame(blame::Args),
     Protect(protect::Args),
     ProtectCheck(protect::CheckArgs),
+    Review(review::Args),
     Role(role::Args),
     Trial(trial::Args),
     TrialServe(trial::ServeArgs),
@@ -155,7 +157,7 @@ struct Context {
 impl Context {
     /// Opens the repository that the caller stands in, and its ledger.
     fn site(&self) -> Result<Site, Failure> {
-        let mut site = Site::open(&self.dir)?;
+        let mut site = Site::around(&self.dir)?;
         match recover::if_idle(&mut site) {
             Ok(done) => done.iter().for_each(|one| self.tell(one)),
             Err(failure) => self.out.note(format!(
@@ -243,6 +245,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Blame(args) => blame::run(args, context),
         Verb::Protect(args) => protect::run(args, context),
         Verb::ProtectCheck(args) => protect::check(&args, context),
+        Verb::Review(args) => review::run(args, context),
         Verb::Role(args) => role::run(args, context),
         Verb::Trial(args) => trial::run(args, context),
         Verb::TrialServe(args) => trial::serve(&args, context),

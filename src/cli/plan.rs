@@ -10,6 +10,7 @@ use super::output::Output;
 use crate::app::failure::Failure;
 use crate::app::plan::import::{self, Fault};
 use crate::app::plan::{self, Judgement, Source};
+use crate::app::site::Site;
 use crate::domain::dag::{Drawing, Fact, Finding, Graph, draw};
 use crate::domain::names::PlanId;
 use crate::domain::path::percent_encode;
@@ -81,9 +82,13 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
 }
 
 /// Reads the files; what does not parse is all shown at once.
-fn sources(files: &[PathBuf], verb: &str, context: &mut Context) -> Result<Vec<Source>, Failure> {
-    let site = context.site()?;
-    let read = plan::read(&site, files)?;
+fn sources(
+    site: &Site,
+    files: &[PathBuf],
+    verb: &str,
+    context: &mut Context,
+) -> Result<Vec<Source>, Failure> {
+    let read = plan::read(site, files)?;
     if read.errors.is_empty() {
         return Ok(read.sources);
     }
@@ -109,8 +114,9 @@ fn error_fields(error: &PlanError) -> Value {
 }
 
 fn check(files: &[PathBuf], context: &mut Context) -> Result<(), Failure> {
-    let sources = sources(files, "plan-check", context)?;
-    let judged = plan::judge(&mut context.site()?, &sources)?;
+    let mut site = context.site()?;
+    let sources = sources(&site, files, "plan-check", context)?;
+    let judged = plan::judge(&mut site, &sources)?;
     tell_judgement(&judged, "plan-check", &mut context.out);
     if judged.is_clean() {
         return Ok(());
@@ -195,8 +201,8 @@ fn finding_fields(finding: &Finding) -> Value {
 }
 
 fn add(files: &[PathBuf], context: &mut Context) -> Result<(), Failure> {
-    let sources = sources(files, "plan-add", context)?;
     let mut site = context.site()?;
+    let sources = sources(&site, files, "plan-add", context)?;
     let judged = plan::judge(&mut site, &sources)?;
     if !judged.is_clean() {
         tell_judgement(&judged, "plan-add", &mut context.out);

@@ -98,7 +98,10 @@ fn bytes_put_beside_the_versions_go_nowhere() {
     }
     world.govfs(&["merge", "alice"]).is(0);
     let names = world.names("main");
-    assert!(!names.iter().any(|name| name.contains("planted")), "{names:?}");
+    assert!(
+        !names.iter().any(|name| name.contains("planted")),
+        "{names:?}"
+    );
     assert_eq!(world.at("main", "src/a.txt"), "honest\n");
 }
 
@@ -139,7 +142,7 @@ fn harmful_content_is_refused_by_name() {
         ),
         ("echo x > wide/.gitmodules", &["git-control", "sensitive"]),
         (
-            "mkdir -p wide/.github/workflows; echo x > wide/.github/workflows/ci.yml",
+            "mkdir -p .github/workflows; echo x > .github/workflows/ci.yml",
             &["sensitive"],
         ),
         ("echo x > wide/-rf", &["option-like"]),
@@ -156,6 +159,15 @@ fn harmful_content_is_refused_by_name() {
         if made.code != 0 {
             // The mount itself refused it, which is as good.
             seen.push(format!("{script:?} was refused by the mount"));
+            continue;
+        }
+        let dry = world
+            .govfs(&["--json", "merge", "alice", "--dry-run"])
+            .json();
+        if dry["changes"] == serde_json::json!([]) {
+            // It was taken for what an atomic save leaves behind: named, and not merged.
+            assert_ne!(dry["leftovers"], serde_json::json!([]), "{script}");
+            seen.push(format!("{script:?} is left over"));
             continue;
         }
         let found = world.refused(&["alice"]);

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
 #![expect(clippy::panic, reason = "a test says what it found by failing")]
 
+mod checks;
 mod crash;
 mod flow;
 mod hostile;

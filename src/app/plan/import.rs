@@ -12,7 +12,7 @@ use std::path::Path;
 
 use crate::app::failure::Failure;
 use crate::app::live;
-use crate::app::plan::{Judgement, Source, judge, no_law, recorded, set};
+use crate::app::plan::{Judgement, Source, current, judge, no_law, recorded, set};
 use crate::app::queue::take;
 use crate::app::site::Site;
 use crate::domain::base::Oid;
@@ -68,7 +68,7 @@ pub fn import(site: &mut Site, path: &Path) -> Result<Imported, Fault> {
     let text =
         fs::read_to_string(path).map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
     let parsed = read(&shown, &text).map_err(Fault::Text)?;
-    let state = site.ledger.state(&stored::needs())?;
+    let state = current(site, &stored::needs())?;
     let mut queue = stored::queue(&state)?;
     let mut asked = commands(&queue, &shown, &text).map_err(|error| match error {
         ExchangeError::Text(errors) => Fault::Text(errors),

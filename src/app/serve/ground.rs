@@ -241,7 +241,8 @@ fn program(name: &str) -> Option<PathBuf> {
         .find(|path| nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok())
 }
 
-fn options(charter: Charter, shown: &Shown) -> Options {
+/// Says how a tree is shown and kept under a charter.
+pub fn options(charter: Charter, shown: &Shown) -> Options {
     let charter = Arc::new(charter);
     let names = Arc::clone(&charter);
     Options {

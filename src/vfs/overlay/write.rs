@@ -287,7 +287,7 @@ impl Overlay {
         let file = if copies || (size > 0 && data.body == Body::Empty) {
             self.check_change(ino, Tried::Truncate, caller)?;
             Some(self.working(ino, &more, &mut data)?)
-        } else if data.body == Body::Working {
+        } else if size > 0 {
             Some(self.work.open(ino)?)
         } else {
             None
@@ -308,11 +308,14 @@ impl Overlay {
             return Err(error.into());
         }
         if size == 0 {
-            if data.body != Body::Working {
-                data.body = Body::Empty;
-                self.work.close(ino);
-                self.reads.drop_blob(ino);
+            // A new file is cheaper than an old one cut short, which some file
+            // systems write out when it is closed.
+            match data.body {
+                Body::Working => self.work.remove(ino),
+                Body::Base | Body::Version(_) | Body::Empty => self.work.close(ino),
             }
+            self.reads.drop_blob(ino);
+            data.body = Body::Empty;
             data.emptied();
         } else {
             data.touched();

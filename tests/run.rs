@@ -1,0 +1,561 @@
+//! `govfs run` through the real program: as root, and as an ordinary user.
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{House, Ran, ran};
+use serde_json::Value;
+
+/// An ordinary user's number; nobody else has it.
+const USER: u32 = 65_533;
+/// Only ends a test that hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A repository in a house of its own, and who works there.
+struct World {
+    house: House,
+    user: Option<u32>,
+}
+
+impl World {
+    fn new(user: Option<u32>) -> Self {
+        let house = House::bare_of_charter();
+        let root = house.root();
+        for (name, text) in [
+            ("src/a.txt", "a\n"),
+            ("src/b.txt", "b\n"),
+            ("docs/guide.md", "guide\n"),
+            (".gitignore", "target/\n"),
+        ] {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+            fs::write(path, text).expect("written");
+        }
+        fs::create_dir_all(house.home().join(".ssh")).expect("a directory");
+        fs::write(house.home().join(".ssh/id"), "secret\n").expect("written");
+        fs::write(house.home().join(".profile"), "profile\n").expect("written");
+        house.git(&["add", "-A"]);
+        house.git(&["commit", "-q", "-m", "first"]);
+        let world = Self { house, user };
+        if user.is_some() {
+            fs::set_permissions(world.house.path(""), fs::Permissions::from_mode(0o755))
+                .expect("open to the user");
+            give(&world.house.path(""), user);
+        }
+        world.ok(&["init"]);
+        world
+    }
+
+    /// Prepares a program as the one who works here.
+    fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = match self.user {
+            None => self.house.hermetic(program, &self.house.root()),
+            Some(user) => {
+                let mut command = self.house.hermetic("unshare", &self.house.root());
+                let node = self.house.path("fuse");
+                let script = format!(
+                    "mount --make-rprivate / && {{ test -e {node} || mknod -m 666 {node} c 10 229; }} && mount --bind {node} /dev/fuse && exec setpriv --reuid={user} --regid={user} --clear-groups \"$0\" \"$@\"",
+                    node = node.display()
+                );
+                command.args(["-m", "sh", "-c", &script, program]);
+                command
+            }
+        };
+        command.args(arguments);
+        command
+    }
+
+    fn govfs(&self, arguments: &[&str]) -> Command {
+        self.command(env!("CARGO_BIN_EXE_govfs"), arguments)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        ran(self.govfs(arguments).output().expect("the program starts"))
+    }
+
+    fn ok(&self, arguments: &[&str]) -> String {
+        let ran = self.run(arguments);
+        assert_eq!(ran.status, 0, "{arguments:?}: {ran:?}");
+        ran.stdout
+    }
+
+    /// Runs a shell script as alice, with claims.
+    fn sh(&self, claims: &[&str], script: &str) -> Ran {
+        let mut arguments = vec!["run", "alice"];
+        for claim in claims {
+            arguments.extend(["--claim", claim]);
+        }
+        arguments.extend(["--", "sh", "-c", script]);
+        self.run(&arguments)
+    }
+
+    fn root(&self) -> PathBuf {
+        self.house.root()
+    }
+
+    fn log(&self) -> Vec<Value> {
+        let text = self.ok(&["--json", "log"]);
+        let lines = text.lines();
+        lines
+            .map(|line| serde_json::from_str(line).expect("an entry"))
+            .collect()
+    }
+
+    /// No server of this world lives, and no mount of it is left.
+    fn nothing_is_left(&self) {
+        let root = self.root();
+        let name = root.to_string_lossy();
+        let begin = Instant::now();
+        loop {
+            let servers = processes(&name);
+            if servers.is_empty() {
+                break;
+            }
+            assert!(begin.elapsed() < PATIENCE, "left behind: {servers:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let mounts = fs::read_to_string("/proc/mounts").expect("mounts");
+        assert!(!mounts.contains(&*name), "a mount is left");
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // A failed test's server goes with its sessions; nothing here may outlive the test.
+        for pid in processes(&self.root().to_string_lossy()) {
+            let pid = nix::unistd::Pid::from_raw(pid);
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
+fn give(dir: &Path, user: Option<u32>) {
+    let Some(user) = user else { return };
+    for entry in fs::read_dir(dir).expect("a directory").flatten() {
+        if entry.file_type().expect("a type").is_dir() {
+            give(&entry.path(), Some(user));
+        }
+        std::os::unix::fs::lchown(entry.path(), Some(user), Some(user)).expect("given");
+    }
+    chown(dir, Some(user), Some(user)).expect("given");
+}
+
+/// Returns the processes that speak of `name` in their command line.
+fn processes(name: &str) -> Vec<i32> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("processes").flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&line).contains(name) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+/// Tries a case as root and as an ordinary user; without root, as whoever runs the tests.
+fn each(case: impl Fn(&World)) {
+    if nix::unistd::geteuid().is_root() {
+        for user in [None, Some(USER)] {
+            let world = World::new(user);
+            case(&world);
+            world.nothing_is_left();
+        }
+    } else if Path::new("/dev/fuse").exists() {
+        let world = World::new(None);
+        case(&world);
+        world.nothing_is_left();
+    }
+}
+
+#[test]
+fn what_is_claimed_is_written_and_nothing_else() {
+    each(|world| {
+        let ran = world.sh(
+            &["src/a.txt"],
+            "echo mine > src/a.txt && cat src/a.txt; echo evil > src/b.txt || echo refused",
+        );
+        assert_eq!(ran.stdout, "mine\nrefused\n", "{ran:?}");
+        assert!(ran.stderr.contains("M src/a.txt"), "{ran:?}");
+        assert!(
+            ran.stderr.contains("next: govfs claim alice src/b.txt"),
+            "{ran:?}"
+        );
+        // The operator's own files are as they were.
+        let read = |name: &str| fs::read_to_string(world.root().join(name)).expect("readable");
+        assert_eq!(read("src/a.txt"), "a\n");
+        assert_eq!(read("src/b.txt"), "b\n");
+        world.ok(&["verify", "--deep"]);
+    });
+}
+
+#[test]
+fn a_session_goes_on_where_the_last_run_ended() {
+    each(|world| {
+        assert_eq!(world.sh(&["src"], "echo one > src/a.txt").status, 0);
+        let ran = world.sh(&[], "cat src/a.txt; echo two >> src/a.txt; cat src/a.txt");
+        assert_eq!(ran.stdout, "one\none\ntwo\n", "{ran:?}");
+        let log = world.log();
+        let count = |op: &str| log.iter().filter(|entry| entry["op"] == op).count();
+        assert_eq!(count("session"), 1);
+        assert_eq!(count("launch"), 2);
+        assert_eq!(count("unmount"), 2);
+    });
+}
+
+#[test]
+fn exit_statuses_and_signals_are_the_programs() {
+    each(|world| {
+        for (script, status) in [
+            ("exit 0", 0),
+            ("exit 3", 3),
+            ("exit 125", 125),
+            ("kill -TERM $$", 143),
+            ("kill -KILL $$", 137),
+        ] {
+            let ran = world.sh(&[], script);
+            assert_eq!(ran.status, status, "{script}: {ran:?}");
+        }
+        let ran = world.run(&["run", "alice", "--", "/no/such/program"]);
+        assert_eq!(ran.status, 125, "{ran:?}");
+        assert!(ran.stderr.starts_with("error: "), "{ran:?}");
+    });
+}
+
+#[test]
+fn streams_pass_through_and_stdout_is_the_programs_alone() {
+    each(|world| {
+        let mut child = world
+            .govfs(&[
+                "run",
+                "alice",
+                "--claim",
+                "src/a.txt",
+                "--",
+                "sh",
+                "-c",
+                "cat; echo x > src/a.txt; echo err >&2",
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        child
+            .stdin
+            .take()
+            .expect("a pipe")
+            .write_all(b"in\n")
+            .expect("written");
+        let ran = common::finish(child);
+        assert_eq!(ran.stdout, "in\n", "{ran:?}");
+        assert!(ran.stderr.starts_with("err\n"), "{ran:?}");
+    });
+}
+
+#[test]
+fn the_callers_directory_is_kept_and_pwd_says_so() {
+    each(|world| {
+        let mut command = world.govfs(&[
+            "-C",
+            "src",
+            "run",
+            "alice",
+            "--",
+            "sh",
+            "-c",
+            "pwd; echo $PWD; env pwd; ls",
+        ]);
+        command
+            .env("PWD", "/somewhere/else")
+            .env("OLDPWD", "/nowhere");
+        let ran = ran(command.output().expect("the program starts"));
+        let here = world.root().join("src");
+        let here = here.display();
+        assert_eq!(
+            ran.stdout,
+            format!("{here}\n{here}\n{here}\na.txt\nb.txt\n"),
+            "{ran:?}"
+        );
+    });
+}
+
+#[test]
+fn the_repository_its_ledger_keys_and_secrets_are_absent() {
+    each(|world| {
+        let store = world.root().join(".git/govfs");
+        assert!(store.is_dir(), "the control: it is there outside");
+        let script = format!(
+            "for path in {store} {keys} ~/.local/state/govfs ~/.ssh/id; do test -e $path && echo there: $path; done; cat ~/.profile; touch ~/x 2>/dev/null || echo read-only",
+            store = store.display(),
+            keys = world.house.home().join(".config/govfs").display(),
+        );
+        let ran = world.sh(&[], &script);
+        assert_eq!(ran.stdout, "profile\nread-only\n", "{ran:?}");
+    });
+}
+
+#[test]
+fn directories_are_opened_and_hidden_by_flags_and_the_entry_says_so() {
+    each(|world| {
+        let out = world.house.path("out");
+        let gone = world.house.path("gone");
+        for dir in [&out, &gone] {
+            fs::create_dir(dir).expect("a directory");
+            fs::write(dir.join("here"), "").expect("a file");
+            give(dir, world.user);
+        }
+        let (out, gone) = (out.display().to_string(), gone.display().to_string());
+        let script = format!(
+            "echo new > {out}/new && ls {out}; ls {gone}; echo $TOKEN-$OTHER-$GOVFS-$GOVFS_AGENT"
+        );
+        let mut command = world.govfs(&[
+            "run", "alice", "--rw", &out, "--hide", &gone, "--env", "TOKEN=t", "--no-net", "--",
+            "sh", "-c", &script,
+        ]);
+        command.env("OTHER", "leaks");
+        let ran = ran(command.output().expect("the program starts"));
+        assert_eq!(ran.stdout, "here\nnew\nt--1-alice\n", "{ran:?}");
+        let log = world.log();
+        let launch = log
+            .iter()
+            .find(|entry| entry["op"] == "launch")
+            .expect("a launch");
+        let widenings = launch["widenings"].to_string();
+        assert!(
+            widenings.contains(&format!("writable {out}")),
+            "{widenings}"
+        );
+        assert!(
+            widenings.contains("env TOKEN") && !widenings.contains("network"),
+            "{widenings}"
+        );
+        assert_eq!(launch["tier"], "A");
+    });
+}
+
+#[test]
+fn a_second_run_joins_the_first_ones_mount() {
+    each(|world| {
+        let mut first = world
+            .govfs(&[
+                "run",
+                "alice",
+                "--claim",
+                "src",
+                "--",
+                "sh",
+                "-c",
+                "echo first > src/a.txt; echo up; read line; cat src/b.txt",
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        let mut out = first.stdout.take().expect("a pipe");
+        let mut said = [0; 3];
+        std::io::Read::read_exact(&mut out, &mut said).expect("it is up");
+        let second = world.sh(&[], "cat src/a.txt; echo second > src/b.txt");
+        assert_eq!(second.stdout, "first\n", "{second:?}");
+        first
+            .stdin
+            .take()
+            .expect("a pipe")
+            .write_all(b"go\n")
+            .expect("written");
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut out, &mut rest).expect("read");
+        assert_eq!(rest, "second\n");
+        assert!(first.wait().expect("the end").success());
+        let log = world.log();
+        let count = |op: &str| log.iter().filter(|entry| entry["op"] == op).count();
+        assert_eq!(
+            (count("mount"), count("launch"), count("unmount")),
+            (1, 2, 1)
+        );
+    });
+}
+
+#[test]
+fn runs_that_start_together_share_one_mount() {
+    each(|world| {
+        let runs: Vec<_> = (0..6)
+            .map(|_| {
+                let run = world
+                    .govfs(&["run", "alice", "--", "sh", "-c", "cat src/a.txt"])
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::piped())
+                    .spawn();
+                run.expect("the program starts")
+            })
+            .collect();
+        for run in runs {
+            let ran = common::finish(run);
+            assert_eq!((ran.status, ran.stdout.as_str()), (0, "a\n"), "{ran:?}");
+        }
+    });
+}
+
+#[test]
+fn a_killed_launcher_leaves_no_process_and_no_mount() {
+    each(|world| {
+        let mark = world.house.path("mark-of-this-test");
+        let script = format!(
+            "echo x > src/a.txt; echo up; sleep 1000; : {}",
+            mark.display()
+        );
+        let mut run = world
+            .govfs(&[
+                "run",
+                "alice",
+                "--claim",
+                "src/a.txt",
+                "--",
+                "sh",
+                "-c",
+                &script,
+            ])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        let mut out = run.stdout.take().expect("a pipe");
+        std::io::Read::read_exact(&mut out, &mut [0; 3]).expect("it is up");
+        run.kill().expect("killed");
+        run.wait().expect("the end");
+        world.nothing_is_left();
+        let ran = world.sh(&[], "cat src/a.txt");
+        assert_eq!(ran.stdout, "x\n", "{ran:?}");
+        world.ok(&["verify", "--deep"]);
+    });
+}
+
+#[test]
+fn the_report_says_what_was_changed_and_refused() {
+    each(|world| {
+        let file = world.house.path("home/report.json");
+        let script = "echo x > src/a.txt; rm docs/guide.md; echo y > src/new; exit 4";
+        let ran = world.run(&[
+            "run",
+            "alice",
+            "--claim",
+            "src",
+            "--report",
+            &file.display().to_string(),
+            "--",
+            "sh",
+            "-c",
+            script,
+        ]);
+        assert_eq!(ran.status, 4, "{ran:?}");
+        let report: Value =
+            serde_json::from_slice(&fs::read(file).expect("a report")).expect("a document");
+        assert_eq!(report["schema"], "govfs/run/v1");
+        assert_eq!(report["status"], 4);
+        assert_eq!(report["tier"], "A");
+        let changes = report["changes"].to_string();
+        assert_eq!(
+            changes,
+            r#"[{"path":"src/a.txt","status":"M"},{"path":"src/new","status":"A"}]"#
+        );
+        assert_eq!(report["denials"][0]["rule"], "not-claimed");
+        assert_eq!(
+            report["denials"][0]["command"],
+            "govfs claim alice docs/guide.md"
+        );
+    });
+}
+
+#[test]
+fn claims_are_made_given_up_and_asked_for_inside() {
+    each(|world| {
+        world.ok(&["claim", "bob", "src/b.txt"]);
+        let ran = world.sh(
+            &[],
+            "govfs claim src/a.txt >/dev/null && echo x > src/a.txt && echo claimed
+             govfs claim src/b.txt -m 'need it' >/dev/null 2>&1; echo $?
+             govfs why src/b.txt --json
+             govfs release src/a.txt
+             echo y > src/a.txt || echo refused
+             govfs claim bob docs >/dev/null 2>&1; echo $?
+             govfs submit -m ready >/dev/null; echo $?
+             govfs log >/dev/null 2>&1; echo $?",
+        );
+        let lines: Vec<&str> = ran.stdout.lines().collect();
+        let why: Value = serde_json::from_str(lines[2]).expect("a document");
+        assert_eq!(
+            (&why["verdict"], &why["holder"]),
+            (&"deny".into(), &"bob".into())
+        );
+        assert_eq!(lines[..2], ["claimed", "3"], "{ran:?}");
+        assert_eq!(
+            lines[3..],
+            ["released src/a.txt", "refused", "3", "0", "5"],
+            "{ran:?}"
+        );
+        let requests: Value =
+            serde_json::from_str(&world.ok(&["--json", "requests"])).expect("a document");
+        let requests = requests["requests"].as_array().expect("a list");
+        assert_eq!(requests.len(), 2, "{requests:?}");
+        assert_eq!(requests[0]["reason"], "need it");
+        assert_eq!(requests[1]["reason"], "ready");
+        world.ok(&["verify", "--deep"]);
+    });
+}
+
+#[test]
+fn ordinary_programs_work() {
+    each(|world| {
+        let ran = world.sh(
+            &["src", "docs"],
+            "git status --short && echo x > src/a.txt && git diff --stat && git add -A && git commit -qm change && git log --oneline | wc -l
+             python3 -c 'open(\"src/p.txt\",\"w\").write(\"p\"); import tempfile; print(tempfile.TemporaryFile().write(b\"abc\"))'
+             sed -i s/guide/handbook/ docs/guide.md && cat docs/guide.md
+             ls /tmp | grep -v ^repo | wc -l; cat /proc/self/status | grep -c ^NoNewPrivs",
+        );
+        assert!(ran.stdout.contains("1 file changed"), "{ran:?}");
+        assert!(ran.stdout.contains("\n3\n3\nhandbook\n"), "{ran:?}");
+    });
+}
+
+#[test]
+fn a_hundred_runs_leave_nothing_behind() {
+    let world = World::new(None);
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    for _ in 0..100 {
+        let ran = world.sh(&[], "exit 0");
+        assert_eq!(ran.status, 0, "{ran:?}");
+    }
+    world.nothing_is_left();
+    let rooms = world.house.home().join(".local/state/govfs/rooms");
+    assert!(!rooms.exists() || fs::read_dir(rooms).expect("rooms").count() <= 1);
+}
+
+#[test]
+fn a_mount_of_the_host_by_another_uid_is_named() {
+    let world = World::new(None);
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let dir = world.house.path("mnt").display().to_string();
+    world.ok(&["mount", "alice", &dir]);
+    let ran = world.sh(&[], "true");
+    world.ok(&["unmount", "alice"]);
+    assert_eq!(ran.status, 3, "{ran:?}");
+    assert!(ran.stderr.contains(&dir), "{ran:?}");
+}
