@@ -171,10 +171,10 @@ def end_load(world):
     world.join()
 
 
-def works_again(world):
+def works_again(world, kind="calm"):
     """When the fault is over, a program can go on as if nothing had been."""
     end_load(world)
-    refused = world.start(threads=2, seconds=0.3)
+    refused = world.start(threads=2, seconds=0.3, kind=kind)
     if refused:
         raise Wrong(f"after the fault: {refused.strerror}")
     before = dict(world.expected.errors)
@@ -189,7 +189,9 @@ def works_again(world):
 def descriptor_limit(context):
     """As few descriptors as a service manager may leave: refused with EMFILE or ENFILE, and goes on."""
     def hurt(world, number):
-        resource.prlimit(world.server.pid, resource.RLIMIT_NOFILE, (count_descriptors(world.server.pid) + number % 4, 1 << 16))
+        first_writes(world, 300)
+        soft, hard = resource.prlimit(world.server.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(world.server.pid, resource.RLIMIT_NOFILE, (count_descriptors(world.server.pid) + number % 4, hard))
         held = []
         for name in ("one", "two") * 60:
             try:
@@ -201,7 +203,7 @@ def descriptor_limit(context):
         for fd in held:
             os.close(fd)
         stays_up(world, "a descriptor limit")
-        resource.prlimit(world.server.pid, resource.RLIMIT_NOFILE, (1 << 16, 1 << 16))
+        resource.prlimit(world.server.pid, resource.RLIMIT_NOFILE, (soft, hard))
         works_again(world)
         odd = set(world.expected.errors) - {errno.EMFILE, errno.ENFILE, errno.EIO}
         if odd:
@@ -290,8 +292,8 @@ def disk_full(context):
         by_inodes = number % 2 == 1
         ballast = os.path.join(place, "ballast")
         with open(ballast, "wb") as file:
-            file.write(bytes(6 << 20))
-        spare = [os.path.join(place, f"spare-{at}") for at in range(60)]
+            file.write(bytes(8 << 20))
+        spare = [os.path.join(place, f"spare-{at}") for at in range(400)]
         for name in spare:
             open(name, "w").close()
         world.mount()
@@ -310,16 +312,17 @@ def disk_full(context):
             raise Wrong(f"a full disk reached the programs as {[errno.errorcode.get(n, n) for n in world.expected.errors]}")
         for name in (ballast, *spare):
             os.unlink(name)
-        works_again(world)
+        works_again(world, "small")
         context.note("no inodes" if by_inodes else "no room")
-    # 48 MiB hold a few thousand entries; 700 inodes are gone after some hundred files.
-    on_disk(context, each, size_mib=48, inodes=900)
+    # Small, so that they fill within seconds.
+    on_disk(context, each, size_mib=48, inodes=1600)
 
 
-def power(world, loop, place):
-    """What the disk held at one instant, as a file; the writers are told nothing."""
+def snapshot(world, loop, claims):
+    """What the disk held at one instant, as a file; the writers are told nothing. Also what had been answered by then."""
     name = os.path.basename(loop.device)
     stopped = [world.server.pid, *[writer.pid for writer, *_ in world.writers if writer]]
+    promised = claims.freeze()
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
 
@@ -332,16 +335,21 @@ def power(world, loop, place):
             return file.read().split()[4]
 
     copy = loop.image + ".copy"
-    while True:
-        wait_for(quiet, "the disk to be quiet", 10)
-        count = writes()
-        run(["cp", "--sparse=always", loop.image, copy])
-        if quiet() and writes() == count:
-            break
-    sizes = {entry: os.path.getsize(os.path.join(world.base, entry)) for entry in os.listdir(world.base) if entry.startswith("record-")}
-    for pid in stopped:
-        os.kill(pid, signal.SIGCONT)
-    return copy, sizes
+    try:
+        for _ in range(30):
+            wait_for(quiet, "the disk to be quiet", 10)
+            count = writes()
+            run(["cp", "--sparse=always", loop.image, copy])
+            if quiet() and writes() == count:
+                break
+        else:
+            raise Wrong("the disk does not come to rest although everybody is stopped")
+        sizes = {entry: os.path.getsize(os.path.join(world.base, entry)) for entry in os.listdir(world.base) if entry.startswith("record-")}
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+        claims.stop()
+    return copy, sizes, promised
 
 
 @case("power-loss", 2, 25)
@@ -353,9 +361,7 @@ def power_loss(context):
         world.start(threads=3, kind="synced", seconds=20)
         claims = Claims(world)
         time.sleep(context.random.uniform(0.2, 2.5))
-        promised = claims.promised()
-        copy, sizes = power(world, loop, place)
-        claims.stop()
+        copy, sizes, promised = snapshot(world, loop, claims)
         world.kill(cut=sizes)  # what was recorded later never happened
         device = loop.device
         loop.detach()
@@ -376,7 +382,8 @@ class Claims:
     """Grants more claims while files are written, and knows which were answered."""
 
     def __init__(self, world):
-        self.world, self.answered, self.over = world, [], False
+        self.world, self.answered, self.over, self.command = world, [], False, None
+        self.lock = threading.Lock()
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
@@ -385,14 +392,25 @@ class Claims:
         while not self.over:
             number += 1
             name = f"more/{number}"
-            if self.world.govfs("claim", "other", name).returncode == 0:
+            with self.lock:
+                if self.over:
+                    return
+                self.command = subprocess.Popen([self.world.binary, "-C", self.world.repo, "claim", "other", name],
+                                                env=self.world.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            if self.command.wait(LIMIT) == 0:
                 self.answered.append(name)
 
-    def promised(self):
+    def freeze(self):
+        """Stops where it is; returns what was answered by then."""
+        with self.lock:
+            self.over = True
+            if self.command and self.command.returncode is None:
+                self.command.send_signal(signal.SIGSTOP)
         return list(self.answered)
 
     def stop(self):
-        self.over = True
+        if self.command and self.command.returncode is None:
+            self.command.send_signal(signal.SIGCONT)
         self.thread.join(LIMIT)
 
 

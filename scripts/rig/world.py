@@ -26,6 +26,7 @@ class Loop:
 
     def __init__(self, image, size_mib, inodes=None):
         self.image, self.device, self.place = image, None, None
+        atexit.register(self.drop)
         with open(image, "wb") as file:
             file.truncate(size_mib << 20)
         words = ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"]
@@ -51,6 +52,7 @@ class Loop:
             self.device = None
 
     def drop(self):
+        atexit.unregister(self.drop)
         if self.place:
             subprocess.run(["umount", "-l", self.place], capture_output=True)
         if self.device:
