@@ -274,7 +274,6 @@ fn what_git_makes_may_be_made_and_nothing_that_it_would_run() {
         assert_eq!(gitdir_rule(name.as_bytes()), GitdirRule::Provided, "{name}");
     }
     for name in [
-        "config.lock",
         "config.worktree",
         "hooks",
         "hooks/pre-commit",
