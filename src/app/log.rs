@@ -5,7 +5,6 @@
 //! whole line.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
 
@@ -21,7 +20,7 @@ use crate::domain::path::RepoPath;
 use crate::domain::pattern::Pattern;
 use crate::domain::state::Kind;
 use crate::domain::time::Timestamp;
-use crate::store::writelog::Lines;
+use crate::store::writelog::{Lines, LogFile, open_log};
 
 /// Which entries to show.
 #[derive(Clone, Debug, Default)]
@@ -140,7 +139,7 @@ pub fn read(
 /// One write log, at its next line.
 struct Source {
     session: SessionId,
-    lines: Lines<BufReader<File>>,
+    lines: Lines<BufReader<LogFile>>,
     next: Option<Row>,
 }
 
@@ -193,11 +192,14 @@ fn sources(site: &mut Site, filter: &Filter) -> Result<Vec<Source>, Failure> {
                 .as_deref()
                 .is_none_or(|agent| agent == row.agent.as_str());
         let path = log_path(site, &id);
-        if !wanted || !path.exists() {
+        if !wanted {
             continue;
         }
-        let file = File::open(&path)
-            .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
+        let file = match open_log(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Failure::failed(format!("{}: {error}", path.display()))),
+        };
         let mut source = Source {
             session: id,
             lines: Lines::new(BufReader::new(file)),
@@ -316,7 +318,7 @@ pub fn find(site: &mut Site, name: &Name) -> Result<Row, Failure> {
             row(None, &line)
         }
         Name::Session(session, seq) => {
-            let file = File::open(log_path(site, session)).map_err(|_| missing())?;
+            let file = open_log(&log_path(site, session)).map_err(|_| missing())?;
             let mut lines = Lines::new(BufReader::new(file));
             let mut at = 0;
             while let Some(bytes) = lines.read().map_err(Failure::failed)? {
