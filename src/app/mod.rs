@@ -14,6 +14,7 @@ pub mod facts;
 pub mod failure;
 pub mod gates;
 pub mod gc;
+pub mod hook;
 pub mod init;
 pub mod inside;
 pub mod keeper;
