@@ -315,7 +315,7 @@ fn an_older_store_is_brought_forward_and_keeps_its_claims() {
     let claimed = turn.command(&Command::Claim(ask("alice", &["src/*.rs", "docs"])));
     assert_eq!(claimed.expect("decided"), None);
     turn.commit().expect("committed");
-    let before = made.state(&[Need::All(Kind::Claim)]).expect("read");
+    let before = made.state(&[Need::All(Kind::Claim)]).expect("read").claims;
     made.connection
         .execute_batch("CREATE TEMP TABLE kept AS SELECT * FROM claim")
         .and_then(|()| made.connection.execute_batch(CLAIMS_BEFORE))
@@ -326,7 +326,7 @@ fn an_older_store_is_brought_forward_and_keeps_its_claims() {
         Err(LedgerError::Older { found: 1, known: FORMAT })
     ));
     let mut now = Ledger::migrate(dir.path()).expect("brought forward");
-    assert_eq!(now.state(&[Need::All(Kind::Claim)]).expect("read"), before);
+    assert_eq!(now.state(&[Need::All(Kind::Claim)]).expect("read").claims, before);
     let mut turn = now.turn(&clock).expect("a turn");
     for pattern in ["**/*.rs", "src/a.rs", "**/x", "docs/b"] {
         let refused = turn.command(&Command::Claim(ask("bob", &[pattern])));

@@ -8,7 +8,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +32,16 @@ impl Read for LogFile {
         match self {
             Self::Plain(file) => file.read(into),
             Self::Packed(file) => file.read(into),
+        }
+    }
+}
+
+impl Seek for LogFile {
+    /// A packed log is closed: whoever looks for more stays where it is.
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match self {
+            Self::Plain(file) => file.seek(to),
+            Self::Packed(_) => Ok(0),
         }
     }
 }
