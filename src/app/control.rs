@@ -241,8 +241,11 @@ fn receive<T: for<'a> Deserialize<'a>>(stream: &mut BufReader<UnixStream>) -> io
 pub trait Handler: Send + Sync {
     fn answer(&self, ask: Ask) -> Answer;
 
-    /// A hold was given up, or its connection has ended. Says whether the mount ends with it.
-    fn let_go(&self) -> bool;
+    /// Gives up a hold, with everything so far settled and sealed or about to be.
+    fn leave(&self) -> Answer;
+
+    /// The connection of a hold has ended.
+    fn let_go(&self);
 
     /// Returns what is sent beside the answer to [`Ask::Anchor`].
     fn anchor(&self) -> Vec<BorrowedFd<'_>>;
@@ -308,7 +311,7 @@ fn converse(stream: UnixStream, handler: &dyn Handler) {
         let holding = ask == Ask::Hold;
         let answer = if ask == Ask::Leave && holds > 0 {
             holds -= 1;
-            left(handler.let_go())
+            handler.leave()
         } else {
             handler.answer(ask)
         };
@@ -328,12 +331,8 @@ fn converse(stream: UnixStream, handler: &dyn Handler) {
         handler.answer(Ask::Thaw); // whoever froze the session is gone without a word
     }
     for _ in 0..holds {
-        let _ = handler.let_go(); // nobody is left to hear it
+        handler.let_go();
     }
-}
-
-fn left(ending: bool) -> Answer {
-    if ending { Answer::Ending } else { Answer::Done }
 }
 
 #[cfg(test)]
@@ -357,9 +356,11 @@ mod tests {
             }
         }
 
-        fn let_go(&self) -> bool {
-            true
+        fn leave(&self) -> Answer {
+            Answer::Done
         }
+
+        fn let_go(&self) {}
 
         fn anchor(&self) -> Vec<BorrowedFd<'_>> {
             vec![self.0.as_fd()]

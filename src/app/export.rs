@@ -83,11 +83,7 @@ fn seal_export(
     put(dir, KEY, &key.public().der())?;
     put(dir, README, export::readme(checkpoint).as_bytes())?;
     put(dir, CHECKPOINT, note.as_bytes())?;
-    checkpoint::keep_copy(checkpoint, &note)?;
-    site.act(|turn| {
-        turn.append(&checkpoint::record(checkpoint))?;
-        Ok(())
-    })?;
+    checkpoint::publish(site, checkpoint.clone(), key)?;
     Ok(())
 }
 

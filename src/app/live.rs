@@ -264,15 +264,6 @@ pub fn seal_all(site: &mut Site) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Seals what a session's live server has logged, once it has settled.
-pub fn seal(site: &mut Site, id: &SessionId) -> Result<(), Failure> {
-    let Some(mut server) = connect(site, id)? else {
-        return Ok(());
-    };
-    let row = session::load(site, id)?;
-    seal_live(site, id, &row, &mut server)
-}
-
 fn seal_live(
     site: &mut Site,
     id: &SessionId,

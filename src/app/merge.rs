@@ -9,6 +9,7 @@
 //! Never moves a branch that no intent announces, and never trusts a byte that no
 //! entry of the ledger accounts for.
 
+pub mod again;
 pub mod candidate;
 pub mod judge;
 pub mod landing;

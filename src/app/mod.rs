@@ -17,6 +17,7 @@ pub mod doctor;
 pub mod export;
 pub mod facts;
 pub mod failure;
+pub mod fleet;
 pub mod gates;
 pub mod gc;
 pub mod history;

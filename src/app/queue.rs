@@ -203,7 +203,9 @@ pub fn ensure(site: &mut Site, id: &PlanId, agent: &AgentName) -> Result<(), Fai
     let state = current(site, &stored::needs())?;
     let row = find(&state, id)?;
     if row.state == QueueState::InProgress && row.owner.as_ref() == Some(agent) {
-        return Ok(());
+        let ask = QueueAsk::claim(id.clone(), agent.clone());
+        let (refusal, _, _) = site.act(|turn| take(turn, &ask))?; // its paths are renewed
+        return refusal.map_or(Ok(()), |refusal| Err(refusal.into()));
     }
     claim(site, id, agent, false).map(|_| ())
 }

@@ -4,7 +4,8 @@
 //! the end. Then at everything held against them: checkpoints given by hand, the
 //! copies under the state directory, the trailers of the merge target's commits.
 //! Then at the write logs, up to their last whole line beside a live server. Deep:
-//! the fold against the projections, and every kept version's bytes. The first
+//! the fold against the projections, every kept version's bytes, and every merged
+//! tree computed again. The first
 //! fault is the answer: what and where. What is odd but no fault is a remark.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use crate::app::export;
 use crate::app::failure::Failure;
 use crate::app::keys;
 use crate::app::log::log_path;
+use crate::app::merge::again::{self, Again};
 use crate::app::site::Site;
 use crate::domain::charter::Charter;
 use crate::domain::checkpoint::{Checkpoint, Note, Origin, PublicKey, rotation_message};
@@ -79,6 +81,8 @@ struct Pass {
     origins: BTreeSet<Origin>,
     remarks: Vec<String>,
     dropped: BTreeMap<Digest, u64>,
+    /// Merges and reverts, where their trees are to be computed again.
+    moves: Vec<Entry>,
 }
 
 pub fn verify(site: &mut Site, options: &Options) -> Result<Report, Failure> {
@@ -107,7 +111,9 @@ pub fn verify(site: &mut Site, options: &Options) -> Result<Report, Failure> {
     }
     let (sessions, writes, named) = verify_logs(site, &mut pass, options.deep)?;
     let versions = if options.deep {
-        verify_versions(site, &pass, &named)?
+        let versions = verify_versions(site, &pass, &named)?;
+        verify_trees(site, &mut pass)?;
+        versions
     } else {
         0
     };
@@ -120,6 +126,24 @@ pub fn verify(site: &mut Site, options: &Options) -> Result<Report, Failure> {
         versions,
         remarks: pass.remarks,
     })
+}
+
+/// Every merged tree must be what its session's log gives.
+fn verify_trees(site: &mut Site, pass: &mut Pass) -> Result<(), Failure> {
+    let dropped: BTreeSet<Digest> = pass.dropped.keys().copied().collect();
+    for entry in std::mem::take(&mut pass.moves) {
+        let seq = entry.seq;
+        match again::again(site, &entry, &dropped)? {
+            Again::Same => {}
+            Again::Gone(why) => pass.remarks.push(format!(
+                "entry {seq}: its tree cannot be computed again: {why}"
+            )),
+            Again::Differs(what) => {
+                return Err(Failure::integrity(format!("entry {seq}: {what}")));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Collects what was stated earlier: by hand, in the state directory, in the branch.
@@ -183,6 +207,7 @@ impl Pass {
             origins: BTreeSet::new(),
             remarks: Vec::new(),
             dropped: BTreeMap::new(),
+            moves: Vec::new(),
         }
     }
 
@@ -204,6 +229,9 @@ impl Pass {
             self.entry(&entry)?;
             if let Some(fold) = &mut self.fold {
                 fold.apply(&entry);
+                if again::moved_a_branch(&entry) {
+                    self.moves.push(entry);
+                }
             }
         }
         Ok(())

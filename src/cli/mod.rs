@@ -21,6 +21,7 @@ mod claims;
 mod diff;
 mod doctor;
 mod export;
+mod fleet;
 mod gc;
 mod init;
 mod inside;
@@ -135,6 +136,8 @@ enum Verb {
     ProtectCheck(protect::CheckArgs),
     Review(review::Args),
     Role(role::Args),
+    Fleet(fleet::Args),
+    FleetJob(fleet::JobArgs),
     Trial(trial::Args),
     TrialServe(trial::ServeArgs),
     Verify(verify::Args),
@@ -247,6 +250,8 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::ProtectCheck(args) => protect::check(&args, context),
         Verb::Review(args) => review::run(args, context),
         Verb::Role(args) => role::run(args, context),
+        Verb::Fleet(args) => fleet::run(args, context),
+        Verb::FleetJob(args) => fleet::job(args, context),
         Verb::Trial(args) => trial::run(args, context),
         Verb::TrialServe(args) => trial::serve(&args, context),
         Verb::Verify(args) => verify::run(args, context),

@@ -7,6 +7,7 @@ mod checks;
 mod crash;
 mod flow;
 mod hostile;
+mod model;
 mod others;
 mod world;
 

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use crate::app::control::{Answer, Ask, Live};
 use crate::app::failure::{Failure, Kind};
-use crate::app::live;
 use crate::app::mount;
 use crate::app::session::{Lock, Session, Wish};
 use crate::app::site::Site;
@@ -99,12 +98,13 @@ impl Door {
             return mount::unmount(site, &session.agent, true).map(drop);
         }
         match self.live.ask(&Ask::Leave, QUESTION) {
-            // A server that ends settles and seals by itself.
+            // A server that ends settles and seals before it is gone.
             Ok(Answer::Ending) => {
                 self.live.wait_for_end(END).map_err(Failure::failed)?;
                 mount::wait_for_end(session, END)
             }
-            Ok(Answer::Done) => live::seal(site, &session.id),
+            Ok(Answer::Done) => Ok(()),
+            Ok(Answer::Failed { why }) => Err(Failure::failed(why)),
             Ok(other) => Err(Failure::failed(format!("unexpected answer {other:?}"))),
             Err(error) => Err(Failure::failed(format!(
                 "the session's server does not answer: {error}"

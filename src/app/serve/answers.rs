@@ -53,6 +53,8 @@ pub(super) struct Desk {
     pub(super) seal_interval_ms: u64,
     pub(super) sealed: AtomicU64,
     pub(super) sealed_ms: AtomicU64,
+    /// One seal at a time, so that they are recorded in order.
+    pub(super) sealing: Mutex<()>,
     pub(super) pulse: Mutex<i64>,
     /// Held while rules are put in force, so that a freeze and a reload never cross.
     frozen: Mutex<bool>,
@@ -92,6 +94,7 @@ impl Desk {
             seal_interval_ms: charter.ledger.seal_interval_ms,
             sealed: AtomicU64::new(session.row.sealed.as_ref().map_or(0, |row| row.count)),
             sealed_ms: AtomicU64::new(crate::app::clock::boot_ms()),
+            sealing: Mutex::new(()),
             pulse: Mutex::new(0),
             frozen: Mutex::new(false),
             lease_end_ms: AtomicU64::new(u64::MAX),
@@ -322,6 +325,24 @@ impl Desk {
         size
     }
 
+    /// Counts one hold less, and says whether the mount ends with it.
+    fn let_go_of(&self) -> bool {
+        let mut holders = self.holders.lock();
+        holders.count = holders.count.saturating_sub(1);
+        if holders.count == 0 && self.shown.sealed {
+            holders.over = true;
+            self.end(End::Left);
+        }
+        holders.over
+    }
+
+    fn settle_and_seal(&self) -> Result<(), Failure> {
+        if let Answer::Failed { why } = self.settle() {
+            return Err(Failure::failed(why));
+        }
+        self.seal(&mut Site::open(&self.dir)?)
+    }
+
     fn hold(&self) -> Answer {
         let mut holders = self.holders.lock();
         if holders.over {
@@ -396,14 +417,26 @@ impl Handler for Desk {
         }
     }
 
-    fn let_go(&self) -> bool {
-        let mut holders = self.holders.lock();
-        holders.count = holders.count.saturating_sub(1);
-        if holders.count == 0 && self.shown.sealed {
-            holders.over = true;
-            self.end(End::Left);
+    fn leave(&self) -> Answer {
+        // The last one to leave ends the mount, which settles and seals by itself.
+        let others = self.holders.lock().count > 1;
+        if (others || !self.shown.sealed)
+            && let Err(failure) = self.settle_and_seal()
+        {
+            self.let_go_of();
+            return Answer::Failed {
+                why: failure.message,
+            };
         }
-        holders.over
+        if self.let_go_of() {
+            Answer::Ending
+        } else {
+            Answer::Done
+        }
+    }
+
+    fn let_go(&self) {
+        self.let_go_of();
     }
 
     fn anchor(&self) -> Vec<BorrowedFd<'_>> {

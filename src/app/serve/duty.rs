@@ -99,6 +99,7 @@ impl Desk {
         let Some(keeper) = self.keeper() else {
             return Ok(());
         };
+        let _alone = self.sealing.lock();
         let seal = keeper
             .seal()
             .map_err(|error| Failure::failed(format!("the write log is not durable: {error}")))?;
