@@ -242,6 +242,15 @@ impl WorkDir {
         self.cached(ino, || self.open_with(&work_name(ino), OFlags::RDWR))
     }
 
+    /// Cuts a working file that is longer than `size`.
+    pub(crate) fn cut(&self, ino: u64, size: u64) -> io::Result<()> {
+        let file = self.open(ino)?;
+        if file.metadata()?.len() > size {
+            file.set_len(size)?;
+        }
+        Ok(())
+    }
+
     /// Returns a new, empty working file for `ino`.
     pub(crate) fn create(&self, ino: u64) -> io::Result<Arc<File>> {
         self.close(ino);
