@@ -29,6 +29,7 @@ class Store:
         self.ledger = os.path.join(world.store, "ledger.db")
         self.early = os.path.join(world.base, "early.db")
         shutil.copy2(self.ledger, self.early)
+        world.must("claim", "third", "src/two")
         world.must("checkpoint")  # kept under the state directory: what is older is a rollback from here
         self.state = world.environment["XDG_STATE_HOME"]
         self.kept = [(place, os.path.join(world.base, f"pristine-{number}")) for number, place in enumerate((world.store, self.state))]
