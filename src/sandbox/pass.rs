@@ -13,6 +13,22 @@ use crate::sandbox::sys;
 
 const DESCRIPTORS_MAX: usize = 4;
 
+/// Closes every inherited descriptor but the standard streams and `wanted`. For a
+/// process that has just begun, before it opens anything of its own.
+pub fn keep_only(wanted: &[i32]) -> io::Result<()> {
+    let mut kept: Vec<u32> = wanted.iter().filter_map(|&raw| u32::try_from(raw).ok()).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for raw in kept.into_iter().filter(|&raw| raw >= 3) {
+        if raw > first {
+            sys::close_between(first, raw - 1)?;
+        }
+        first = raw + 1;
+    }
+    sys::close_between(first, u32::MAX)?;
+    Ok(())
+}
+
 /// Sends descriptors beside one byte.
 pub fn send(stream: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
