@@ -644,3 +644,33 @@ fn doctor_shows_every_layer_with_its_evidence() {
         );
     });
 }
+
+#[test]
+fn a_server_left_behind_keeps_none_of_the_callers_descriptors() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let world = World::new(None);
+    let lock = world.house.path("lock");
+    let govfs = env!("CARGO_BIN_EXE_govfs");
+    let script = format!("exec 9>{}; {govfs} mount alice", lock.display());
+    let mounted = ran(world
+        .command("sh", &["-c", &script])
+        .output()
+        .expect("sh starts"));
+    assert_eq!(mounted.status, 0, "{mounted:?}");
+    let kept: Vec<i32> = processes(&world.root().to_string_lossy())
+        .into_iter()
+        .filter(|pid| {
+            let open = fs::read_dir(format!("/proc/{pid}/fd"))
+                .into_iter()
+                .flatten();
+            let mut places = open
+                .flatten()
+                .filter_map(|fd| fs::read_link(fd.path()).ok());
+            places.any(|place| place == lock)
+        })
+        .collect();
+    world.ok(&["unmount", "alice"]);
+    assert!(kept.is_empty(), "{kept:?}");
+}
