@@ -22,7 +22,7 @@ fn the_thin_way_through_the_house() {
         ("link", "-> src/lib.rs"),
     ];
     let mut bench = Bench::new(&files, &["src/lib.rs", "gen"]);
-    let mut server = mount(&mut bench);
+    let server = mount(&mut bench);
     assert_eq!(
         out(&bench, "cat src/lib.rs src/main.rs link; ./run.sh"),
         "one\ntwo\none\nran\n"
@@ -91,7 +91,7 @@ fn the_thin_way_through_the_house() {
     assert!(wrote < kept);
 
     // A second mount shows everything again.
-    let mut server = mount(&mut bench);
+    let server = mount(&mut bench);
     assert_eq!(
         out(&bench, "cat src/lib.rs gen/z/b/c src/x.o target/z"),
         "one\nmore\nhi\nscratch\ny\n"

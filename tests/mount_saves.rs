@@ -116,7 +116,7 @@ fn every_way_of_saving_works_on_a_claim_of_one_file() {
             }
         }
         let mut bench = bench();
-        let mut server = mount(&mut bench);
+        let server = mount(&mut bench);
         out(&bench, script);
         assert!(out(&bench, "cat src/f.txt").contains("new"), "{way}");
         server.stop().unwrap();
@@ -132,7 +132,7 @@ fn names_for_saving_are_for_saving_alone() {
         return;
     }
     let mut bench = bench();
-    let mut server = mount(&mut bench);
+    let server = mount(&mut bench);
     out(&bench, "echo x > src/f.txt.tmp1");
     for script in [
         "mv src/f.txt.tmp1 src/other.txt",

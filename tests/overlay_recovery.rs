@@ -159,3 +159,22 @@ fn a_long_file_settles_without_being_held_in_memory() {
     assert_eq!(bench.gate.version_bytes(&sha256)[0], 7);
     assert_eq!(overlay.read(a, 0, 6, <[u8]>::to_vec).unwrap(), b"other\x07");
 }
+
+#[test]
+fn a_truncation_that_was_logged_and_not_done_is_done() {
+    let bench = bench();
+    let overlay = bench.open();
+    let a = ino(&overlay, "a");
+    overlay.write(a, 5, b" and more", false, CALLER).unwrap();
+    let working = bench.dir.path().join("work").join(format!("{a:016x}"));
+    let before = fs::read(&working).unwrap();
+    let cut = SetAttr {
+        size: Some(0),
+        ..SetAttr::default()
+    };
+    overlay.setattr(a, &cut, CALLER).unwrap();
+    drop(overlay);
+    fs::write(&working, before).unwrap();
+    let overlay = bench.open();
+    assert_eq!(text(&overlay, "a"), "");
+}

@@ -1,4 +1,7 @@
 //! Checkpoints: sign one now, keep a copy where the repository's writers do not write.
+//!
+//! Where the charter names an anchor command it gets the note first, with no lock
+//! held, and the entry records its answer, or that there was none.
 
 use std::path::Path;
 
@@ -13,6 +16,8 @@ use crate::domain::state::Kind;
 use crate::store::keys::Copies;
 use crate::store::ledger::Turn;
 
+mod anchor;
+
 /// A signed checkpoint.
 #[derive(Clone, Debug)]
 pub struct Signed {
@@ -20,6 +25,8 @@ pub struct Signed {
     pub note: String,
     /// The entry that records it.
     pub entry: u64,
+    /// Why the charter's anchor command did not take it.
+    pub unanchored: Option<String>,
 }
 
 /// Seals what the sessions have written, signs the ledger as it is now, and records that.
@@ -30,9 +37,14 @@ pub fn sign(site: &mut Site) -> Result<Signed, Failure> {
 
 /// Signs the ledger as it is now, without asking any session to settle.
 pub fn sign_ledger(site: &mut Site) -> Result<Signed, Failure> {
+    let command = site.ledger.state(&[])?.law;
+    if command.is_some_and(|law| law.ledger.anchor.is_some()) {
+        let ((checkpoint, key), _, _) = site.act(state_now)?;
+        return publish(site, checkpoint, &key);
+    }
     let ((checkpoint, key), entries, _) = site.act(|turn| {
         let (checkpoint, key) = state_now(turn)?;
-        turn.append(&record(&checkpoint))?;
+        turn.append(&record(&checkpoint, None))?;
         Ok((checkpoint, key))
     })?;
     let note = checkpoint.sign(&key);
@@ -41,6 +53,36 @@ pub fn sign_ledger(site: &mut Site) -> Result<Signed, Failure> {
         checkpoint,
         note,
         entry: entries.last().map_or(0, |entry| entry.seq),
+        unanchored: None,
+    })
+}
+
+/// Signs a checkpoint, keeps a copy, has it anchored, and records all that.
+pub fn publish(
+    site: &mut Site,
+    checkpoint: Checkpoint,
+    key: &SecretKey,
+) -> Result<Signed, Failure> {
+    let note = checkpoint.sign(key);
+    keep_copy(&checkpoint, &note)?;
+    let law = site.ledger.state(&[])?.law;
+    let command = law.as_ref().and_then(|law| law.ledger.anchor.as_ref());
+    let asked = command.map(|command| anchor::ask(command, &note));
+    let (said, unanchored) = match asked {
+        None => (None, None),
+        Some(Ok(answer)) => (Some(format!("answered: {answer}")), None),
+        Some(Err(why)) => (Some(format!("failed: {why}")), Some(why)),
+    };
+    if let Some(why) = &unanchored {
+        tracing::warn!(%why, "the checkpoint is not anchored");
+    }
+    let draft = record(&checkpoint, said);
+    let (entry, _, _) = site.act(|turn| Ok(turn.append(&draft)?.seq))?;
+    Ok(Signed {
+        checkpoint,
+        note,
+        entry,
+        unanchored,
     })
 }
 
@@ -53,13 +95,13 @@ fn state_now(turn: &mut Turn<'_>) -> Result<(Checkpoint, SecretKey), Failure> {
     Ok((checkpoint, key))
 }
 
-/// The entry that records a checkpoint.
-pub fn record(checkpoint: &Checkpoint) -> Draft {
+/// The entry that records a checkpoint, and what its anchor said.
+fn record(checkpoint: &Checkpoint, anchor: Option<String>) -> Draft {
     Draft::new(Event::Checkpoint(Checkpointed {
         origin: checkpoint.origin.clone(),
         size: checkpoint.size,
         root: checkpoint.root,
-        anchor: None,
+        anchor,
     }))
 }
 

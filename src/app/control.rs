@@ -30,7 +30,7 @@ use crate::domain::digest::Digest;
 use crate::sandbox::pass;
 
 /// What the store's layout and this protocol are; a server of another format is never talked into anything.
-pub const FORMAT: u64 = 1;
+pub const FORMAT: u64 = crate::store::ledger::FORMAT.unsigned_abs();
 const SOCKET: &str = "sock";
 const LINE_MAX: u64 = 16 << 20;
 

@@ -111,7 +111,9 @@ impl Ground {
         let table = stored::table(law);
         let mut out = Gathered::default();
         let mut present: BTreeMap<Pattern, bool> = BTreeMap::new();
-        let asked = members.iter().filter(|member| new.contains(&member.plan.id));
+        let asked = members
+            .iter()
+            .filter(|member| new.contains(&member.plan.id));
         for member in asked {
             let questions = validate::questions(&[*member], &table);
             let mut facts = PlanFacts {

@@ -136,6 +136,7 @@ impl From<LedgerError> for Failure {
                 Self::integrity(&error).hint("govfs verify --deep says where")
             }
             LedgerError::Newer { .. } => Self::machine(&error).hint("install a newer govfs"),
+            LedgerError::Older { .. } => Self::machine(&error).hint("govfs init brings it forward"),
             LedgerError::Full => Self::failed(&error).hint("free some space and try again"),
             LedgerError::ReadOnly(_)
             | LedgerError::Busy

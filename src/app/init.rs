@@ -12,6 +12,7 @@ use crate::app::clock;
 use crate::app::failure::Failure;
 use crate::app::keys;
 use crate::app::site::{CHARTER, STORE, bad_charter, charter_set};
+use crate::app::upgrade;
 use crate::domain::base::Oid;
 use crate::domain::charter::{Charter, DEFAULT_CHARTER};
 use crate::domain::checkpoint::{Origin, PublicKey};
@@ -22,7 +23,7 @@ use crate::domain::state::{Kind, State};
 use crate::git::base::file_system;
 use crate::git::repo::Repo;
 use crate::store::keys::{Keys, fresh_origin};
-use crate::store::ledger::{Ledger, Turn};
+use crate::store::ledger::{Ledger, LedgerError, Turn};
 
 /// What the charter is when nobody wrote one.
 const DEFAULT: &str = DEFAULT_CHARTER;
@@ -70,7 +71,10 @@ pub fn init(dir: &Path, options: Options) -> Result<Report, Failure> {
     refuse_unsafe_store(repo.common_dir())?;
     let found = find_charter(&repo)?;
     let keys = Keys::new(keys::config_dir()?);
-    let mut ledger = Ledger::create(&store)?;
+    let mut ledger = match Ledger::create(&store) {
+        Err(LedgerError::Older { .. }) => upgrade::open(&store)?,
+        other => other?,
+    };
     let before = ledger.state(&[Need::All(Kind::Key)])?;
     let created = before.meta.origin.is_none();
     let moved = is_elsewhere(&repo, &before)?;

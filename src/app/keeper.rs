@@ -129,7 +129,7 @@ impl Keeper {
             let log = self.log.lock();
             (log.seal(), std::mem::take(&mut *self.fresh.lock()))
         };
-        let durable = self.versions.make_durable(&fresh).map_err(io::Error::other);
+        let durable = self.versions.make_durable(&fresh).map_err(io::Error::from);
         if let Err(error) = durable.and_then(|()| self.durable.sync_data()) {
             self.fresh.lock().extend(fresh);
             return Err(error);
@@ -235,18 +235,16 @@ impl Gate for Keeper {
 
     fn keep(&self, file: &File, name: &str, sha256: &Digest, take: bool) -> io::Result<bool> {
         if take {
-            self.versions
-                .take(&self.work, name, sha256)
-                .map_err(io::Error::other)?;
+            self.versions.take(&self.work, name, sha256)?;
         } else {
-            self.versions.keep(file, sha256).map_err(io::Error::other)?;
+            self.versions.keep(file, sha256)?;
         }
         self.fresh.lock().push(*sha256);
         Ok(take)
     }
 
     fn version(&self, sha256: &Digest) -> io::Result<File> {
-        self.versions.open(sha256).map_err(io::Error::other)
+        Ok(self.versions.open(sha256)?)
     }
 }
 

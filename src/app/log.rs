@@ -5,13 +5,15 @@
 //! whole line.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use serde_json::Value;
 
+use crate::app::content::Shift;
 use crate::app::failure::Failure;
+use crate::app::history::{self, History};
 use crate::app::session;
 use crate::app::site::Site;
 use crate::domain::command::Need;
@@ -21,7 +23,12 @@ use crate::domain::path::RepoPath;
 use crate::domain::pattern::Pattern;
 use crate::domain::state::Kind;
 use crate::domain::time::Timestamp;
-use crate::store::writelog::Lines;
+use crate::git::promote::Promote;
+use crate::store::writelog::{Lines, LogFile, open_log};
+
+mod follow;
+
+pub use follow::follow;
 
 /// Which entries to show.
 #[derive(Clone, Debug, Default)]
@@ -38,16 +45,20 @@ pub struct Filter {
     pub newest: Option<usize>,
     /// Newest first.
     pub reverse: bool,
+    /// With what each entry changed.
+    pub patch: bool,
 }
 
 /// One line and where it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Row {
     pub seq: u64,
     pub ts: Timestamp,
     /// The session whose write log it is in; `None` for the ledger.
     pub log: Option<SessionId>,
     pub line: Vec<u8>,
+    /// What it changed, where that was asked for.
+    pub shifts: Vec<Shift>,
 }
 
 impl Row {
@@ -111,44 +122,28 @@ pub fn read(
     filter: &Filter,
     each: &mut dyn FnMut(&Row) -> Result<bool, Failure>,
 ) -> Result<(), Failure> {
-    if filter.newest.is_none() && !filter.reverse {
-        return merged(site, filter, each);
-    }
-    let most = filter.newest.unwrap_or(usize::MAX);
-    let mut kept: VecDeque<Row> = VecDeque::new();
-    merged(site, filter, &mut |row| {
-        if kept.len() == most {
-            kept.pop_front();
-        }
-        if most > 0 {
-            kept.push_back(row.clone());
-        }
-        Ok(true)
-    })?;
-    let mut kept: Vec<Row> = kept.into();
-    if filter.reverse {
-        kept.reverse();
-    }
-    for row in &kept {
-        if !each(row)? {
-            break;
-        }
-    }
-    Ok(())
+    Stream::open(site, filter)?.read(site, filter, each)
 }
 
 /// One write log, at its next line.
 struct Source {
     session: SessionId,
-    lines: Lines<BufReader<File>>,
+    lines: Lines<BufReader<LogFile>>,
     next: Option<Row>,
+    history: Option<History>,
 }
 
 impl Source {
     fn advance(&mut self) -> Result<(), Failure> {
         let bytes = self.lines.read().map_err(Failure::failed)?;
         self.next = match bytes {
-            Some(bytes) => Some(row(Some(self.session.clone()), bytes)?),
+            Some(bytes) => {
+                let mut row = row(Some(self.session.clone()), bytes)?;
+                if let Some(history) = &mut self.history {
+                    row.shifts = history.step(bytes)?;
+                }
+                Some(row)
+            }
             None => None,
         };
         Ok(())
@@ -167,6 +162,7 @@ fn row(log: Option<SessionId>, bytes: &[u8]) -> Result<Row, Failure> {
         ts: line.ts,
         log,
         line: bytes.to_vec(),
+        shifts: Vec::new(),
     })
 }
 
@@ -180,57 +176,121 @@ pub fn log_path(site: &Site, session: &SessionId) -> PathBuf {
     session_dir(site, session).join(session::LOG)
 }
 
-fn sources(site: &mut Site, filter: &Filter) -> Result<Vec<Source>, Failure> {
-    let state = site.ledger.state(&[Need::All(Kind::Session)])?;
-    let mut found = Vec::new();
-    for (id, row) in state.sessions {
-        let wanted = filter
-            .session
-            .as_deref()
-            .is_none_or(|session| session == id.as_str())
-            && filter
-                .agent
-                .as_deref()
-                .is_none_or(|agent| agent == row.agent.as_str());
-        let path = log_path(site, &id);
-        if !wanted || !path.exists() {
-            continue;
-        }
-        let file = File::open(&path)
-            .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
-        let mut source = Source {
-            session: id,
-            lines: Lines::new(BufReader::new(file)),
-            next: None,
-        };
-        source.advance()?;
-        found.push(source);
-    }
-    Ok(found)
+/// All chains at once, each where reading has come to.
+struct Stream {
+    sources: Vec<Source>,
+    /// The ledger's next entry.
+    next: u64,
+    promote: Option<Rc<Promote>>,
 }
 
-/// Merges the ledger with the write logs by time.
-fn merged(
-    site: &mut Site,
-    filter: &Filter,
-    each: &mut dyn FnMut(&Row) -> Result<bool, Failure>,
-) -> Result<(), Failure> {
-    let mut sources = sources(site, filter)?;
-    let mut outcome = Ok(true);
-    let lines = site.ledger.lines()?;
-    lines.forward(0, &mut |_, bytes| {
-        outcome = row(None, bytes).and_then(|row| {
-            if !drain(&mut sources, Some(row.ts), filter, each)? {
-                return Ok(false);
-            }
-            show(&row, filter, each)
-        });
-        Ok(matches!(outcome, Ok(true)))
-    })?;
-    if outcome? {
-        drain(&mut sources, None, filter, each)?;
+impl Stream {
+    fn open(site: &mut Site, filter: &Filter) -> Result<Self, Failure> {
+        let promote = match filter.patch {
+            true => Some(Promote::open(site.repo.common_dir()).map_err(Failure::failed)?),
+            false => None,
+        };
+        let mut stream = Self {
+            sources: Vec::new(),
+            next: 0,
+            promote: promote.map(Rc::new),
+        };
+        stream.find_sources(site, filter)?;
+        Ok(stream)
     }
-    Ok(())
+
+    /// Takes in the write logs that are not known yet.
+    fn find_sources(&mut self, site: &mut Site, filter: &Filter) -> Result<(), Failure> {
+        let state = site.ledger.state(&[Need::All(Kind::Session)])?;
+        for (id, row) in state.sessions {
+            let is = |wanted: &Option<String>, name: &str| {
+                wanted.as_deref().is_none_or(|wanted| wanted == name)
+            };
+            let wanted = is(&filter.session, id.as_str()) && is(&filter.agent, row.agent.as_str());
+            let known = self.sources.iter().any(|source| source.session == id);
+            let path = log_path(site, &id);
+            if !wanted || known {
+                continue;
+            }
+            let file = match open_log(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(Failure::failed(format!("{}: {error}", path.display()))),
+            };
+            let history = match filter.patch {
+                true => Some(History::begin(site, &id)?),
+                false => None,
+            };
+            let mut source = Source {
+                session: id,
+                lines: Lines::new(BufReader::new(file)),
+                next: None,
+                history,
+            };
+            source.advance()?;
+            self.sources.push(source);
+        }
+        Ok(())
+    }
+
+    /// Reads on, the newest or the reverse only where that was asked for.
+    fn read(
+        &mut self,
+        site: &mut Site,
+        filter: &Filter,
+        each: &mut dyn FnMut(&Row) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        if filter.newest.is_none() && !filter.reverse {
+            return self.merged(site, filter, each).map(drop);
+        }
+        let most = filter.newest.unwrap_or(usize::MAX);
+        let mut kept: VecDeque<Row> = VecDeque::new();
+        self.merged(site, filter, &mut |row| {
+            if kept.len() == most {
+                kept.pop_front();
+            }
+            if most > 0 {
+                kept.push_back(row.clone());
+            }
+            Ok(true)
+        })?;
+        let mut kept: Vec<Row> = kept.into();
+        if filter.reverse {
+            kept.reverse();
+        }
+        for row in &kept {
+            if !each(row)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Merges the ledger with the write logs by time; says whether `each` wants more.
+    fn merged(
+        &mut self,
+        site: &mut Site,
+        filter: &Filter,
+        each: &mut dyn FnMut(&Row) -> Result<bool, Failure>,
+    ) -> Result<bool, Failure> {
+        let (sources, promote, next) = (&mut self.sources, &self.promote, &mut self.next);
+        let mut outcome = Ok(true);
+        let lines = site.ledger.lines()?;
+        lines.forward(*next, &mut |seq, bytes| {
+            *next = seq + 1;
+            outcome = row(None, bytes).and_then(|mut row| {
+                if !drain(sources, Some(row.ts), filter, each)? {
+                    return Ok(false);
+                }
+                if let Some(promote) = promote {
+                    row.shifts = history::of_ledger(promote, bytes)?;
+                }
+                show(&row, filter, each)
+            });
+            Ok(matches!(outcome, Ok(true)))
+        })?;
+        Ok(outcome? && drain(sources, None, filter, each)?)
+    }
 }
 
 /// Hands out the write logs' lines that come before `until`.
@@ -316,7 +376,7 @@ pub fn find(site: &mut Site, name: &Name) -> Result<Row, Failure> {
             row(None, &line)
         }
         Name::Session(session, seq) => {
-            let file = File::open(log_path(site, session)).map_err(|_| missing())?;
+            let file = open_log(&log_path(site, session)).map_err(|_| missing())?;
             let mut lines = Lines::new(BufReader::new(file));
             let mut at = 0;
             while let Some(bytes) = lines.read().map_err(Failure::failed)? {

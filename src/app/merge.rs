@@ -9,6 +9,7 @@
 //! Never moves a branch that no intent announces, and never trusts a byte that no
 //! entry of the ledger accounts for.
 
+pub mod again;
 pub mod candidate;
 pub mod judge;
 pub mod landing;
@@ -16,10 +17,13 @@ pub mod message;
 pub mod recover;
 pub mod work;
 
+use std::collections::BTreeMap;
+
+use crate::app::checks;
 use crate::app::failure::Failure;
 use crate::app::live::still::{self, Hold, Still};
-use crate::app::session::{self, Session};
 use crate::app::serve::ground;
+use crate::app::session::{self, Session};
 use crate::app::site::Site;
 use crate::domain::base::{Base, Oid};
 use crate::domain::charter::Charter;
@@ -181,6 +185,8 @@ pub struct Attempt<'a> {
     standing: Standing,
     promote: Promote,
     branch: String,
+    /// What the checks said, by the tree that they were run on.
+    checked: parking_lot::Mutex<BTreeMap<Oid, Vec<Check>>>,
 }
 
 impl<'a> Attempt<'a> {
@@ -200,6 +206,7 @@ impl<'a> Attempt<'a> {
             standing: Standing::read(site, session, still.count)?,
             promote: open(site)?,
             branch,
+            checked: parking_lot::Mutex::default(),
         })
     }
 
@@ -271,7 +278,9 @@ impl<'a> Round<'a> {
         let onto = target.tip.unwrap_or(attempt.standing.session.row.base);
         let mut stage = attempt.promote.stage().map_err(git_failure)?;
         let candidate = attempt.standing.candidate(site, &mut stage, onto)?;
-        let state = site.ledger.state(&judge::needs(&attempt.standing.session))?;
+        let state = site
+            .ledger
+            .state(&judge::needs(&attempt.standing.session))?;
         let charter = judge::both_charters(&state, &attempt.standing.session)?;
         let paths = candidate.records(&stage, attempt.standing.base.root())?;
         let mut round = Self {
@@ -283,7 +292,7 @@ impl<'a> Round<'a> {
             charter,
             judged: Judged {
                 verdict: crate::domain::merge::Verdict::default(),
-                claims: std::collections::BTreeMap::new(),
+                claims: BTreeMap::new(),
                 reviews: Vec::new(),
             },
             checks: Vec::new(),
@@ -305,12 +314,32 @@ impl<'a> Round<'a> {
     }
 
     fn judge(&mut self, site: &mut Site) -> Result<(), Failure> {
+        if self.candidate.merged.conflicts.is_empty() {
+            self.checks = self.check(site)?;
+        }
         self.judged = self.asked(&self.state, &[])?;
         let others = self.obstacles(site)?;
         if !others.is_empty() {
             self.judged = self.asked(&self.state, &others)?;
         }
         Ok(())
+    }
+
+    /// Runs the acceptance checks on the candidate. Its objects must be on disk
+    /// for that; no ref names them.
+    fn check(&self, site: &Site) -> Result<Vec<Check>, Failure> {
+        let wanted = checks::needed(&self.charter);
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tree = self.candidate.merged.tree;
+        if let Some(before) = self.attempt.checked.lock().get(&tree) {
+            return Ok(before.clone()); // the very same tree, some tries ago
+        }
+        self.stage.lock().settle(&[tree]).map_err(git_failure)?;
+        let done = checks::run(site, tree, &wanted)?;
+        self.attempt.checked.lock().insert(tree, done.clone());
+        Ok(done)
     }
 
     fn asked(&self, state: &State, others: &[MergeRefusal]) -> Result<Judged, Failure> {
@@ -321,7 +350,7 @@ impl<'a> Round<'a> {
             stage: &self.stage.lock(),
             base: self.attempt.standing.base.root(),
             candidate: &self.candidate,
-            others,
+            others: &[&checks::findings(&self.checks), others].concat(),
         }
         .judge()
     }

@@ -47,7 +47,7 @@ pub struct Standing {
 /// What is to be mounted where, or what stands there already.
 enum Ready {
     Standing(Standing),
-    Place(Session, PathBuf),
+    Place(Box<Session>, PathBuf),
 }
 
 /// Mounts the agent's session at `dir`, or at its default place.
@@ -115,7 +115,7 @@ fn prepare(site: &mut Site, wish: &Wish, dir: Option<&Path>) -> Result<Ready, Fa
     fs::create_dir_all(&dir).map_err(|error| fault(&dir, &error))?;
     let dir = fs::canonicalize(&dir).map_err(|error| fault(&dir, &error))?;
     refuse_place(site, &dir)?;
-    Ok(Ready::Place(session, dir))
+    Ok(Ready::Place(Box::new(session), dir))
 }
 
 /// A mount over the repository itself or its store would hide what it is made from.
@@ -358,7 +358,7 @@ fn unmount_dead(site: &mut Site, session: &Session) -> Result<PathBuf, Failure> 
 }
 
 /// Takes away a mount point whose server is dead, so that it is in nobody's way.
-fn clear_stale(session: &Session, dir: &Path) -> Result<(), Failure> {
+pub fn clear_stale(session: &Session, dir: &Path) -> Result<(), Failure> {
     let dead = fs::metadata(dir).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
     if !dead {
         return Ok(());

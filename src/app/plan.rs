@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 
 use crate::app::facts::{self, Gathered, Ground, History};
 use crate::app::failure::Failure;
+use crate::app::revert::revert as revert_merge;
 use crate::app::site::Site;
 use crate::domain::base::Oid;
-use crate::domain::command::Command;
+use crate::domain::command::{Command, Need};
 use crate::domain::dag::{Finding, Graph};
 use crate::domain::event::{PlanAction, PlanSet, QueueState};
 use crate::domain::names::PlanId;
@@ -52,8 +53,7 @@ pub fn read(site: &Site, paths: &[PathBuf]) -> Result<Read, Failure> {
     let mut read = Read::default();
     for path in files(paths)? {
         let shown = path.display().to_string();
-        let bytes = fs::read(&path)
-            .map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
+        let bytes = fs::read(&path).map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
         let Ok(text) = String::from_utf8(bytes) else {
             let plan = Plan::parse(&shown, "\u{0}");
             read.errors.extend(plan.err().unwrap_or_default());
@@ -143,7 +143,7 @@ impl Judgement {
 
 /// Judges `sources` together with what is stored; without any, what is stored.
 pub fn judge(site: &mut Site, sources: &[Source]) -> Result<Judgement, Failure> {
-    let state = site.ledger.state(&stored::needs())?;
+    let state = current(site, &stored::needs())?;
     let law = state.law.clone().ok_or_else(no_law)?;
     let queue = stored::queue(&state)?;
     let ground = Ground::open(site, &state)?;
@@ -198,7 +198,10 @@ fn now(
             continue;
         }
         // A plan from a file has the tip before it; a stored one what it was written for.
-        let row = state.plans.get(&plan.id).filter(|_| plan.origin.file.is_empty());
+        let row = state
+            .plans
+            .get(&plan.id)
+            .filter(|_| plan.origin.file.is_empty());
         if let Some(base) = row.and_then(|row| row.base) {
             findings.extend(validate::stale(plan, graph, &history.since(base)?));
         }
@@ -227,6 +230,12 @@ fn taken_ids(state: &State, sources: &[Source]) -> Vec<Finding> {
     out
 }
 
+/// Returns the state under the charter that is in force now, with what is due ended.
+pub fn current(site: &mut Site, needs: &[Need]) -> Result<State, Failure> {
+    site.act(|_| Ok(()))?;
+    Ok(site.ledger.state(needs)?)
+}
+
 pub fn no_law() -> Failure {
     Failure::usage("the charter in force cannot be read by this govfs, so nothing may run")
         .hint("govfs charter check")
@@ -243,10 +252,13 @@ pub fn store(
     if let Some(refusal) = outcome.refusal {
         return Err(refusal.into());
     }
-    let added = outcome.entries.into_iter().filter_map(|entry| match entry.event {
-        crate::domain::event::Event::Plan(body) => Some(body.plan),
-        _ => None,
-    });
+    let added = outcome
+        .entries
+        .into_iter()
+        .filter_map(|entry| match entry.event {
+            crate::domain::event::Event::Plan(body) => Some(body.plan),
+            _ => None,
+        });
     Ok(added.collect())
 }
 
@@ -278,7 +290,7 @@ pub struct Removed {
 
 /// Takes a plan out of the graph.
 pub fn remove(site: &mut Site, id: &PlanId, revert: bool) -> Result<Removed, Failure> {
-    let state = site.ledger.state(&stored::needs())?;
+    let state = current(site, &stored::needs())?;
     let row = find(&state, id)?;
     let dependents = dependents(&stored::queue(&state)?, id);
     if revert && row.state == QueueState::InProgress {
@@ -290,7 +302,11 @@ pub fn remove(site: &mut Site, id: &PlanId, revert: bool) -> Result<Removed, Fai
     }
     let merge = row.merge.filter(|_| revert);
     let reverted = match merge {
-        Some(merge) => Some((merge, undo(site, merge)?)),
+        Some(merge) => {
+            let message = format!("Revert plan {id}");
+            let done = revert_merge(site, &merge.to_string(), Some(&message))?;
+            Some((merge, done.commit.to_string()))
+        }
         None => None,
     };
     let ask = PlanAsk::Remove {
@@ -305,13 +321,6 @@ pub fn remove(site: &mut Site, id: &PlanId, revert: bool) -> Result<Removed, Fai
             reverted,
         }),
     }
-}
-
-/// Undoes a merge, and returns the commit that did.
-fn undo(_site: &mut Site, merge: u64) -> Result<String, Failure> {
-    Err(Failure::failed(format!(
-        "entry {merge} cannot be reverted by this govfs"
-    )))
 }
 
 pub fn find<'a>(state: &'a State, id: &PlanId) -> Result<&'a PlanRow, Failure> {
@@ -330,7 +339,7 @@ pub struct Shown {
 }
 
 pub fn show(site: &mut Site, id: &PlanId) -> Result<Shown, Failure> {
-    let state = site.ledger.state(&stored::needs())?;
+    let state = current(site, &stored::needs())?;
     let row = find(&state, id)?.clone();
     let item = stored::item(&row)?;
     let judged = judge(site, &[])?;
@@ -347,6 +356,6 @@ pub fn show(site: &mut Site, id: &PlanId) -> Result<Shown, Failure> {
 
 /// Returns the queue as it is stored.
 pub fn queue(site: &mut Site) -> Result<(Queue, State), Failure> {
-    let state = site.ledger.state(&stored::needs())?;
+    let state = current(site, &stored::needs())?;
     Ok((stored::queue(&state)?, state))
 }

@@ -8,10 +8,11 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use crate::app::claim as claims;
 use crate::app::facts::{self, Ground, History};
 use crate::app::failure::Failure;
 use crate::app::live;
-use crate::app::plan::{find, no_law};
+use crate::app::plan::{current, find, no_law};
 use crate::app::site::Site;
 use crate::domain::base::Oid;
 use crate::domain::charter::Charter;
@@ -43,7 +44,7 @@ impl Board {
     /// Reads the queue. `now` also asks git and the charter's commands; without,
     /// only the rows are looked at.
     pub fn read(site: &mut Site, now: bool) -> Result<Self, Failure> {
-        let state = site.ledger.state(&stored::needs())?;
+        let state = current(site, &stored::needs())?;
         let queue = stored::queue(&state)?;
         let mut refused = stored::refused(&state, &queue);
         if now && !queue.0.is_empty() {
@@ -106,11 +107,7 @@ impl Faults {
 }
 
 /// Returns what is wrong now with plans that could be taken otherwise.
-fn faults(
-    site: &Site,
-    state: &State,
-    queue: &Queue,
-) -> Result<BTreeMap<PlanId, Faults>, Failure> {
+fn faults(site: &Site, state: &State, queue: &Queue) -> Result<BTreeMap<PlanId, Faults>, Failure> {
     let law = state.law.clone().ok_or_else(no_law)?;
     let ground = Ground::open(site, state)?;
     let mut history = History::new(&ground, state);
@@ -167,10 +164,14 @@ pub fn claim(
     owner: &AgentName,
     fleet: bool,
 ) -> Result<Taken, Failure> {
-    let state = site.ledger.state(&stored::needs())?;
+    let state = current(site, &stored::needs())?;
     let mut ask = QueueAsk::claim(id.clone(), owner.clone());
     ask.fleet = fleet;
-    if let Some(row) = state.plans.get(id).filter(|row| row.state == QueueState::Todo) {
+    if let Some(row) = state
+        .plans
+        .get(id)
+        .filter(|row| row.state == QueueState::Todo)
+    {
         let queue = stored::queue(&state)?;
         let law = state.law.clone().ok_or_else(no_law)?;
         let ground = Ground::open(site, &state)?;
@@ -195,6 +196,18 @@ pub fn claim(
         owner: owner.clone(),
         patterns: plan.claims.writes().map(|(_, _, p)| p.clone()).collect(),
     })
+}
+
+/// Makes sure that `agent` has the plan before it works on it.
+pub fn ensure(site: &mut Site, id: &PlanId, agent: &AgentName) -> Result<(), Failure> {
+    let state = current(site, &stored::needs())?;
+    let row = find(&state, id)?;
+    if row.state == QueueState::InProgress && row.owner.as_ref() == Some(agent) {
+        let ask = QueueAsk::claim(id.clone(), agent.clone());
+        let (refusal, _, _) = site.act(|turn| take(turn, &ask))?; // its paths are renewed
+        return refusal.map_or(Ok(()), |refusal| Err(refusal.into()));
+    }
+    claim(site, id, agent, false).map(|_| ())
 }
 
 /// Takes the plan and its paths. A refusal of the plan is recorded; one of a path
@@ -223,18 +236,37 @@ pub fn take(turn: &mut Turn<'_>, ask: &QueueAsk) -> Result<Option<Refusal>, Fail
 
 /// Changes a plan's state by name.
 pub fn set_status(site: &mut Site, ask: &QueueAsk) -> Result<State, Failure> {
+    let before = current(site, &stored::needs())?;
     let outcome = site.command(&Command::Queue(ask.clone()))?;
-    match outcome.refusal {
-        Some(refusal) => Err(refusal.into()),
-        None => Ok(outcome.state),
+    if let Some(refusal) = outcome.refusal {
+        return Err(refusal.into());
     }
+    if ask.to == QueueState::Todo {
+        give_back(site, &before, &ask.plan)?;
+    }
+    Ok(outcome.state)
+}
+
+/// Whoever gives a plan back gives its paths back too.
+fn give_back(site: &mut Site, before: &State, id: &PlanId) -> Result<(), Failure> {
+    let owner = before.plans.get(id).and_then(|row| row.owner.as_ref());
+    let Some(owner) = owner else { return Ok(()) };
+    let own = before.claims_of(owner);
+    let patterns: Vec<Pattern> = own
+        .filter(|claim| claim.plan.as_ref() == Some(id))
+        .map(|claim| claim.pattern.clone())
+        .collect();
+    if !patterns.is_empty() {
+        claims::release(site, owner, &patterns)?;
+    }
+    Ok(())
 }
 
 /// Returns every breach of the queue's invariants.
 pub fn problems(site: &mut Site) -> Result<Vec<Problem>, Failure> {
     let mut needs = stored::needs();
     needs.push(Need::All(Kind::Session));
-    let state = site.ledger.state(&needs)?;
+    let state = current(site, &needs)?;
     let queue = stored::queue(&state)?;
     Ok(validate(&rows(&queue), &stored::working(&state)))
 }
@@ -243,7 +275,7 @@ pub fn problems(site: &mut Site) -> Result<Vec<Problem>, Failure> {
 pub fn check_git(site: &mut Site) -> Result<Vec<GitFinding>, Failure> {
     let mut needs = stored::needs();
     needs.extend([Need::All(Kind::Protect), Need::All(Kind::Intent)]);
-    let state = site.ledger.state(&needs)?;
+    let state = current(site, &needs)?;
     let law = state.law.clone().ok_or_else(no_law)?;
     let queue = stored::queue(&state)?;
     let target = Site::target(&state)?;
@@ -297,7 +329,9 @@ fn branch_facts(
     for step in state.protects.get(branch).iter().flat_map(|row| &row.moves) {
         if let Some(to) = step.to {
             let moved = site.repo.commits_after(to, step.from)?;
-            facts.recorded.extend(moved.into_iter().map(|fact| fact.commit));
+            facts
+                .recorded
+                .extend(moved.into_iter().map(|fact| fact.commit));
         }
     }
     for commit in before_the_ledger(site, state, queue, tip)? {

@@ -24,7 +24,7 @@ use crate::sandbox::{self, Identity, Layer, MAPPED, SealError};
 pub mod door;
 pub mod report;
 mod room;
-mod seal;
+pub mod seal;
 
 use door::Door;
 use report::Report;

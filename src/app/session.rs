@@ -14,6 +14,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::app::claim::{self, Answer, Patience};
 use crate::app::clock;
 use crate::app::failure::Failure;
+use crate::app::queue;
 use crate::app::site::Site;
 use crate::domain::base::Oid;
 use crate::domain::claim::Ask;
@@ -85,6 +86,9 @@ pub fn directory(store: &Path, id: &SessionId) -> PathBuf {
 
 /// Claims what was wished for and continues the agent's session, or starts one.
 pub fn enter(site: &mut Site, wish: &Wish) -> Result<Session, Failure> {
+    if let Some(plan) = &wish.plan {
+        queue::ensure(site, plan, &wish.agent)?;
+    }
     if !wish.claims.is_empty() {
         let mut ask = Ask::new(wish.agent.clone(), Mode::Write, wish.claims.clone());
         ask.plan.clone_from(&wish.plan);

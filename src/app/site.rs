@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::app::clock;
 use crate::app::failure::Failure;
 use crate::app::mounts;
+use crate::app::upgrade;
 use crate::domain::base::Oid;
 use crate::domain::charter::Charter;
 use crate::domain::command::{Command, Refusal};
@@ -58,7 +59,7 @@ impl Site {
     pub fn open(dir: &Path) -> Result<Self, Failure> {
         let repo = Repo::discover(dir)?;
         let store = repo.common_dir().join(STORE);
-        let ledger = Ledger::open(&store)?;
+        let ledger = upgrade::open(&store)?;
         Ok(Self {
             repo,
             store,

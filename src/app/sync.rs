@@ -12,7 +12,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use crate::app::failure::Failure;

@@ -4,11 +4,11 @@
 //! the end. Then at everything held against them: checkpoints given by hand, the
 //! copies under the state directory, the trailers of the merge target's commits.
 //! Then at the write logs, up to their last whole line beside a live server. Deep:
-//! the fold against the projections, and every kept version's bytes. The first
+//! the fold against the projections, every kept version's bytes, and every merged
+//! tree computed again. The first
 //! fault is the answer: what and where. What is odd but no fault is a remark.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,7 @@ use crate::app::export;
 use crate::app::failure::Failure;
 use crate::app::keys;
 use crate::app::log::log_path;
+use crate::app::merge::again::{self, Again};
 use crate::app::site::Site;
 use crate::domain::charter::Charter;
 use crate::domain::checkpoint::{Checkpoint, Note, Origin, PublicKey, rotation_message};
@@ -31,7 +32,7 @@ use crate::store::exported::Verified;
 use crate::store::keys::{Copies, Kept};
 use crate::store::ledger::LedgerError;
 use crate::store::versions::{VersionError, Versions};
-use crate::store::writelog::Lines;
+use crate::store::writelog::{Lines, open_log};
 
 /// The trailer of merge commits that anchors the ledger.
 pub const TRAILER: &str = "Govfs-Checkpoint";
@@ -79,6 +80,8 @@ struct Pass {
     origins: BTreeSet<Origin>,
     remarks: Vec<String>,
     dropped: BTreeMap<Digest, u64>,
+    /// Merges and reverts, where their trees are to be computed again.
+    moves: Vec<Entry>,
 }
 
 pub fn verify(site: &mut Site, options: &Options) -> Result<Report, Failure> {
@@ -106,8 +109,11 @@ pub fn verify(site: &mut Site, options: &Options) -> Result<Report, Failure> {
         pass.agrees(held)?;
     }
     let (sessions, writes, named) = verify_logs(site, &mut pass, options.deep)?;
+    name_dropped(site, &mut pass);
     let versions = if options.deep {
-        verify_versions(site, &pass, &named)?
+        let versions = verify_versions(site, &pass, &named)?;
+        verify_trees(site, &mut pass)?;
+        versions
     } else {
         0
     };
@@ -120,6 +126,24 @@ pub fn verify(site: &mut Site, options: &Options) -> Result<Report, Failure> {
         versions,
         remarks: pass.remarks,
     })
+}
+
+/// Every merged tree must be what its session's log gives.
+fn verify_trees(site: &mut Site, pass: &mut Pass) -> Result<(), Failure> {
+    let dropped: BTreeSet<Digest> = pass.dropped.keys().copied().collect();
+    for entry in std::mem::take(&mut pass.moves) {
+        let seq = entry.seq;
+        match again::again(site, &entry, &dropped)? {
+            Again::Same => {}
+            Again::Gone(why) => pass.remarks.push(format!(
+                "entry {seq}: its tree cannot be computed again: {why}"
+            )),
+            Again::Differs(what) => {
+                return Err(Failure::integrity(format!("entry {seq}: {what}")));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Collects what was stated earlier: by hand, in the state directory, in the branch.
@@ -183,6 +207,7 @@ impl Pass {
             origins: BTreeSet::new(),
             remarks: Vec::new(),
             dropped: BTreeMap::new(),
+            moves: Vec::new(),
         }
     }
 
@@ -204,6 +229,9 @@ impl Pass {
             self.entry(&entry)?;
             if let Some(fold) = &mut self.fold {
                 fold.apply(&entry);
+                if again::moved_a_branch(&entry) {
+                    self.moves.push(entry);
+                }
             }
         }
         Ok(())
@@ -313,7 +341,7 @@ fn verify_logs(
         sessions += 1;
         let path = log_path(site, &id);
         let shown = format!("session {name}");
-        let file = match File::open(&path) {
+        let file = match open_log(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && covered == 0 => continue,
             Err(error) => {
@@ -327,7 +355,7 @@ fn verify_logs(
             .audit(&name, &shown)
             .map_err(Failure::integrity)?;
         let mut lines = Lines::new(BufReader::with_capacity(1 << 17, file));
-        while let Some(bytes) = lines.read().map_err(Failure::failed)? {
+        while let Some(bytes) = lines.read().map_err(|error| unread(&shown, &error))? {
             let (line, _) = audit.line(bytes).map_err(Failure::integrity)?;
             writes += 1;
             if deep && line.op == "version" {
@@ -341,6 +369,31 @@ fn verify_logs(
         }
     }
     Ok((sessions, writes, named))
+}
+
+/// A packed log whose bytes are not what was packed is altered; anything else is the machine's.
+fn unread(shown: &str, error: &std::io::Error) -> Failure {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    let what = format!("{shown}: its write log: {error}");
+    match error.kind() {
+        InvalidData | InvalidInput | UnexpectedEof => Failure::integrity(what),
+        _ => Failure::failed(what),
+    }
+}
+
+/// Says which contents are gone, and by which entry: no fault, they were past retention.
+fn name_dropped(site: &Site, pass: &mut Pass) {
+    let versions = Versions::of(&site.store);
+    let mut gone: BTreeMap<u64, u64> = BTreeMap::new();
+    for (sha256, entry) in &pass.dropped {
+        if !versions.has(sha256) {
+            *gone.entry(*entry).or_default() += 1;
+        }
+    }
+    let remarks = gone
+        .iter()
+        .map(|(entry, count)| format!("content dropped by entry {entry}: {count} of them"));
+    pass.remarks.extend(remarks);
 }
 
 /// Reads every kept version, and misses those that a log names and nobody dropped.

@@ -29,6 +29,9 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
         checkpoint::write(path, &signed.note)?;
     }
     let out = &mut context.out;
+    if let Some(why) = &signed.unanchored {
+        out.note(format!("warning: the checkpoint is not anchored: {why}"));
+    }
     if out.json {
         let fields = json!({
             "origin": signed.checkpoint.origin,
@@ -36,6 +39,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
             "root": signed.checkpoint.root,
             "note": signed.note,
             "entry": signed.entry,
+            "unanchored": signed.unanchored,
         });
         out.document("checkpoint", fields);
     } else if args.out.is_none() {

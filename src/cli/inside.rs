@@ -108,7 +108,7 @@ pub(super) fn run(arguments: &[OsString]) -> Option<ExitCode> {
     };
     let mut context = Context {
         dir,
-        out: Output::new(cli.json, cli.quiet, cli.color),
+        out: Output::new(cli.json, cli.quiet, cli.verbose, cli.color),
     };
     let done = question(cli.verb, &root)
         .and_then(|question| client::ask(&root, &question))

@@ -1,10 +1,11 @@
 //! `govfs log`
 
 use std::ffi::OsString;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 
 use super::output::{Ink, Output};
-use super::{Context, text};
+use super::{Context, patch, text};
 use crate::app::clock;
 use crate::app::failure::Failure;
 use crate::app::log::{self, Filter, Row};
@@ -15,7 +16,7 @@ use crate::domain::time::{Timestamp, parse_duration};
 /// Show the ledger's entries and the sessions' writes, newest last
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  govfs log -n 20\n  govfs log --agent alice --denied\n  govfs log --path src/auth.rs --since 2h\n  govfs log --op claim --op release --json"
+    after_help = "Examples:\n  govfs log -n 20\n  govfs log --agent alice --denied\n  govfs log --path src/auth.rs --since 2h\n  govfs log --op claim --op release --json\n  govfs log --session alice-1 -p\n  govfs log --follow -n 10"
 )]
 pub(super) struct Args {
     /// Only of this agent
@@ -45,6 +46,12 @@ pub(super) struct Args {
     /// Newest first
     #[arg(long)]
     reverse: bool,
+    /// Go on with what is appended, live sessions included
+    #[arg(long, conflicts_with_all = ["reverse", "until"])]
+    follow: bool,
+    /// With what each entry changed
+    #[arg(short = 'p', long)]
+    patch: bool,
 }
 
 /// What a time without its last parts is completed from.
@@ -96,28 +103,38 @@ impl Args {
             until: self.until,
             newest: self.newest,
             reverse: self.reverse,
+            patch: self.patch,
         })
     }
 }
 
 pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
+    let follow = args.follow;
     let filter = args.filter()?;
     let mut site = context.site()?;
     let out = &mut context.out;
-    log::read(&mut site, &filter, &mut |row| {
-        print(out, row);
+    let mut each = |row: &Row| {
+        print(out, row)?;
+        if follow {
+            out.flush();
+        }
         Ok(!out.is_closed())
-    })
+    };
+    if follow {
+        log::follow(&mut site, &filter, std::io::stdout().as_fd(), &mut each)
+    } else {
+        log::read(&mut site, &filter, &mut each)
+    }
 }
 
-fn print(out: &mut Output, row: &Row) {
+fn print(out: &mut Output, row: &Row) -> Result<(), Failure> {
     if out.json {
         out.bytes(&row.line);
         out.bytes(b"\n");
-        return;
+        return Ok(());
     }
     let Ok(line) = Line::parse(&row.line) else {
-        return;
+        return Ok(());
     };
     let told = text::entry(&line);
     let refused =
@@ -129,4 +146,5 @@ fn print(out: &mut Output, row: &Row) {
     };
     let when = out.paint(Ink::Dim, text::time(row.ts));
     out.line(format!("{:>6}  {when}  {told}", row.name()));
+    patch::print(out, &row.shifts)
 }

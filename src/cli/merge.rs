@@ -95,7 +95,7 @@ fn show(report: &Report, wish: &Wish, context: &mut Context) {
         context.out.line(line);
     }
     for line in &report.advice {
-        let line = words(line, context, Ink::Yellow, "note");
+        let line = words(line, context, Ink::Bold, "note");
         context.out.line(line);
     }
     for path in &report.leftovers {

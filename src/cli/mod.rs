@@ -13,12 +13,15 @@ use output::Output;
 
 mod abandon;
 mod agent;
+mod blame;
 mod charter;
 mod checkpoint;
 mod claim;
 mod claims;
+mod diff;
 mod doctor;
 mod export;
+mod fleet;
 mod gc;
 mod hook;
 mod init;
@@ -28,19 +31,27 @@ mod log;
 mod merge;
 mod mount;
 mod output;
-mod prove;
+mod patch;
 mod plan;
+mod protect;
+mod prove;
 mod queue;
 mod release;
 mod replay;
 mod requests;
+mod restore;
 mod revert;
+mod review;
+mod role;
 mod run;
 mod serve;
 mod shell;
 mod show;
+mod snapshot;
+mod status;
 mod sync;
 mod text;
+mod trial;
 mod unmount;
 mod verify;
 mod why;
@@ -108,6 +119,10 @@ enum Verb {
     Revert(revert::Args),
     Sync(sync::Args),
     Serve(serve::Args),
+    Status(status::Args),
+    Diff(diff::Args),
+    Snapshot(snapshot::Args),
+    Restore(restore::Args),
     Why(why::Args),
     Requests(requests::Args),
     /// Grant a request
@@ -118,6 +133,15 @@ enum Verb {
     Show(show::Args),
     Plan(plan::Args),
     Queue(queue::Args),
+    Blame(blame::Args),
+    Protect(protect::Args),
+    ProtectCheck(protect::CheckArgs),
+    Review(review::Args),
+    Role(role::Args),
+    Fleet(fleet::Args),
+    FleetJob(fleet::JobArgs),
+    Trial(trial::Args),
+    TrialServe(trial::ServeArgs),
     Verify(verify::Args),
     Replay(replay::Args),
     Checkpoint(checkpoint::Args),
@@ -177,7 +201,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let mut context = Context {
         dir: cli.start.unwrap_or_else(|| PathBuf::from(".")),
-        out: Output::new(cli.json, cli.quiet, cli.color),
+        out: Output::new(cli.json, cli.quiet, cli.verbose, cli.color),
     };
     let done = dispatch(cli.verb, &mut context);
     context.out.finish(done)
@@ -216,10 +240,23 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Revert(args) => revert::run(args, context),
         Verb::Sync(args) => sync::run(args, context),
         Verb::Serve(args) => serve::run(args, context),
+        Verb::Status(args) => status::run(args, context),
+        Verb::Diff(args) => diff::run(args, context),
+        Verb::Snapshot(args) => snapshot::run(args, context),
+        Verb::Restore(args) => restore::run(args, context),
         Verb::Log(args) => log::run(args, context),
         Verb::Show(args) => show::run(args, context),
         Verb::Plan(args) => plan::run(args, context),
         Verb::Queue(args) => queue::run(args, context),
+        Verb::Blame(args) => blame::run(args, context),
+        Verb::Protect(args) => protect::run(args, context),
+        Verb::ProtectCheck(args) => protect::check(&args, context),
+        Verb::Review(args) => review::run(args, context),
+        Verb::Role(args) => role::run(args, context),
+        Verb::Fleet(args) => fleet::run(args, context),
+        Verb::FleetJob(args) => fleet::job(args, context),
+        Verb::Trial(args) => trial::run(args, context),
+        Verb::TrialServe(args) => trial::serve(&args, context),
         Verb::Verify(args) => verify::run(args, context),
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
         .note("tier C: processes outside a sandbox can go around this mount");
     if args.foreground {
         return mount::foreground(site, &wish, args.place.as_deref(), |dir| {
-            show(context, &args.agent, dir)
+            show(context, &args.agent, dir);
         });
     }
     let standing = mount::mount(&mut site, &wish, args.place.as_deref())?;

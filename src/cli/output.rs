@@ -15,6 +15,7 @@ use crate::app::failure::Failure;
 pub(super) struct Output {
     pub json: bool,
     pub quiet: bool,
+    pub verbose: u8,
     color: bool,
     stdout: BufWriter<io::Stdout>,
     /// What the program ends with where nothing failed.
@@ -46,7 +47,7 @@ impl Ink {
 }
 
 impl Output {
-    pub(super) fn new(json: bool, quiet: bool, color: Color) -> Self {
+    pub(super) fn new(json: bool, quiet: bool, verbose: u8, color: Color) -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let color = match color {
             Color::Always => true,
@@ -56,6 +57,7 @@ impl Output {
         Self {
             json,
             quiet,
+            verbose,
             color,
             stdout: BufWriter::with_capacity(1 << 16, io::stdout()),
             status: 0,

@@ -10,6 +10,7 @@ use super::output::Output;
 use crate::app::failure::Failure;
 use crate::app::plan::import::{self, Fault};
 use crate::app::plan::{self, Judgement, Source};
+use crate::app::site::Site;
 use crate::domain::dag::{Drawing, Fact, Finding, Graph, draw};
 use crate::domain::names::PlanId;
 use crate::domain::path::percent_encode;
@@ -81,9 +82,13 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
 }
 
 /// Reads the files; what does not parse is all shown at once.
-fn sources(files: &[PathBuf], verb: &str, context: &mut Context) -> Result<Vec<Source>, Failure> {
-    let site = context.site()?;
-    let read = plan::read(&site, files)?;
+fn sources(
+    site: &Site,
+    files: &[PathBuf],
+    verb: &str,
+    context: &mut Context,
+) -> Result<Vec<Source>, Failure> {
+    let read = plan::read(site, files)?;
     if read.errors.is_empty() {
         return Ok(read.sources);
     }
@@ -109,8 +114,9 @@ fn error_fields(error: &PlanError) -> Value {
 }
 
 fn check(files: &[PathBuf], context: &mut Context) -> Result<(), Failure> {
-    let sources = sources(files, "plan-check", context)?;
-    let judged = plan::judge(&mut context.site()?, &sources)?;
+    let mut site = context.site()?;
+    let sources = sources(&site, files, "plan-check", context)?;
+    let judged = plan::judge(&mut site, &sources)?;
     tell_judgement(&judged, "plan-check", &mut context.out);
     if judged.is_clean() {
         return Ok(());
@@ -147,7 +153,11 @@ fn tell_judgement(judged: &Judgement, verb: &str, out: &mut Output) {
 fn tell_findings(findings: &[Finding], out: &mut Output) {
     for finding in findings {
         let rule = out.paint(Ink::Red, finding.rule);
-        out.line(format!("{}: {rule}: {}", place(finding), finding.fault.message));
+        out.line(format!(
+            "{}: {rule}: {}",
+            place(finding),
+            finding.fault.message
+        ));
     }
 }
 
@@ -182,7 +192,8 @@ fn finding_fields(finding: &Finding) -> Value {
             theirs,
             witness,
         } => {
-            let overlap = json!({"other": other, "mine": mine, "theirs": theirs, "witness": witness});
+            let overlap =
+                json!({"other": other, "mine": mine, "theirs": theirs, "witness": witness});
             fields["overlap"] = overlap;
         }
     }
@@ -190,15 +201,19 @@ fn finding_fields(finding: &Finding) -> Value {
 }
 
 fn add(files: &[PathBuf], context: &mut Context) -> Result<(), Failure> {
-    let sources = sources(files, "plan-add", context)?;
     let mut site = context.site()?;
+    let sources = sources(&site, files, "plan-add", context)?;
     let judged = plan::judge(&mut site, &sources)?;
     if !judged.is_clean() {
         tell_judgement(&judged, "plan-add", &mut context.out);
         return Err(judged.failure("nothing was added"));
     }
     let added = plan::store(&mut site, &sources, &judged)?;
-    let same: Vec<&PlanId> = judged.order.iter().filter(|id| !added.contains(id)).collect();
+    let same: Vec<&PlanId> = judged
+        .order
+        .iter()
+        .filter(|id| !added.contains(id))
+        .collect();
     if context.out.json {
         let fields = json!({"ok": true, "base": judged.base, "added": added, "unchanged": same});
         context.out.document("plan-add", fields);
@@ -228,11 +243,16 @@ fn remove(id: &PlanId, revert: bool, context: &mut Context) -> Result<(), Failur
     }
     context.out.line(format!("removed {id}"));
     if let Some((merge, commit)) = &removed.reverted {
-        context.out.line(format!("reverted entry {merge} by commit {commit}"));
+        context
+            .out
+            .line(format!("reverted entry {merge} by commit {commit}"));
     }
     if !removed.dependents.is_empty() {
         let ids: Vec<&str> = removed.dependents.iter().map(PlanId::as_str).collect();
-        let line = format!("these depended on it and do not verify now: {}", ids.join(", "));
+        let line = format!(
+            "these depended on it and do not verify now: {}",
+            ids.join(", ")
+        );
         context.out.line(line);
     }
     Ok(())
@@ -278,10 +298,18 @@ fn words(item: &Item) -> String {
 
 fn about(plan: &Plan) -> String {
     if plan.description.is_empty() {
-        let claims: Vec<String> = plan.claims.writes().map(|(_, _, p)| p.to_string()).collect();
+        let claims: Vec<String> = plan
+            .claims
+            .writes()
+            .map(|(_, _, p)| p.to_string())
+            .collect();
         claims.join(" ")
     } else {
-        plan.description.lines().next().unwrap_or_default().to_owned()
+        plan.description
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned()
     }
 }
 
@@ -291,7 +319,13 @@ fn show(id: &PlanId, context: &mut Context) -> Result<(), Failure> {
         let mut fields = fields(&shown.item);
         fields["entry"] = json!(shown.row.entry);
         fields["since"] = json!(shown.row.since);
-        fields["file"] = json!(shown.row.file.as_ref().map(|f| percent_encode(f.as_bytes())));
+        fields["file"] = json!(
+            shown
+                .row
+                .file
+                .as_ref()
+                .map(|f| percent_encode(f.as_bytes()))
+        );
         fields["base"] = json!(shown.row.base);
         fields["dependents"] = json!(shown.dependents);
         let findings: Vec<Value> = shown.findings.iter().map(finding_fields).collect();
@@ -300,7 +334,11 @@ fn show(id: &PlanId, context: &mut Context) -> Result<(), Failure> {
         return Ok(());
     }
     let out = &mut context.out;
-    out.line(format!("{} is {}", out.paint(Ink::Bold, id), shown.item.state));
+    out.line(format!(
+        "{} is {}",
+        out.paint(Ink::Bold, id),
+        shown.item.state
+    ));
     let row = &shown.row;
     if let Some(owner) = &row.owner {
         out.line(format!("owner     {owner}"));
@@ -332,7 +370,12 @@ fn graph(drawing: Drawing, context: &mut Context) -> Result<(), Failure> {
         context.out.document("plan-graph", fields);
         return Ok(());
     }
-    let label = |id: &PlanId| queue.get(id).map_or("", |item| item.state.as_str()).to_owned();
+    let label = |id: &PlanId| {
+        queue
+            .get(id)
+            .map_or("", |item| item.state.as_str())
+            .to_owned()
+    };
     let text = draw(&graph, drawing, label);
     context.out.bytes(text.as_bytes());
     if !text.is_empty() && !text.ends_with('\n') {
@@ -357,7 +400,9 @@ fn order(context: &mut Context) -> Result<(), Failure> {
     let members = queue.members();
     let order = Graph::new(&members).order();
     if context.out.json {
-        context.out.document("plan-order", json!({ "order": order }));
+        context
+            .out
+            .document("plan-order", json!({ "order": order }));
         return Ok(());
     }
     for id in order {
@@ -443,7 +488,11 @@ fn refusals(rows: Vec<(PlanId, &'static str, String, String)>, out: &mut Output)
         }
     }
     let failure = Failure::refused(format!("nothing was taken in: {} refused", rows.len()));
-    match rows.into_iter().map(|row| row.3).find(|hint| !hint.is_empty()) {
+    match rows
+        .into_iter()
+        .map(|row| row.3)
+        .find(|hint| !hint.is_empty())
+    {
         Some(hint) => failure.hint(hint),
         None => failure,
     }

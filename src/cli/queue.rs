@@ -9,9 +9,9 @@ use crate::app::queue::{self, Board};
 use crate::domain::event::QueueState;
 use crate::domain::import::exchange;
 use crate::domain::names::{AgentName, PlanId, RoleName};
+use crate::domain::queue::Item;
 use crate::domain::queue::advice::{self, Obstacle};
 use crate::domain::queue::decide::QueueAsk;
-use crate::domain::queue::Item;
 
 /// The queue: which plans are open, who has them, what comes next
 ///
@@ -105,21 +105,21 @@ fn list(
     for item in board.in_order() {
         let obstacles = board.obstacles(item);
         let in_state = state.is_none_or(|state| item.state == state);
-        let for_role = role.is_none_or(|role| item.plan.role.as_ref().is_none_or(|own| own == role));
+        let for_role =
+            role.is_none_or(|role| item.plan.role.as_ref().is_none_or(|own| own == role));
         if in_state && for_role && (!eligible || obstacles.is_empty()) {
             shown.push((item, obstacles));
         }
     }
     if context.out.json {
         let plans: Vec<Value> = shown.iter().map(|(item, why)| fields(item, why)).collect();
-        context.out.document("queue-list", json!({ "plans": plans }));
+        context
+            .out
+            .document("queue-list", json!({ "plans": plans }));
         return Ok(());
     }
     if shown.is_empty() {
-        context.out.note(match board.queue.0.is_empty() {
-            true => "the queue is empty: govfs plan add FILE",
-            false => "no plan is like that: govfs queue list shows all",
-        });
+        context.out.note(if board.queue.0.is_empty() { "the queue is empty: govfs plan add FILE" } else { "no plan is like that: govfs queue list shows all" });
     }
     for (item, obstacles) in shown {
         let line = words(item, &obstacles, context);
@@ -130,7 +130,11 @@ fn list(
 
 fn fields(item: &Item, obstacles: &[Obstacle]) -> Value {
     let plan = &item.plan;
-    let claims: Vec<_> = plan.claims.writes().map(|(_, _, pattern)| pattern).collect();
+    let claims: Vec<_> = plan
+        .claims
+        .writes()
+        .map(|(_, _, pattern)| pattern)
+        .collect();
     json!({
         "id": plan.id,
         "state": item.state.as_str(),
@@ -159,7 +163,9 @@ fn words(item: &Item, obstacles: &[Obstacle], context: &Context) -> String {
         (QueueState::Todo, Some(first)) => first.to_string(),
         (QueueState::Blocked, _) => item.reason.clone().unwrap_or_default(),
         (QueueState::InProgress, _) => String::new(),
-        (QueueState::Done, _) => item.commit.map_or(String::new(), |commit| commit.to_string()),
+        (QueueState::Done, _) => item
+            .commit
+            .map_or(String::new(), |commit| commit.to_string()),
     };
     format!(
         "{:<28} {:<11} {:<12} {:<16} {note}",
@@ -179,7 +185,8 @@ fn next(role: &RoleName, context: &mut Context) -> Result<(), Failure> {
             .iter()
             .map(|(id, why)| json!({"id": id, "obstacles": why.iter().map(obstacle).collect::<Vec<_>>()}))
             .collect();
-        let fields = json!({"plan": advice.plan, "role": role, "reasons": advice.reasons, "passed": passed});
+        let fields =
+            json!({"plan": advice.plan, "role": role, "reasons": advice.reasons, "passed": passed});
         context.out.document("queue-next", fields);
         return Ok(());
     }
@@ -213,7 +220,9 @@ fn validate(context: &mut Context) -> Result<(), Failure> {
     } else {
         for problem in &problems {
             let rule = context.out.paint(Ink::Red, problem.rule);
-            context.out.line(format!("{}: {rule}: {}", problem.plan, problem.message));
+            context
+                .out
+                .line(format!("{}: {rule}: {}", problem.plan, problem.message));
         }
     }
     if problems.is_empty() {
@@ -222,7 +231,10 @@ fn validate(context: &mut Context) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    Err(Failure::refused(format!("the queue has {} faults", problems.len())))
+    Err(Failure::refused(format!(
+        "the queue has {} faults",
+        problems.len()
+    )))
 }
 
 fn claim(id: &PlanId, owner: &AgentName, context: &mut Context) -> Result<(), Failure> {
@@ -238,7 +250,9 @@ fn claim(id: &PlanId, owner: &AgentName, context: &mut Context) -> Result<(), Fa
         return Ok(());
     }
     let patterns: Vec<String> = taken.patterns.iter().map(ToString::to_string).collect();
-    context.out.line(format!("{owner} has {id}: {}", patterns.join(" ")).trim_end());
+    context
+        .out
+        .line(format!("{owner} has {id}: {}", patterns.join(" ")).trim_end());
     let hint = format!("work on it: govfs run {owner} --plan {id} -- COMMAND");
     context.out.note(hint);
     Ok(())
@@ -253,7 +267,9 @@ fn set_status(
 ) -> Result<(), Failure> {
     let mut site = context.site()?;
     let mut ask = QueueAsk::set(id.clone(), to);
-    ask.commit = commit.map(|revision| site.repo.resolve(&revision)).transpose()?;
+    ask.commit = commit
+        .map(|revision| site.repo.resolve(&revision))
+        .transpose()?;
     ask.reason = reason;
     let state = queue::set_status(&mut site, &ask)?;
     let row = crate::app::plan::find(&state, &id)?;
@@ -289,20 +305,26 @@ fn git_check(context: &mut Context) -> Result<(), Failure> {
     }
     if findings.is_empty() {
         if !context.out.json {
-            context.out.line("the ledger and the branches tell the same");
+            context
+                .out
+                .line("the ledger and the branches tell the same");
         }
         return Ok(());
     }
     let count = findings.len();
-    Err(Failure::refused(format!("the ledger and the branches differ: {count} findings"))
-        .hint("what came around govfs: see `git log`, and `govfs protect` for the future"))
+    Err(Failure::refused(format!(
+        "the ledger and the branches differ: {count} findings"
+    ))
+    .hint("what came around govfs: see `git log`, and `govfs protect` for the future"))
 }
 
 fn export(context: &mut Context) -> Result<(), Failure> {
     let (queue, _) = crate::app::plan::queue(&mut context.site()?)?;
     let text = exchange::export(&queue, &advice::dispatch(&queue));
     if context.out.json {
-        context.out.document("queue-export", json!({ "yaml": text }));
+        context
+            .out
+            .document("queue-export", json!({ "yaml": text }));
     } else {
         context.out.bytes(text.as_bytes());
     }

@@ -23,14 +23,23 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     if out.json {
         out.document(
             "replay",
-            json!({ "ok": true, "entries": report.entries, "refusals": report.refusals }),
+            json!({
+                "ok": true,
+                "entries": report.entries,
+                "refusals": report.refusals,
+                "trees": report.trees,
+                "remarks": report.remarks,
+            }),
         );
         return Ok(());
     }
     let same = out.paint(Ink::Green, "the same verdicts");
     out.line(format!(
-        "{same}: {} entries, {} refusals among them",
-        report.entries, report.refusals
+        "{same}: {} entries, {} refusals among them, {} merged trees",
+        report.entries, report.refusals, report.trees
     ));
+    for remark in &report.remarks {
+        out.note(format!("note: {remark}"));
+    }
     Ok(())
 }

@@ -1,22 +1,29 @@
 //! `govfs show`
 
-use super::{Context, text};
+use super::{Context, patch, text};
 use crate::app::failure::Failure;
+use crate::app::history;
 use crate::app::log::{self, Name};
 use crate::domain::entry::{Line, leaf};
 
 /// Show everything about one entry
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  govfs show 12\n  govfs show alice-1:40 --json")]
+#[command(
+    after_help = "Examples:\n  govfs show 12\n  govfs show alice-1:40 -p\n  govfs show alice-1:40 --json"
+)]
 pub(super) struct Args {
     /// N (the ledger) or SESSION:N (a session's write log)
     #[arg(value_name = "ENTRY")]
     entry: Name,
+    /// With its content change
+    #[arg(short = 'p', long)]
+    patch: bool,
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "every verb has this shape")]
 pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
-    let row = log::find(&mut context.site()?, &args.entry)?;
+    let mut site = context.site()?;
+    let row = log::find(&mut site, &args.entry)?;
     let out = &mut context.out;
     if out.json {
         out.bytes(&row.line);
@@ -33,5 +40,12 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     out.line(format!("previous {}", line.prev));
     let body = line.body().map_err(Failure::integrity)?;
     out.line(text::tree(&body));
+    if args.patch {
+        let shifts = history::of_entry(&mut site, &args.entry, &row)?;
+        if shifts.is_empty() {
+            out.note("it settled no content");
+        }
+        patch::print(out, &shifts)?;
+    }
     Ok(())
 }

@@ -33,6 +33,27 @@ pub(super) fn duration(ms: u64) -> String {
     }
 }
 
+/// Counts files in words.
+pub(super) fn files(count: usize) -> String {
+    if count == 1 {
+        "1 file".to_owned()
+    } else {
+        format!("{count} files")
+    }
+}
+
+/// Shows a number of bytes in the unit that suits it.
+pub(super) fn size(bytes: u64) -> String {
+    let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    for (name, unit) in units {
+        if bytes >= unit {
+            let tenths = bytes / (unit / 10).max(1);
+            return format!("{}.{} {name}", tenths / 10, tenths % 10);
+        }
+    }
+    format!("{bytes} B")
+}
+
 /// Tells one entry in a line, without its number and time.
 pub(super) fn entry(line: &Line<'_>) -> String {
     let body = line.body().unwrap_or_default();
@@ -151,6 +172,18 @@ fn short(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_have_one_decimal() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (3 << 30, "3.0 GiB"),
+        ] {
+            assert_eq!(size(bytes), text, "{bytes}");
+        }
+    }
 
     #[test]
     fn durations_are_told_by_their_two_largest_units() {

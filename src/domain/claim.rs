@@ -20,6 +20,9 @@ use crate::domain::time::{Lease, Now};
 
 pub mod wait;
 
+/// A refusal names no more conflicts than this.
+pub const CONFLICTS_MAX: usize = 1000;
+
 #[cfg(test)]
 mod tests;
 
@@ -84,7 +87,7 @@ pub fn excludes(mine: Mode, theirs: Mode) -> bool {
     mine == Mode::Write || theirs == Mode::Write
 }
 
-/// Returns who stands in the way of `patterns`, each with a path that both cover.
+/// Returns who stands in the way of `patterns`, each with a path that both cover: the first [`CONFLICTS_MAX`].
 pub fn conflicts(
     state: &State,
     agent: &AgentName,
@@ -105,6 +108,9 @@ pub fn conflicts(
                     witness,
                     ahead: false,
                 });
+                if found.len() == CONFLICTS_MAX {
+                    return found;
+                }
             }
         }
     }

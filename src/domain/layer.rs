@@ -20,7 +20,7 @@ use crate::domain::digest::Digest;
 use crate::domain::logop::{Bytes, FileMode, LogOp};
 use crate::domain::path::RepoPath;
 
-pub use diff::{Change, Content, Status, TreeEntry, base_entry};
+pub use diff::{Change, Content, Standing, Status, TreeEntry, base_entry, base_mode};
 
 /// What a session changed.
 #[derive(Clone, Debug)]
@@ -53,6 +53,8 @@ enum Slot {
 struct FileState {
     mode: Option<FileMode>,
     bytes: Held,
+    /// Changed since `bytes` was so.
+    open: bool,
     mtime: Option<i64>,
     xattrs: BTreeMap<Bytes, Digest>,
 }
@@ -61,7 +63,8 @@ struct FileState {
 enum Held {
     #[default]
     OfBase,
-    Unsettled,
+    /// Made by the session, and never settled yet.
+    Nothing,
     Settled {
         sha256: Digest,
         size: u64,
@@ -110,11 +113,11 @@ impl Layer {
         self.touch(op);
         match op {
             LogOp::Write { path, .. } | LogOp::Truncate { path, .. } | LogOp::Hole { path, .. } => {
-                self.file(path).bytes = Held::Unsettled;
+                self.file(path).open = true;
             }
             LogOp::Create {
                 path, mode, claim, ..
-            } => self.make(path, *mode, Held::Unsettled, *claim == 0),
+            } => self.make(path, *mode, Held::Nothing, *claim == 0),
             LogOp::Symlink {
                 path,
                 target,
@@ -160,18 +163,12 @@ impl Layer {
             } => {
                 let file = self.file(path);
                 file.mode = Some(*mode);
-                file.bytes = Held::Settled {
-                    sha256: *sha256,
-                    size: *size,
-                };
+                file.settle(*size, *sha256);
             }
             LogOp::Recovered {
                 path, size, sha256, ..
             } => {
-                self.file(path).bytes = Held::Settled {
-                    sha256: *sha256,
-                    size: *size,
-                };
+                self.file(path).settle(*size, *sha256);
             }
             LogOp::Denied { .. } | LogOp::Void { .. } => {}
         }
@@ -187,9 +184,9 @@ impl Layer {
             node = next;
         }
         if let Some(file) = &mut node.file
-            && matches!(file.bytes, Held::Unsettled)
+            && file.is_open()
         {
-            file.bytes = Held::Settled { sha256, size };
+            file.settle(size, sha256);
         }
     }
 
@@ -278,6 +275,17 @@ impl Layer {
             Some(Slot::Gone) => Node::default(),
             None => Node::of(below),
         }
+    }
+}
+
+impl FileState {
+    fn is_open(&self) -> bool {
+        self.open || matches!(self.bytes, Held::Nothing)
+    }
+
+    fn settle(&mut self, size: u64, sha256: Digest) {
+        self.bytes = Held::Settled { sha256, size };
+        self.open = false;
     }
 }
 

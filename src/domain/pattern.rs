@@ -17,6 +17,7 @@
 //! is a path that can exist; no decision samples. Never asks whether a path is
 //! reserved: `**` covers a `.git` too, the zones come first.
 
+mod ends;
 mod error;
 mod glob;
 mod index;
@@ -41,6 +42,7 @@ use crate::domain::path::percent_decode;
 use crate::domain::path::percent_encode;
 use glob::Part;
 
+pub use ends::Ends;
 pub use error::PatternError;
 pub use index::PatternIndex;
 

@@ -14,6 +14,7 @@ mod tests;
 
 /// The longest suffix after the dot of a derived transient name.
 const SUFFIX_MAX: usize = 40;
+const TARGET: &[u8] = b"target";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Zone {
@@ -85,6 +86,9 @@ pub fn classify<F: Facts>(
         return Ok((Zone::Governed, None));
     }
     let ignored = facts.ignored(path, is_dir)?;
+    if is_dir && !ignored && becomes_target(path, facts)? {
+        return Ok((Zone::Scratch, None));
+    }
     if !ignored && facts.claimed(path) {
         return Ok((Zone::Governed, None));
     }
@@ -97,6 +101,23 @@ pub fn classify<F: Facts>(
         Zone::Governed
     };
     Ok((zone, None))
+}
+
+/// Says whether a directory is one that cargo makes to rename it to `target`, which
+/// so comes to be whole or not at all: `target` + 6 alnum, beside a `Cargo.toml`.
+fn becomes_target<F: Facts>(path: &RepoPath, facts: &F) -> Result<bool, F::Error> {
+    let tail = path.name().strip_prefix(TARGET).unwrap_or_default();
+    if tail.len() != 6 || !tail.iter().all(u8::is_ascii_alphanumeric) || facts.present(path) {
+        return Ok(false);
+    }
+    let Some(dir) = path.parent() else {
+        return Ok(false);
+    };
+    let (Ok(target), Ok(crate_file)) = (dir.join(TARGET), dir.join(b"Cargo.toml")) else {
+        return Ok(false);
+    };
+    let crate_there = facts.tracked(&crate_file)? || facts.present(&crate_file);
+    Ok(crate_there && !facts.tracked(&target)? && facts.ignored(&target, true)?)
 }
 
 /// Returns the claimed path that a transient name saves: the file it derives
@@ -231,9 +252,7 @@ pub fn gitdir_rule(inside: &[u8]) -> GitdirRule {
         (b"rebase-merge" | b"rebase-apply" | b"sequencer" | b"rr-cache" | b"lfs", _) => {
             GitdirRule::Writable
         }
-        (b"config" | b"commondir" | b"gitdir" | b"shallow" | b"description", None) => {
-            GitdirRule::Provided
-        }
+        (b"config" | b"commondir" | b"gitdir" | b"description", None) => GitdirRule::Provided,
         // git takes this lock, and puts it in place, even where it has nothing to change
         // (renaming a branch); the mount lets only the very same bytes take the place.
         (b"config.lock", None) => GitdirRule::Writable,
@@ -268,9 +287,10 @@ fn info_rule(rest: &[u8]) -> GitdirRule {
 /// Says whether git makes a file of that name at the top of its directory.
 fn top_file(name: &[u8]) -> bool {
     let stem = name.strip_suffix(b".lock").unwrap_or(name);
-    let known: [&[u8]; 23] = [
+    let known: [&[u8]; 24] = [
         b"HEAD",
         b"index",
+        b"shallow", // made anew at each start; git's gc writes it as it was
         b"packed-refs",
         b"packed-refs.new",
         b"ORIG_HEAD",

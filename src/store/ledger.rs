@@ -20,7 +20,9 @@ use crate::domain::entry::{ChainFault, EntryFault};
 use crate::domain::event::EventError;
 use crate::domain::state::RowError;
 
+mod candidates;
 mod lines;
+mod migrate;
 mod rows;
 mod schema;
 mod turn;
@@ -49,6 +51,8 @@ pub enum LedgerError {
     Foreign(PathBuf),
     #[error("the ledger has format {found}; this govfs knows {known}")]
     Newer { found: i64, known: i64 },
+    #[error("the ledger has the older format {found}; this govfs writes {known}")]
+    Older { found: i64, known: i64 },
     #[error("the disk is full: nothing was changed")]
     Full,
     #[error("the ledger cannot be written, nothing was changed: {0}")]
@@ -122,14 +126,26 @@ impl Ledger {
 
     /// Opens the ledger of a store.
     pub fn open(store: &Path) -> Result<Self, LedgerError> {
+        let ledger = Self::existing(store)?;
+        schema::check(&ledger.connection, &ledger.path)?;
+        Ok(ledger)
+    }
+
+    /// Opens a ledger and brings an older format forward: the projections, never an entry.
+    pub fn migrate(store: &Path) -> Result<Self, LedgerError> {
+        let mut ledger = Self::existing(store)?;
+        migrate::forward(&mut ledger.connection)?;
+        schema::check(&ledger.connection, &ledger.path)?;
+        Ok(ledger)
+    }
+
+    fn existing(store: &Path) -> Result<Self, LedgerError> {
         let path = store.join(FILE);
         if !path.exists() {
             return Err(LedgerError::NotThere(path));
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let ledger = Self::connect(path, flags)?;
-        schema::check(&ledger.connection, &ledger.path)?;
-        Ok(ledger)
+        Self::connect(path, flags)
     }
 
     fn connect(path: PathBuf, flags: OpenFlags) -> Result<Self, LedgerError> {

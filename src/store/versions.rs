@@ -37,6 +37,16 @@ pub enum VersionError {
     Altered { sha256: Digest, found: Digest },
 }
 
+/// A program is told the errno that the disk gave, not that something failed.
+impl From<VersionError> for io::Error {
+    fn from(error: VersionError) -> Self {
+        match error {
+            VersionError::Io { source, .. } if source.raw_os_error().is_some() => source,
+            other => Self::other(other),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Versions {
     dir: PathBuf,
@@ -307,6 +317,18 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let versions = Versions::of(dir.path());
         (dir, versions)
+    }
+
+    #[test]
+    fn a_full_disk_keeps_its_errno() {
+        for errno in [libc::ENOSPC, libc::EDQUOT, libc::EIO, libc::EROFS] {
+            let source = io::Error::from_raw_os_error(errno);
+            let sha256 = Digest::of(b"");
+            let error = io::Error::from(VersionError::Io { sha256, source });
+            assert_eq!(error.raw_os_error(), Some(errno));
+        }
+        let missing = io::Error::from(VersionError::Missing(Digest::of(b"")));
+        assert_eq!(missing.raw_os_error(), None);
     }
 
     #[test]

@@ -145,10 +145,8 @@ impl Filesystem for Door {
         reply: ReplyEntry,
     ) {
         self.counters.count(Op::Mknod);
-        let done = self
-            .overlay
-            .mknod(parent.0, name.as_bytes(), mode, caller(request));
-        answer_made(done, reply);
+        let (name, caller) = (name.as_bytes(), caller(request));
+        answer_made(self.overlay.mknod(parent.0, name, mode, caller), reply);
     }
 
     fn mkdir(
@@ -161,26 +159,20 @@ impl Filesystem for Door {
         reply: ReplyEntry,
     ) {
         self.counters.count(Op::Mkdir);
-        let done = self
-            .overlay
-            .mkdir(parent.0, name.as_bytes(), mode, caller(request));
-        answer_made(done, reply);
+        let (name, caller) = (name.as_bytes(), caller(request));
+        answer_made(self.overlay.mkdir(parent.0, name, mode, caller), reply);
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.counters.count(Op::Unlink);
-        let done = self
-            .overlay
-            .unlink(parent.0, name.as_bytes(), caller(request));
-        answer_empty(done, reply);
+        let (name, caller) = (name.as_bytes(), caller(request));
+        answer_empty(self.overlay.unlink(parent.0, name, caller), reply);
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.counters.count(Op::Rmdir);
-        let done = self
-            .overlay
-            .rmdir(parent.0, name.as_bytes(), caller(request));
-        answer_empty(done, reply);
+        let (name, caller) = (name.as_bytes(), caller(request));
+        answer_empty(self.overlay.rmdir(parent.0, name, caller), reply);
     }
 
     fn symlink(
@@ -400,10 +392,8 @@ impl Filesystem for Door {
     fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.counters.count(Op::Xattr);
         let name = name.as_bytes();
-        let done = self
-            .overlay
-            .set_xattr(ino.0, name, None, 0, caller(request));
-        answer_empty(done, reply);
+        let caller = caller(request);
+        answer_empty(self.overlay.set_xattr(ino.0, name, None, 0, caller), reply);
     }
 
     fn create(
@@ -448,10 +438,11 @@ impl Filesystem for Door {
         reply: ReplyEmpty,
     ) {
         self.counters.count(Op::Fallocate);
-        let done = self
-            .overlay
-            .allocate(ino.0, offset, length, mode, caller(request));
-        answer_empty(done, reply);
+        let caller = caller(request);
+        answer_empty(
+            self.overlay.allocate(ino.0, offset, length, mode, caller),
+            reply,
+        );
     }
 
     fn lseek(

@@ -10,6 +10,7 @@ mod change;
 mod list;
 mod same;
 mod share;
+mod xattr;
 
 use std::collections::HashMap;
 use std::fmt;

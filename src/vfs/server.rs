@@ -8,6 +8,7 @@
 use std::fmt;
 use std::fmt::Write as _;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
@@ -26,8 +27,15 @@ use std::os::unix::ffi::OsStrExt;
 
 use fuser::{BackgroundSession, Config, INodeNo, MountOption, Notifier, Session, SessionACL};
 
+use nix::fcntl::OFlag;
+use nix::fcntl::open;
 use nix::mount::MntFlags;
+use nix::mount::MsFlags;
+use nix::mount::mount;
 use nix::mount::umount2;
+use nix::sys::stat::Mode;
+use nix::unistd::getegid;
+use nix::unistd::geteuid;
 
 use crate::vfs::fuse::Door;
 use crate::vfs::overlay::Notice;
@@ -190,7 +198,14 @@ pub fn serve(
         Mounting::Fd(_) => None,
     };
     let session = match mounting {
-        Mounting::At(dir) => Session::new(door, dir, &config)?,
+        Mounting::At(dir) => match raise(&dir, options.allow_other) {
+            Ok(device) => Session::from_fd(door, device, config.acl, config)?,
+            // An ordinary user: through the set-uid helper.
+            Err(nix::errno::Errno::EPERM | nix::errno::Errno::EACCES) => {
+                Session::new(door, dir, &config)?
+            }
+            Err(errno) => return Err(errno.into()),
+        },
         Mounting::Fd(fd) => Session::from_fd(door, fd, SessionACL::All, config)?,
     };
     let session = session.spawn()?;
@@ -279,19 +294,8 @@ impl Server {
         }
     }
 
-    /// Says whether the mount has ended from outside.
-    pub fn is_over(&self) -> bool {
-        (self.session.as_ref()).is_none_or(|session| session.guard.is_finished())
-    }
-
-    /// Lets go of a mount that is still busy: it fails closed when this process ends.
-    pub fn leave(mut self) {
-        self.settler = None;
-        std::mem::forget(self.session.take());
-    }
-
     /// Serves until the mount ends, then settles everything.
-    pub fn wait(&mut self) -> io::Result<()> {
+    pub fn wait(mut self) -> io::Result<()> {
         let ended = self.session.take().map_or(Ok(()), BackgroundSession::join);
         self.finish().and(ended)
     }
@@ -311,11 +315,22 @@ impl Server {
         }
     }
 
-    /// Unmounts, settles and ends; on an error everything goes on.
-    pub fn stop(&mut self) -> io::Result<()> {
+    /// Unmounts, settles and ends.
+    pub fn stop(self) -> io::Result<()> {
         self.flush_mappings();
         self.unmount(false)?;
         self.wait()
+    }
+
+    /// Says whether the mount has ended from outside.
+    pub fn is_over(&self) -> bool {
+        (self.session.as_ref()).is_none_or(|session| session.guard.is_finished())
+    }
+
+    /// Lets go of a mount that is still busy: it fails closed when this process ends.
+    pub fn leave(mut self) {
+        self.settler = None;
+        std::mem::forget(self.session.take());
     }
 
     fn finish(&mut self) -> io::Result<()> {
@@ -327,8 +342,31 @@ impl Server {
             let _ = notifier.join(); // it only returns
         }
         self.overlay.settle_all().map_err(io::Error::other)?;
-        Ok(())
+        // The kernel need not say that it forgot what was unlinked while open.
+        self.overlay.sweep_work().map_err(io::Error::other)
     }
+}
+
+/// Mounts at `dir` with our own type in `/proc/mounts`; only root may.
+fn raise(dir: &Path, allow_other: bool) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    let device = open("/dev/fuse", flags, Mode::empty())?;
+    let others = if allow_other { ",allow_other" } else { "" };
+    let data = format!(
+        "fd={},rootmode=40000,user_id={},group_id={},default_permissions{others}",
+        device.as_raw_fd(),
+        geteuid(),
+        getegid()
+    );
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(
+        Some("govfs"),
+        dir,
+        Some("fuse.govfs"),
+        flags,
+        Some(data.as_str()),
+    )?;
+    Ok(device)
 }
 
 /// Unmounts as an ordinary user: through the set-uid helper.

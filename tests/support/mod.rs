@@ -269,10 +269,11 @@ impl Gate for ListGate {
             "the bytes are not what their hash says"
         );
         assert_eq!(file.metadata()?.len(), bytes.len() as u64);
-        if take {
-            std::fs::rename(source, there)?;
-        } else {
-            std::fs::write(there, bytes)?;
+        match (there.exists(), take) {
+            (true, true) => std::fs::remove_file(source)?,
+            (true, false) => {}
+            (false, true) => std::fs::rename(source, there)?,
+            (false, false) => std::fs::write(there, bytes)?,
         }
         Ok(take)
     }

@@ -5,7 +5,10 @@
 //! over a read-only view of the tree, with a time limit. Where that cannot be
 //! had, the outcome is a failure, and whatever asked is refused.
 
+use std::time::Duration;
+
 use crate::app::site::Site;
+use crate::app::trial::{self, Trial};
 use crate::domain::base::Oid;
 use crate::domain::event::Check;
 use crate::domain::plan::Command;
@@ -16,6 +19,8 @@ use crate::domain::validate::external::Outcome;
 pub struct Ran {
     pub outcome: Outcome,
     pub ms: u64,
+    /// What it printed, for whoever wants to know why.
+    pub output: Vec<u8>,
 }
 
 impl Ran {
@@ -39,15 +44,33 @@ impl Ran {
 
 /// Runs `command` on `tree`.
 pub fn run(
-    _site: &Site,
-    _tree: Oid,
+    site: &Site,
+    tree: Oid,
     command: &Command,
-    _stdin: Option<&[u8]>,
-    _limit_ms: u64,
+    stdin: Option<&[u8]>,
+    limit_ms: u64,
 ) -> Ran {
-    let reason = format!("`{}` needs a sealed view, which is not there", command.shown());
+    let argv = command.argv();
+    if argv.is_empty() {
+        let reason = "it names no program".to_owned();
+        return Ran {
+            outcome: Outcome::Failed { reason },
+            ms: 0,
+            output: Vec::new(),
+        };
+    }
+    let ended = trial::run(
+        site,
+        &Trial {
+            tree,
+            argv,
+            stdin,
+            limit: Duration::from_millis(limit_ms),
+        },
+    );
     Ran {
-        outcome: Outcome::Failed { reason },
-        ms: 0,
+        outcome: ended.outcome,
+        ms: ended.ms,
+        output: ended.output,
     }
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use crate::app::failure::Failure;
 use crate::app::live;
-use crate::app::plan::{Judgement, Source, judge, no_law, recorded, set};
+use crate::app::plan::{Judgement, Source, current, judge, no_law, recorded, set};
 use crate::app::queue::take;
 use crate::app::site::Site;
 use crate::domain::base::Oid;
@@ -65,10 +65,10 @@ impl<F: Into<Failure>> From<F> for Fault {
 
 pub fn import(site: &mut Site, path: &Path) -> Result<Imported, Fault> {
     let shown = path.display().to_string();
-    let text = fs::read_to_string(path)
-        .map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
+    let text =
+        fs::read_to_string(path).map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
     let parsed = read(&shown, &text).map_err(Fault::Text)?;
-    let state = site.ledger.state(&stored::needs())?;
+    let state = current(site, &stored::needs())?;
     let mut queue = stored::queue(&state)?;
     let mut asked = commands(&queue, &shown, &text).map_err(|error| match error {
         ExchangeError::Text(errors) => Fault::Text(errors),
@@ -104,7 +104,7 @@ pub fn import(site: &mut Site, path: &Path) -> Result<Imported, Fault> {
         None => Vec::new(),
     };
     let merges: Vec<Oid> = merges.into_iter().map(|merge| merge.commit).collect();
-    let (_, _, after) = site.act(|turn| {
+    let ((), _, after) = site.act(|turn| {
         if let Some(refusal) = turn.command(&Command::Plan(PlanAsk::Add(sets.clone())))? {
             return Err(refusal.into());
         }
@@ -112,7 +112,10 @@ pub fn import(site: &mut Site, path: &Path) -> Result<Imported, Fault> {
             .iter()
             .try_for_each(|command| act(turn, command, &merges))
     })?;
-    done.plans = sources.iter().map(|source| source.plan.id.clone()).collect();
+    done.plans = sources
+        .iter()
+        .map(|source| source.plan.id.clone())
+        .collect();
     for command in asked {
         match command {
             QueueCommand::Remove(plan) => done.removed.push(plan),
@@ -256,7 +259,11 @@ fn act(turn: &mut Turn<'_>, command: &QueueCommand, merges: &[Oid]) -> Result<()
         } => {
             let mut ask = QueueAsk::set(plan.clone(), *to);
             let lower = commit.as_ref().map(|text| text.to_ascii_lowercase());
-            let is = |oid: &&Oid| lower.as_ref().is_some_and(|text| oid.to_string().starts_with(text));
+            let is = |oid: &&Oid| {
+                lower
+                    .as_ref()
+                    .is_some_and(|text| oid.to_string().starts_with(text))
+            };
             ask.commit = merges.iter().find(is).copied();
             ask.reason.clone_from(reason);
             turn.command(&Command::Queue(ask))?

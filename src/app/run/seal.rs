@@ -68,13 +68,13 @@ pub(super) fn spec(
     Ok(Sealed { spec, widenings })
 }
 
-fn home() -> Option<PathBuf> {
+pub fn home() -> Option<PathBuf> {
     let home = PathBuf::from(env::var_os("HOME")?);
     home.is_absolute().then_some(home)
 }
 
 /// Returns a charter's path on this host.
-fn on_host(path: &HostPath, home: Option<&Path>) -> Option<PathBuf> {
+pub fn on_host(path: &HostPath, home: Option<&Path>) -> Option<PathBuf> {
     match path.as_str().strip_prefix("~/") {
         Some(rest) => home.map(|home| home.join(rest)),
         None => Some(PathBuf::from(path.as_str())),
@@ -133,14 +133,29 @@ fn hidden(
 fn writable(charter: &Charter, job: &Job, home: Option<&Path>) -> Vec<Writable> {
     let listed = charter.sandbox.writable.iter();
     let listed = listed.filter_map(|path| on_host(path, home));
-    // A directory is made where an agent keeps its state; a file is never made up.
-    let listed = listed.filter(|path| path.exists() || path.extension().is_none());
+    // A directory is made where the agent that is started keeps its state; nobody
+    // else's is, and a file is never made up.
+    let listed = listed.filter(|path| path.exists() || is_state_of(path, &job.argv));
     let listed = listed.map(|path| Writable { path, create: true });
     let asked = job.writable.iter().map(|path| Writable {
         path: path.clone(),
         create: false,
     });
     listed.chain(asked).collect()
+}
+
+/// Says whether the directory is where one of the programs named on the command
+/// line keeps its state: `.codex` of `codex`, `.config/mini-swe-agent` of `mini`.
+fn is_state_of(dir: &Path, argv: &[OsString]) -> bool {
+    let Some(name) = dir.file_name().and_then(|name| name.to_str()) else {
+        return false;
+    };
+    let name = name.trim_start_matches('.');
+    let words = argv.iter().filter_map(|word| word.to_str());
+    words
+        .flat_map(|word| word.split(|c: char| !c.is_alphanumeric() && c != '-' && c != '_'))
+        .filter(|word| word.len() > 3)
+        .any(|word| name == word || name.strip_prefix(word).is_some_and(|rest| rest.starts_with('-')))
 }
 
 /// Returns the caches that each session has for itself, and in words which they are.
@@ -161,6 +176,11 @@ fn copies(
         let copy = room::copy(room, path.as_str(), &place)?;
         let empty = if copy.empty { " (empty)" } else { "" };
         words.push(format!("copied {}{empty}", shown(&place)));
+        // What is written through beneath a copy needs a place in it to stand at.
+        for inner in writable.iter().filter_map(|one| one.path.strip_prefix(&place).ok()) {
+            std::fs::create_dir_all(copy.dir.join(inner))
+                .map_err(|error| Failure::failed(format!("{}: {error}", copy.dir.display())))?;
+        }
         copies.push(Bind {
             source: copy.dir,
             place,

@@ -143,7 +143,7 @@ impl Desk {
 
     /// Takes the mount down and settles what is left.
     pub(super) fn close(&self, end: End) -> std::io::Result<()> {
-        let Some(mut server) = self.server.write().take() else {
+        let Some(server) = self.server.write().take() else {
             return Ok(());
         };
         if end == End::Unmounted {

@@ -464,6 +464,7 @@ body! {
         origin: Origin,
         size: u64,
         root: Digest,
+        /// What the charter's anchor command said: `answered: …`, or `failed: …`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         anchor: Option<String>,
     }

@@ -79,6 +79,16 @@ pub struct TreeEntry {
     pub content: Content,
 }
 
+/// What stands at one path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// `None` for a directory.
+    pub mode: Option<FileMode>,
+    pub content: Content,
+    /// The content of its last settled state; [`Content::None`] where there was none.
+    pub settled: Content,
+}
+
 /// Finds what the base has at `path`.
 pub fn base_entry(base: &dyn Base, path: &RepoPath) -> io::Result<Option<BaseEntry>> {
     let mut found = BaseEntry {
@@ -151,6 +161,33 @@ impl Layer {
         found
     }
 
+    /// Returns what stands at `path`.
+    pub fn at(&self, base: &dyn Base, path: &RepoPath) -> io::Result<Option<Standing>> {
+        let mut place = Place {
+            path: RepoPath::root(),
+            shown: Shown::Node(&self.root),
+            through: Some((RepoPath::root(), root_entry(base))),
+        };
+        for name in path.components() {
+            match step(base, &place, name)? {
+                Some(next) => place = next,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(match place.file() {
+            None => Standing {
+                mode: None,
+                content: Content::None,
+                settled: Content::None,
+            },
+            Some((mode, content)) => Standing {
+                mode: Some(mode),
+                settled: place.settled().unwrap_or_else(|| content.clone()),
+                content,
+            },
+        }))
+    }
+
     /// Returns every path of the session's tree, directories included.
     pub fn tree(&self, base: &dyn Base) -> io::Result<Vec<TreeEntry>> {
         let mut out = Vec::new();
@@ -219,26 +256,48 @@ impl Place<'_> {
         if self.is_dir() {
             return None;
         }
-        let of_base = || {
-            let (path, entry) = self.through.as_ref()?;
-            Some((base_mode(entry), Content::Base(path.clone())))
-        };
         match self.shown {
-            Shown::Base => of_base(),
+            Shown::Base => self.of_base(),
             Shown::Node(node) => match &node.file {
-                None => of_base(),
-                Some(file) => Some(file.shown(of_base())),
+                None => self.of_base(),
+                Some(file) => Some(file.shown(self.of_base())),
             },
+        }
+    }
+
+    fn of_base(&self) -> Option<(FileMode, Content)> {
+        let (path, entry) = self.through.as_ref()?;
+        Some((base_mode(entry), Content::Base(path.clone())))
+    }
+
+    /// Returns the last settled content of a file that was changed.
+    fn settled(&self) -> Option<Content> {
+        match self.shown {
+            Shown::Node(node) => {
+                let (_, content) = node.file.as_ref()?.settled(self.of_base());
+                Some(content)
+            }
+            _ => None,
         }
     }
 }
 
 impl FileState {
     fn shown(&self, of_base: Option<(FileMode, Content)>) -> (FileMode, Content) {
-        let (base_mode, base_content) = of_base.unwrap_or((FileMode::Plain, Content::Unsettled));
+        let (mode, settled) = self.settled(of_base);
+        match settled {
+            Content::None => (mode, Content::Unsettled),
+            _ if self.open => (mode, Content::Unsettled),
+            settled => (mode, settled),
+        }
+    }
+
+    /// Returns the mode, and the content of the last settled state.
+    fn settled(&self, of_base: Option<(FileMode, Content)>) -> (FileMode, Content) {
+        let (base_mode, base_content) = of_base.unwrap_or((FileMode::Plain, Content::None));
         let content = match &self.bytes {
             Held::OfBase => base_content,
-            Held::Unsettled => Content::Unsettled,
+            Held::Nothing => Content::None,
             Held::Settled { sha256, size } => Content::Version {
                 sha256: *sha256,
                 size: *size,
@@ -249,7 +308,7 @@ impl FileState {
     }
 }
 
-fn base_mode(entry: &BaseEntry) -> FileMode {
+pub fn base_mode(entry: &BaseEntry) -> FileMode {
     match entry.kind {
         BaseKind::Symlink => FileMode::Symlink,
         BaseKind::File { exec: true } => FileMode::Exec,
@@ -300,6 +359,41 @@ fn children<'a>(base: &dyn Base, place: &Place<'a>) -> io::Result<Vec<Place<'a>>
         }
     }
     Ok(found.into_values().collect())
+}
+
+/// Finds one name in what stands at a place.
+fn step<'a>(base: &dyn Base, place: &Place<'a>, name: &[u8]) -> io::Result<Option<Place<'a>>> {
+    if !place.is_dir() {
+        return Ok(None);
+    }
+    let path = place.path.join(name).map_err(io::Error::other)?;
+    if let Shown::Node(node) = place.shown
+        && let Some(slot) = node.kids.get(name)
+    {
+        return match slot {
+            Slot::Gone => Ok(None),
+            Slot::Here(kid) => Ok(Some(Place {
+                path,
+                shown: Shown::Node(kid),
+                through: through(base, kid)?,
+            })),
+        };
+    }
+    let Some((at, entry)) = place.through.as_ref() else {
+        return Ok(None);
+    };
+    if entry.kind != BaseKind::Dir {
+        return Ok(None);
+    }
+    let list = base.list(&entry.oid)?;
+    let Some(found) = child(&list, name) else {
+        return Ok(None);
+    };
+    Ok(Some(Place {
+        path,
+        shown: Shown::Base,
+        through: Some((at.join(name).map_err(io::Error::other)?, found.clone())),
+    }))
 }
 
 fn through(base: &dyn Base, node: &Node) -> io::Result<Option<(RepoPath, BaseEntry)>> {

@@ -278,12 +278,9 @@ fn claim(
 ) -> Result<Option<Change>, Refusal> {
     let law = state.law.as_ref().ok_or_else(no_charter)?;
     let queue = stored::queue(state)?;
-    let role = match state.agents.get(owner) {
-        Some(row) => row.role.clone(),
-        None => {
-            drafts.push(new_agent(state, owner)?);
-            law.default_role.clone()
-        }
+    let role = if let Some(row) = state.agents.get(owner) { row.role.clone() } else {
+        drafts.push(new_agent(state, owner)?);
+        law.default_role.clone()
     };
     if let Some(item) = queue.get(&ask.plan)
         && item.state == QueueState::InProgress
@@ -292,7 +289,12 @@ fn claim(
         return Ok(None);
     }
     let mut refused = stored::refused(state, &queue);
-    for fault in ask.faults.iter().cloned().chain(out_of_lane(state, &queue, ask, &role)) {
+    for fault in ask
+        .faults
+        .iter()
+        .cloned()
+        .chain(out_of_lane(state, &queue, ask, &role))
+    {
         let reason = refused.entry(ask.plan.clone()).or_default();
         if !reason.is_empty() {
             reason.push_str("; ");

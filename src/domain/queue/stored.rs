@@ -21,15 +21,9 @@ use crate::domain::validate::{self, Facts, Validator, ValidatorTable};
 
 /// What a decision about plans reads.
 pub fn needs() -> Vec<Need> {
-    [
-        Kind::Plan,
-        Kind::Job,
-        Kind::Agent,
-        Kind::Merge,
-        Kind::Claim,
-    ]
-    .map(Need::All)
-    .to_vec()
+    [Kind::Plan, Kind::Job, Kind::Agent, Kind::Merge, Kind::Claim]
+        .map(Need::All)
+        .to_vec()
 }
 
 /// Reads a plan as it is stored. Its places are no places of a file, so it names none.
@@ -95,11 +89,7 @@ pub fn working(state: &State) -> BTreeMap<PlanId, BTreeSet<AgentName>> {
 
 /// Returns what the charter and the agents say about plans. An agent that does
 /// not exist yet will get the charter's default role.
-pub fn rules<'a>(
-    state: &State,
-    law: &Charter,
-    plans: impl Iterator<Item = &'a Plan>,
-) -> PlanRules {
+pub fn rules<'a>(state: &State, law: &Charter, plans: impl Iterator<Item = &'a Plan>) -> PlanRules {
     let mut agents: BTreeMap<AgentName, _> = BTreeMap::new();
     for name in plans.filter_map(|plan| plan.agent.as_ref()) {
         let role = state.agents.get(name).map(|row| row.role.clone());
@@ -220,7 +210,11 @@ pub fn refused(state: &State, queue: &Queue) -> BTreeMap<PlanId, String> {
             reasons.push(finding.fault.message.clone());
         }
     }
-    let open = |id: &PlanId| queue.get(id).is_none_or(|item| item.state != QueueState::Done);
+    let open = |id: &PlanId| {
+        queue
+            .get(id)
+            .is_none_or(|item| item.state != QueueState::Done)
+    };
     let joined = |(id, reasons): (PlanId, Vec<String>)| (id, reasons.join("; "));
     out.into_iter()
         .filter(|(id, _)| open(id))

@@ -93,7 +93,10 @@ fn refusal(state: &State, ask: &ReviewAsk) -> Option<Refusal> {
         return Some(Refusal::new(
             No::Missing,
             "no-session",
-            format!("{} has no open session, so there is nothing to review", ask.agent),
+            format!(
+                "{} has no open session, so there is nothing to review",
+                ask.agent
+            ),
             "see `govfs status`",
         ));
     }
@@ -102,7 +105,12 @@ fn refusal(state: &State, ask: &ReviewAsk) -> Option<Refusal> {
         (_, Some(reviewer)) => reviewer,
         (_, None) => {
             let message = "a review names its reviewer".to_owned();
-            return Some(Refusal::new(No::Usage, "reviewer", message, "--as REVIEWER"));
+            return Some(Refusal::new(
+                No::Usage,
+                "reviewer",
+                message,
+                "--as REVIEWER",
+            ));
         }
     };
     let Some(by) = party(state, reviewer) else {
@@ -167,7 +175,10 @@ pub fn rules(law: &Charter) -> ReviewRules {
 
 /// Returns the votes on a session's candidates, with their entries.
 pub fn votes(state: &State, session: &SessionId) -> Vec<(u64, Vote)> {
-    let of_session = state.reviews.iter().filter(|(_, row)| row.session == *session);
+    let of_session = state
+        .reviews
+        .iter()
+        .filter(|(_, row)| row.session == *session);
     let vote = |(entry, row): (&u64, &crate::domain::state::ReviewRow)| {
         let stance = match row.action {
             ReviewAction::Request => return None,
@@ -199,6 +210,9 @@ pub fn verdict(
 ) -> ReviewVerdict {
     let rules: Vec<ReviewRules> = laws.iter().map(|law| self::rules(law)).collect();
     let rules: Vec<&ReviewRules> = rules.iter().collect();
-    let votes: Vec<Vote> = votes(state, session).into_iter().map(|(_, vote)| vote).collect();
+    let votes: Vec<Vote> = votes(state, session)
+        .into_iter()
+        .map(|(_, vote)| vote)
+        .collect();
     judge_all(&rules, author, candidate, paths, &votes)
 }

@@ -70,14 +70,7 @@ impl State {
                 self.end_claims(entry, &body.claims, EndedBy::Abandon, None, &mut touched);
                 self.close_session(entry, SessionState::Abandoned, &mut touched);
             }
-            Event::Revert(body) => {
-                if let Some(session) = &entry.session
-                    && self.intents.remove(session).is_some()
-                {
-                    touched.push(RowKey::new(Kind::Intent, session));
-                }
-                self.apply_revert(entry, body, &mut touched);
-            }
+            Event::Revert(body) => self.apply_revert(entry, body, &mut touched),
             Event::Gc(body) => {
                 let row = GcRow {
                     since: entry.ts,

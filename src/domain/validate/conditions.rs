@@ -125,7 +125,7 @@ pub fn after(plan: &Plan, facts: &After) -> Vec<Finding> {
 fn source<'a>(name: &str, outcome: Option<&'a Outcome>) -> Result<&'a str, String> {
     match outcome {
         None => Err(format!(
-            "the charter names no command for {name} ([plans] {name})"
+            "the charter names no command for {name} ([facts] {name})"
         )),
         Some(outcome) => outcome
             .output()

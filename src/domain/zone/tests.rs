@@ -81,6 +81,43 @@ fn zones_come_in_their_order() {
 }
 
 #[test]
+fn cargo_makes_its_target_directory_under_another_name() {
+    struct Crates;
+    impl Facts for Crates {
+        type Error = ();
+        fn tracked(&self, path: &RepoPath) -> Result<bool, ()> {
+            Ok(["Cargo.toml", "kept/Cargo.toml", "kept/target"].contains(&path.encode().as_str()))
+        }
+        fn ignored(&self, path: &RepoPath, is_dir: bool) -> Result<bool, ()> {
+            Ok(is_dir && path.name() == b"target")
+        }
+        fn claimed(&self, path: &RepoPath) -> bool {
+            path.starts_with(&self::path("kept"))
+        }
+        fn present(&self, path: &RepoPath) -> bool {
+            path.name() == b"targetNamed0"
+        }
+        fn claimed_in(&self, _dir: &RepoPath) -> Option<RepoPath> {
+            None
+        }
+    }
+    let table = [
+        ("targetccXq72", true, Zone::Scratch),
+        ("targetccXq72", false, Zone::Governed),
+        ("targetccXq7", true, Zone::Governed),
+        ("targetcc.q72", true, Zone::Governed),
+        ("targetNamed0", true, Zone::Governed), // claimed by its name
+        ("src/targetccXq72", true, Zone::Governed), // no crate is there
+        ("kept/targetccXq72", true, Zone::Governed), // its target is tracked
+        ("buildsystem", true, Zone::Governed),
+    ];
+    for (text, is_dir, want) in table {
+        let got = classify(&path(text), is_dir, &Crates).unwrap().0;
+        assert_eq!(got, want, "{text}");
+    }
+}
+
+#[test]
 fn a_transient_name_knows_what_it_saves() {
     let saves = |text| classify(&path(text), false, &Map).unwrap().1;
     assert_eq!(saves("src/.lib.rs.swp"), Some(path("src/lib.rs")));
@@ -187,7 +224,7 @@ fn git_writes_its_own_names_and_no_others() {
         ("worktrees/x", GitdirRule::Refused),
         ("evil", GitdirRule::Refused),
         ("refs/.git/config", GitdirRule::Refused),
-        ("shallow", GitdirRule::Provided),
+        ("shallow", GitdirRule::Writable),
     ];
     for (text, want) in table {
         assert_eq!(gitdir_rule(text.as_bytes()), want, "{text}");

@@ -55,10 +55,7 @@ impl Repo {
         if new == old {
             return Ok(true);
         }
-        match self
-            .inner
-            .graph_descendant_of(from_oid(new), from_oid(old))
-        {
+        match self.inner.graph_descendant_of(from_oid(new), from_oid(old)) {
             Ok(is) => Ok(is),
             Err(error) if error.code() == ErrorCode::NotFound => Ok(false),
             Err(error) => Err(fault("compare commits")(error)),

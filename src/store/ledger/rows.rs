@@ -1,20 +1,18 @@
-//! The projections: rows in and out, and which claims a request could meet.
+//! The projections: rows in and out.
 //!
-//! Two claims can only overlap where the literal prefix of one is the other's or
-//! an ancestor of it, so an index on prefixes finds the candidates; the exact
-//! decision among them is `pattern`'s.
+//! Beside each claim stand the ends of its pattern, by which [`candidates`] finds
+//! those that a request can meet without compiling the others.
 
 use std::collections::BTreeSet;
 
 use rusqlite::{Connection, params};
 
 use super::turn::{integer, natural};
-use super::{LedgerError, fault};
-use crate::domain::claim::excludes;
+use super::{LedgerError, candidates, fault};
 use crate::domain::command::Need;
 use crate::domain::event::Mode;
 use crate::domain::names::AgentName;
-use crate::domain::pattern::Pattern;
+use crate::domain::pattern::Ends;
 use crate::domain::state::{ClaimRow, Kind, RowError, RowKey, State};
 use crate::domain::time::Now;
 
@@ -33,10 +31,18 @@ pub(super) fn load_due(
     now: &Now,
     state: &mut State,
 ) -> Result<(), LedgerError> {
-    let sql = "SELECT id, body FROM claim WHERE (boot = ?1 AND boot_end <= ?2) \
-               UNION SELECT id, body FROM claim WHERE ts_end <= ?3 AND boot <> ?1";
-    let values = params![now.boot, integer(now.boot_ms), now.ts.0];
-    load_claims(connection, sql, values, state)?;
+    // Said outright: in a union the planner reads all claims to have them in order.
+    let sql = "SELECT id, body FROM claim INDEXED BY claim_boot \
+               WHERE boot = ?1 AND boot_end <= ?2";
+    load_claims(
+        connection,
+        sql,
+        params![now.boot, integer(now.boot_ms)],
+        state,
+    )?;
+    let sql = "SELECT id, body FROM claim INDEXED BY claim_time \
+               WHERE ts_end <= ?1 AND boot <> ?2";
+    load_claims(connection, sql, params![now.ts.0, now.boot], state)?;
     let holders: BTreeSet<AgentName> = state
         .claims
         .values()
@@ -91,7 +97,7 @@ pub(super) fn load(
                     params![agent.as_str(), pattern.source()],
                     state,
                 )?;
-                load_overlapping(connection, agent, *mode, pattern, state)?;
+                candidates::load(connection, agent, *mode, pattern, state)?;
             }
             Ok(())
         }),
@@ -192,7 +198,7 @@ pub(super) fn all_of(
         .map_err(fault("read rows"))
 }
 
-fn load_claims(
+pub(super) fn load_claims(
     connection: &Connection,
     sql: &str,
     values: impl rusqlite::Params,
@@ -208,90 +214,6 @@ fn load_claims(
         .map_err(fault("read claims"))?;
     for (id, body) in rows {
         state.load(&RowKey::new(Kind::Claim, &natural(id)), &body)?;
-    }
-    Ok(())
-}
-
-/// Loads the claims of others that exclude `pattern` and overlap it.
-fn load_overlapping(
-    connection: &Connection,
-    agent: &AgentName,
-    mode: Mode,
-    pattern: &Pattern,
-    state: &mut State,
-) -> Result<(), LedgerError> {
-    let prefix = pattern.literal_prefix();
-    let mut ids: Vec<i64> = Vec::new();
-    if prefix.is_root() {
-        let sql = "SELECT id, agent, mode, pattern FROM claim";
-        candidates(connection, sql, [], agent, mode, pattern, &mut ids)?;
-    } else {
-        let sql = "SELECT id, agent, mode, pattern FROM claim WHERE prefix = ?1";
-        let mut above: Vec<Vec<u8>> = vec![Vec::new()];
-        above.extend(prefix.ancestors().map(|path| path.as_bytes().to_vec()));
-        above.push(prefix.as_bytes().to_vec());
-        for path in above {
-            candidates(
-                connection,
-                sql,
-                params![path],
-                agent,
-                mode,
-                pattern,
-                &mut ids,
-            )?;
-        }
-        // `0` is the byte after `/`.
-        let from = [prefix.as_bytes(), b"/"].concat();
-        let to = [prefix.as_bytes(), b"0"].concat();
-        let sql = "SELECT id, agent, mode, pattern FROM claim WHERE prefix >= ?1 AND prefix < ?2";
-        candidates(
-            connection,
-            sql,
-            params![from, to],
-            agent,
-            mode,
-            pattern,
-            &mut ids,
-        )?;
-    }
-    for id in ids {
-        load_claims(
-            connection,
-            "SELECT id, body FROM claim WHERE id = ?1",
-            params![id],
-            state,
-        )?;
-    }
-    Ok(())
-}
-
-/// Adds the ids of those among the selected claims that really stand in the way.
-fn candidates(
-    connection: &Connection,
-    sql: &str,
-    values: impl rusqlite::Params,
-    agent: &AgentName,
-    mode: Mode,
-    pattern: &Pattern,
-    ids: &mut Vec<i64>,
-) -> Result<(), LedgerError> {
-    let doing = fault("read claims");
-    let mut select = connection.prepare_cached(sql).map_err(&doing)?;
-    let mut rows = select.query(values).map_err(&doing)?;
-    while let Some(row) = rows.next().map_err(&doing)? {
-        let holder = row.get_ref(1).map_err(&doing)?;
-        let theirs = mode_of(row.get(2).map_err(&doing)?);
-        if holder.as_str().is_ok_and(|name| name == agent.as_str()) || !excludes(mode, theirs) {
-            continue;
-        }
-        let text: Vec<u8> = row.get(3).map_err(&doing)?;
-        let held = Pattern::parse(&text).map_err(|error| {
-            LedgerError::Damaged(format!("a claim's pattern cannot be read: {error}"))
-        })?;
-        if pattern.overlaps(&held) {
-            ids.push(row.get(0).map_err(&doing)?);
-        }
     }
     Ok(())
 }
@@ -351,13 +273,18 @@ fn save_claim(
     done.map(drop).map_err(fault("write a claim"))
 }
 
-fn insert_claim(connection: &Connection, claim: &ClaimRow, body: &[u8]) -> rusqlite::Result<usize> {
+pub(super) fn insert_claim(
+    connection: &Connection,
+    claim: &ClaimRow,
+    body: &[u8],
+) -> rusqlite::Result<usize> {
     let boot_end = claim.lease.boot_ms.saturating_add(claim.lease.ttl_ms);
+    let Ends { head, name, tail } = claim.pattern.ends();
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO claim \
-             (id, agent, mode, pattern, prefix, boot, boot_end, ts_end, body) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+             (id, agent, mode, pattern, prefix, boot, boot_end, ts_end, body, literal, head, name, tail) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?
         .execute(params![
             integer(claim.id),
@@ -368,6 +295,10 @@ fn insert_claim(connection: &Connection, claim: &ClaimRow, body: &[u8]) -> rusql
             claim.lease.boot,
             integer(boot_end),
             claim.lease.expires().0,
-            body
+            body,
+            claim.pattern.is_literal(),
+            head,
+            name,
+            tail
         ])
 }

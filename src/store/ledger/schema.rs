@@ -8,7 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::{LedgerError, fault};
 
 /// The store's format: an older govfs refuses a newer one.
-pub const FORMAT: i64 = 1;
+pub const FORMAT: i64 = 2;
 /// "gvfs": says whose database file this is.
 const APPLICATION: i64 = 0x6776_6673;
 /// The write-ahead log is folded back after this many pages, and by the last process to
@@ -39,21 +39,6 @@ CREATE TABLE item (
     body BLOB NOT NULL,
     PRIMARY KEY (kind, id)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE claim (
-    id       INTEGER PRIMARY KEY,
-    agent    TEXT NOT NULL,
-    mode     INTEGER NOT NULL,
-    pattern  BLOB NOT NULL,
-    prefix   BLOB NOT NULL,
-    boot     TEXT NOT NULL,
-    boot_end INTEGER NOT NULL,
-    ts_end   INTEGER NOT NULL,
-    body     BLOB NOT NULL
-) STRICT;
-CREATE INDEX claim_prefix ON claim (prefix);
-CREATE INDEX claim_agent ON claim (agent, pattern);
-CREATE INDEX claim_boot ON claim (boot, boot_end);
-CREATE INDEX claim_time ON claim (ts_end);
 CREATE TABLE waiter (
     ticket INTEGER PRIMARY KEY AUTOINCREMENT,
     agent  TEXT NOT NULL,
@@ -63,6 +48,30 @@ CREATE TABLE waiter (
     start  INTEGER NOT NULL,
     boot   TEXT NOT NULL
 ) STRICT;
+";
+
+/// The claims, with what tells their patterns apart at a glance.
+pub(super) const CLAIMS: &str = "
+CREATE TABLE claim (
+    id       INTEGER PRIMARY KEY,
+    agent    TEXT NOT NULL,
+    mode     INTEGER NOT NULL,
+    pattern  BLOB NOT NULL,
+    prefix   BLOB NOT NULL,
+    literal  INTEGER NOT NULL,
+    head     BLOB NOT NULL,
+    name     BLOB NOT NULL,
+    tail     BLOB NOT NULL,
+    boot     TEXT NOT NULL,
+    boot_end INTEGER NOT NULL,
+    ts_end   INTEGER NOT NULL,
+    body     BLOB NOT NULL
+) STRICT;
+CREATE INDEX claim_prefix ON claim (prefix);
+CREATE INDEX claim_tail ON claim (tail, mode, agent, literal, head, name, pattern);
+CREATE INDEX claim_agent ON claim (agent, pattern);
+CREATE INDEX claim_boot ON claim (boot, boot_end);
+CREATE INDEX claim_time ON claim (ts_end);
 ";
 
 /// Sets what holds for every connection.
@@ -91,6 +100,7 @@ pub(super) fn make(connection: &mut Connection) -> Result<(), LedgerError> {
         .map_err(&doing)?;
     if is_empty(&transaction)? {
         transaction.execute_batch(TABLES).map_err(&doing)?;
+        transaction.execute_batch(CLAIMS).map_err(&doing)?;
         let first = "INSERT INTO tail VALUES (1, 0, zeroblob(32), NULL, zeroblob(0))";
         transaction.execute(first, []).map_err(&doing)?;
         transaction
@@ -110,7 +120,7 @@ fn is_empty(connection: &Connection) -> Result<bool, LedgerError> {
     Ok(count == 0)
 }
 
-/// Refuses what is not a ledger, and a newer one.
+/// Refuses what is not a ledger, a newer one, and an older one that was not brought forward.
 pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), LedgerError> {
     let number = |name: &str| -> Result<i64, LedgerError> {
         connection
@@ -122,6 +132,10 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), LedgerEr
     }
     match number("user_version")? {
         FORMAT => Ok(()),
+        found if (1..FORMAT).contains(&found) => Err(LedgerError::Older {
+            found,
+            known: FORMAT,
+        }),
         found => Err(LedgerError::Newer {
             found,
             known: FORMAT,

@@ -201,7 +201,11 @@ pub(super) fn list_plus(
         let mut shown = file_attr(&attr);
         shown.ino = INodeNo(listed.ino);
         let ttl = match listed.attr {
-            Some(attr) if overlay.remembers_absence(attr.ino) => LASTING,
+            Some(attr)
+                if overlay.remembers_absence(attr.ino) && overlay.remembers(ino, &listed.name) =>
+            {
+                LASTING
+            }
             _ => Duration::ZERO,
         };
         let ino = INodeNo(listed.ino);

@@ -148,7 +148,28 @@ impl Overlay {
         Ok(old.as_bytes() == CONFIG_LOCK && self.real(from.dir)?.same_bytes(old, new)?)
     }
 
-    /// Says whether the kernel may remember a name that was just made.
+    /// Refuses to let what has another name become the configuration's lock: the kernel
+    /// would remember it under the configuration's own name.
+    pub(super) fn check_config_lock(
+        &self,
+        dir: u64,
+        path: &RepoPath,
+        tried: Tried,
+        caller: Caller,
+    ) -> Result<()> {
+        if Realm::of(dir) != Realm::Gitdir || path.as_bytes() != CONFIG_LOCK {
+            return Ok(());
+        }
+        let refusal = Refusal::by_rule("gitdir", "git makes that lock anew each time");
+        Err(self.deny(
+            tried,
+            &self.gitdir_path(dir)?.join(path.name())?,
+            refusal,
+            caller,
+        ))
+    }
+
+    /// Says whether the kernel may remember a name of that directory.
     pub fn remembers(&self, dir: u64, name: &[u8]) -> bool {
         Some(dir) != self.gitdir_ino() || name != CONFIG_LOCK
     }
@@ -173,6 +194,7 @@ impl Overlay {
             );
         }
         self.check_gitdir(to.dir, &to_path, Tried::RenameTo, caller)?;
+        self.check_config_lock(to.dir, &to_path, Tried::RenameTo, caller)?;
         let flags = match how {
             RenameHow::Replace => RenameFlags::empty(),
             RenameHow::NoReplace => RenameFlags::NOREPLACE,

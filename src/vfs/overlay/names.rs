@@ -430,6 +430,9 @@ impl Overlay {
             (Realm::Scratch, Realm::Scratch) | (Realm::Gitdir, Realm::Gitdir) => {
                 let path = self.real_path(dir)?.join(name)?;
                 self.check_gitdir(dir, &path, Tried::Link, caller)?;
+                self.check_config_lock(dir, &path, Tried::Link, caller)?;
+                // A second name of what govfs put there would be a way to write it.
+                self.check_gitdir(ino, &old, Tried::Link, caller)?;
                 real.link(ino, &old, dir, &path, name)
             }
             _ => Err(Error::CrossZone),

@@ -55,9 +55,9 @@ impl Overlay {
                 if Realm::of(dir) == Realm::Gitdir && self.gitdir_ino() == Some(dir) {
                     self.prepare_gitdir(name)?;
                 }
-                self.real(dir)?
-                    .lookup(dir, &self.real_path(dir)?, name)
-                    .map(Found::lasting)
+                let attr = self.real(dir)?.lookup(dir, &self.real_path(dir)?, name)?;
+                let lasting = self.remembers(dir, name);
+                Ok(Found { attr, lasting })
             }
             Realm::Control => self.control.lookup(self, dir, name),
         }

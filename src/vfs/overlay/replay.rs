@@ -311,7 +311,11 @@ impl Overlay {
             more.lock().body = Body::Working;
             let file = self.work.open(ino)?;
             lost = lost_ranges(&file, writes, same_boot)?;
-            let len = file.metadata()?.len();
+            let mut len = file.metadata()?.len();
+            if len > more.size() {
+                file.set_len(more.size())?; // cut short in the log, and then not on disk
+                len = more.size();
+            }
             if len < more.size() && lost.is_empty() {
                 lost.push((len, more.size() - len));
             }
@@ -347,8 +351,8 @@ impl Overlay {
         Ok(())
     }
 
-    /// Removes working files that no node has any more.
-    fn sweep_work(&self) -> Result<()> {
+    /// Removes working files that no node with a name has any more.
+    pub(in crate::vfs) fn sweep_work(&self) -> Result<()> {
         let kept: BTreeSet<String> = {
             let tree = self.tree.read();
             let files = tree.all().filter(|&idx| {

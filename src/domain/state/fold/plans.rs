@@ -9,12 +9,7 @@ use crate::domain::event::{
 use crate::domain::names::{AgentName, PlanId};
 
 impl State {
-    pub(super) fn apply_plan(
-        &mut self,
-        entry: &Entry,
-        body: &PlanSet,
-        touched: &mut Vec<RowKey>,
-    ) {
+    pub(super) fn apply_plan(&mut self, entry: &Entry, body: &PlanSet, touched: &mut Vec<RowKey>) {
         touched.push(RowKey::new(Kind::Plan, &body.plan));
         self.drop_job(&body.plan, touched);
         if body.action == PlanAction::Remove {
@@ -142,6 +137,11 @@ impl State {
         body: &Reverted,
         touched: &mut Vec<RowKey>,
     ) {
+        if let Some(session) = &entry.session
+            && self.intents.remove(session).is_some()
+        {
+            touched.push(RowKey::new(Kind::Intent, session));
+        }
         let Some(row) = self.merges.get_mut(&body.merge) else {
             return;
         };
@@ -176,18 +176,15 @@ impl State {
             on: body.on,
             moves: Vec::new(),
         });
-        match &body.person {
-            Some(person) => row.moves.push(MoveRow {
-                entry: entry.seq,
-                person: person.clone(),
-                from: body.from,
-                to: body.commit,
-            }),
-            None => {
-                row.entry = entry.seq;
-                row.since = entry.ts;
-                row.on = body.on;
-            }
+        if let Some(person) = &body.person { row.moves.push(MoveRow {
+            entry: entry.seq,
+            person: person.clone(),
+            from: body.from,
+            to: body.commit,
+        }) } else {
+            row.entry = entry.seq;
+            row.since = entry.ts;
+            row.on = body.on;
         }
         touched.push(RowKey::new(Kind::Protect, &body.branch));
     }

@@ -1,0 +1,172 @@
+//! How long a claim takes when ten thousand are held: `cargo bench --bench claims`.
+//!
+//! Prints one row a figure: p50 and p95 from the start of the process to its exit,
+//! and of the decision alone, beside the goal for the p50. Two populations are held:
+//! paths, and globs; a path covers what lies beneath it, so `**/name` meets them all.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a bench prints its table, and one that cannot run has no result"
+)]
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use govfs::app::clock;
+use govfs::domain::claim::Ask;
+use govfs::domain::command::Command as Wish;
+use govfs::domain::event::Mode;
+use govfs::domain::pattern::{Pattern, PatternIndex};
+use govfs::store::ledger::Ledger;
+
+const HOLDERS: usize = 100;
+const EACH: usize = 100;
+const ROUNDS: usize = 60;
+
+struct House {
+    dir: tempfile::TempDir,
+}
+
+impl House {
+    fn new(held: fn(usize) -> String) -> Self {
+        let house = Self {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        house.run("git", &["init", "-q", "-b", "main", "."]);
+        house.run(env!("CARGO_BIN_EXE_govfs"), &["init"]);
+        let mut ledger = Ledger::open(&house.dir.path().join(".git/govfs")).unwrap();
+        for holder in 0..HOLDERS {
+            let patterns = (0..EACH).map(|n| pattern(&held(holder * EACH + n)));
+            let name = format!("holder-{holder}").parse().unwrap();
+            let ask = Ask::new(name, Mode::Write, patterns.collect());
+            let mut turn = ledger.turn(&clock::now).unwrap();
+            assert_eq!(turn.command(&Wish::Claim(ask)).unwrap(), None);
+            turn.commit().unwrap();
+        }
+        house
+    }
+
+    /// Runs a program here, and returns its milliseconds and whether it succeeded.
+    fn run(&self, program: &str, args: &[&str]) -> (f64, bool) {
+        let at = |name: &str| self.dir.path().join(name);
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .current_dir(self.dir.path())
+            .env("HOME", self.dir.path())
+            .env("XDG_CONFIG_HOME", at("config"))
+            .env("XDG_STATE_HOME", at("state"))
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_SYSTEM", "/dev/null")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let start = Instant::now();
+        let status = command.status().unwrap();
+        (start.elapsed().as_secs_f64() * 1e3, status.success())
+    }
+
+    /// What any process costs here, for comparison.
+    fn starts(&self) {
+        let times = (0..ROUNDS).map(|_| self.run("git", &["version"]).0);
+        print("for comparison: git version", times.collect(), 10.0);
+    }
+
+    fn claims(&self, name: &str, granted: bool, text: impl Fn(usize) -> String) {
+        let govfs = env!("CARGO_BIN_EXE_govfs");
+        let times = (0..ROUNDS).map(|n| {
+            let (ms, done) = self.run(govfs, &["claim", "newcomer", &text(n)]);
+            assert_eq!(done, granted, "{name}");
+            ms
+        });
+        print(name, times.collect(), 10.0);
+    }
+}
+
+fn pattern(text: &str) -> Pattern {
+    Pattern::parse(text.as_bytes()).unwrap()
+}
+
+fn print(name: &str, mut ms: Vec<f64>, goal: f64) {
+    ms.sort_by(f64::total_cmp);
+    let (half, most) = (ms[ms.len() / 2], ms[ms.len() * 95 / 100]);
+    println!("{name:<52} {half:>9.3} {most:>9.3}  <= {goal} ms");
+}
+
+fn path(n: usize) -> String {
+    format!("src/package{}/module{}/file{n}.rs", n % 50, n % 700)
+}
+
+fn glob(n: usize) -> String {
+    format!("src/package{}/module{}/part{n}_*.rs", n % 50, n % 700)
+}
+
+/// The decision alone: a new claim against an index of all that are held.
+fn overlaps(name: &str, held: fn(usize) -> String, text: &str) {
+    let mut index = PatternIndex::default();
+    for n in 0..HOLDERS * EACH {
+        index.insert(pattern(&held(n)), n);
+    }
+    let times = (0..ROUNDS).map(|_| {
+        let start = Instant::now();
+        let new = pattern(text);
+        std::hint::black_box(index.overlapping(&new).count());
+        start.elapsed().as_secs_f64() * 1e3
+    });
+    print(name, times.collect(), 5.0);
+}
+
+fn store(house: &Path) -> u64 {
+    std::fs::metadata(house.join(".git/govfs/ledger.db")).map_or(0, |meta| meta.len())
+}
+
+fn main() {
+    println!("{:<52} {:>9} {:>9}", "", "p50", "p95");
+    overlaps(
+        "overlap: a path among 10000 paths",
+        path,
+        "src/package7/new.rs",
+    );
+    overlaps(
+        "overlap: src/*/x*.rs among 10000 globs",
+        glob,
+        "src/*/x*.rs",
+    );
+    overlaps("overlap: **/name among 10000 globs", glob, "**/name");
+    overlaps(
+        "overlap: **/part9_*.rs among 10000 globs",
+        glob,
+        "**/part9_*.rs",
+    );
+    overlaps(
+        "overlap: **/name among 10000 paths (all meet)",
+        path,
+        "**/name",
+    );
+    let paths = House::new(path);
+    paths.starts();
+    paths.claims("claim, 10000 paths held: a new path", true, |n| {
+        format!("src/package7/new{n}")
+    });
+    paths.claims("claim, 10000 paths held: refused", false, |_| {
+        "src/package7".to_owned()
+    });
+    paths.claims("claim, 10000 paths held: **/name (all meet)", false, |n| {
+        format!("**/name{n}")
+    });
+    let globs = House::new(glob);
+    globs.claims("claim, 10000 globs held: a new path", true, |n| {
+        format!("src/package7/new{n}")
+    });
+    globs.claims("claim, 10000 globs held: **/name", true, |n| {
+        format!("**/name{n}")
+    });
+    globs.claims("claim, 10000 globs held: **/*.txt", true, |n| {
+        format!("**/*.{n}txt")
+    });
+    globs.claims("claim, 10000 globs held: src/**/x*.rs", true, |n| {
+        format!("src/**/x{n}*.rs")
+    });
+    println!("ledger: {} bytes", store(globs.dir.path()));
+}

@@ -1,0 +1,651 @@
+//! The coordinator: a loop around the decision of `domain::fleet`.
+//!
+//! Owns: looking, acting, and stopping. Every action leaves an entry, most of them
+//! written by the process that does the thing; what is only in memory here (which
+//! children run) is found again from locks and entries. Stopping ends the programs
+//! and leaves their sessions settled and sealed. Never decides what comes next.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::process::{Child, Command as Program, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+use serde::Serialize;
+
+use crate::app::failure::Failure;
+use crate::app::fleet::job::{self, Orders, moved};
+use crate::app::fleet::{Picture, Places};
+use crate::app::mount::own_program;
+use crate::app::agent;
+use crate::app::plan::find;
+use crate::app::queue;
+use crate::app::review;
+use crate::app::site::Site;
+use crate::domain::base::Oid;
+use crate::domain::command::Need;
+use crate::domain::digest::Digest;
+use crate::domain::event::{Draft, Event, FleetAction, FleetMoved, QueueState, Tier};
+use crate::domain::fleet::{Action, Limits, Rehearsal, Waiting, rehearse};
+use crate::domain::names::{AgentName, PlanId};
+use crate::domain::plan::Command;
+use crate::domain::queue::decide::QueueAsk;
+use crate::domain::queue::stored;
+use crate::domain::state::{Kind, PlanRow, RowKey};
+
+/// How often children and the ledger are looked at.
+const TICK_MS: u16 = 20;
+/// Leases end and coordinators' children are lost without a change of the ledger.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long programs may take to end when the fleet stops.
+const GRACE: Duration = Duration::from_secs(10);
+/// How many merges are computed at once.
+const MERGES_MAX: usize = 2;
+/// The rules of a merge that only a review can satisfy.
+const REVIEWS: [&str; 4] = ["review-count", "review-lane", "review-person", "review-engine"];
+
+/// How the fleet is to go.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub limits: Limits,
+    pub once: bool,
+    /// The lowest tier that the operator puts up with.
+    pub lowest: Tier,
+}
+
+/// What happens, for whoever watches.
+#[derive(Clone, Debug, Serialize)]
+pub struct Told {
+    pub event: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// All plans by state: done, under way, blocked, all.
+    pub counts: [usize; 4],
+}
+
+/// How it went.
+#[derive(Debug, Default)]
+pub struct Ended {
+    pub done: usize,
+    pub blocked: Vec<(PlanId, String)>,
+    /// What is left and why.
+    pub waiting: Vec<(PlanId, Waiting, String)>,
+    pub stopped: bool,
+}
+
+/// Plays the schedule through without acting.
+pub fn rehearsal(site: &mut Site, limits: &Limits) -> Result<(Rehearsal, Vec<Action>), Failure> {
+    let mut picture = Picture::take(site)?;
+    let board = queue::Board::read(site, true)?;
+    picture.refused = board.world.refused;
+    let actions = picture.fleet().next(limits);
+    Ok((rehearse(picture.fleet(), limits), actions))
+}
+
+/// A refused claim holds until what it was judged by has changed.
+type Stamp = (Option<Oid>, Option<Digest>, u64);
+
+struct Coordinator<'a> {
+    site: &'a mut Site,
+    plan: &'a Plan,
+    places: Places,
+    jobs: BTreeMap<PlanId, Child>,
+    merges: BTreeMap<PlanId, (AgentName, Child)>,
+    declined: BTreeMap<PlanId, (Stamp, String)>,
+    /// How each plan stood when it was told last.
+    seen: BTreeMap<PlanId, (QueueState, FleetAction)>,
+    tell: &'a mut dyn FnMut(Told),
+    counts: [usize; 4],
+}
+
+/// Runs the fleet until it is stopped, or (once) until nothing can go on.
+pub fn run(site: &mut Site, plan: &Plan, tell: &mut dyn FnMut(Told)) -> Result<Ended, Failure> {
+    let places = Places::of(&site.store);
+    let Some(_lead) = places.lead()? else {
+        let pid = places.leader().unwrap_or_default();
+        return Err(Failure::refused(format!("a fleet runs already, as process {pid}"))
+            .hint("govfs fleet status, or govfs fleet stop"));
+    };
+    let signals = signals()?;
+    let mut body = moved(FleetAction::Start, None);
+    body.jobs = Some(plan.limits.jobs as u64);
+    body.pid = Some(std::process::id());
+    append(site, body)?;
+    let mut coordinator = Coordinator {
+        site,
+        plan,
+        places,
+        jobs: BTreeMap::new(),
+        merges: BTreeMap::new(),
+        declined: BTreeMap::new(),
+        seen: BTreeMap::new(),
+        tell,
+        counts: [0; 4],
+    };
+    let ended = coordinator.work(&signals);
+    let stopped = coordinator.stop();
+    let ended = ended?;
+    stopped?;
+    let mut body = moved(FleetAction::Stop, None);
+    body.reason = Some(if ended.stopped { "asked to" } else { "nothing is left to do" }.to_owned());
+    append(coordinator.site, body)?;
+    Ok(ended)
+}
+
+fn append(site: &mut Site, body: FleetMoved) -> Result<(), Failure> {
+    let draft = Draft::new(Event::Fleet(body));
+    site.act(|turn| turn.append(&draft).map(|_| ()).map_err(Failure::from))?;
+    Ok(())
+}
+
+/// Takes the signals that end the fleet; children start with their own.
+fn signals() -> Result<SignalFd, Failure> {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGINT);
+    set.add(Signal::SIGTERM);
+    set.add(Signal::SIGHUP);
+    set.thread_block().map_err(Failure::failed)?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        .map_err(Failure::failed)
+}
+
+/// Sleeps for one tick, or until a signal comes; says whether one did.
+fn nap(signals: &SignalFd) -> Result<bool, Failure> {
+    use std::os::fd::AsFd;
+    let mut wanted = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut wanted, PollTimeout::from(TICK_MS)) {
+        Ok(0) | Err(nix::errno::Errno::EINTR) => Ok(false),
+        Ok(_) => Ok(signals.read_signal().map_err(Failure::failed)?.is_some()),
+        Err(errno) => Err(Failure::failed(errno)),
+    }
+}
+
+impl Coordinator<'_> {
+    fn work(&mut self, signals: &SignalFd) -> Result<Ended, Failure> {
+        let mut pulse = None;
+        let mut looked = Instant::now();
+        loop {
+            let ended = self.reap()?;
+            let beat = Some(self.site.ledger.pulse()?);
+            if ended || beat != pulse || looked.elapsed() > LOOK {
+                pulse = beat;
+                looked = Instant::now();
+                let (acted, picture) = self.round()?;
+                let busy = !self.jobs.is_empty() || !self.merges.is_empty();
+                if acted {
+                    pulse = None; // our own entries do not move the pulse
+                } else if self.plan.once && !busy && !lives(&picture) {
+                    return Ok(self.summary(&picture, false));
+                }
+            }
+            if nap(signals)? {
+                let picture = Picture::take(self.site)?;
+                return Ok(self.summary(&picture, true));
+            }
+        }
+    }
+
+    /// Looks at everything, and does what is to be done.
+    fn round(&mut self) -> Result<(bool, Picture), Failure> {
+        let mut picture = Picture::take(self.site)?;
+        for id in self.jobs.keys() {
+            if !picture.alive.contains(id) {
+                picture.alive.push(id.clone()); // it has yet to take its lock
+            }
+        }
+        let stamps = self.stamps(&picture)?;
+        self.declined
+            .retain(|id, (stamp, _)| stamps.get(id) == Some(stamp));
+        for (id, (_, reason)) in &self.declined {
+            picture.refused.insert(id.clone(), reason.clone());
+        }
+        self.tell_changes(&picture);
+        let mut acted = false;
+        for action in picture.fleet().next(&self.plan.limits) {
+            acted |= self.act(&action, &stamps)?;
+        }
+        Ok((acted, picture))
+    }
+
+    /// What a claim is judged by besides the queue: the tip, the charter, the plan's text.
+    fn stamps(&self, picture: &Picture) -> Result<BTreeMap<PlanId, Stamp>, Failure> {
+        let target = Site::target(&picture.state)?;
+        let tip = self.site.repo.tip(&target)?;
+        let charter = picture.state.meta.charter;
+        let rows = picture.state.plans.iter();
+        Ok(rows
+            .map(|(id, row)| (id.clone(), (tip, charter, row.entry)))
+            .collect())
+    }
+
+    fn act(&mut self, action: &Action, stamps: &BTreeMap<PlanId, Stamp>) -> Result<bool, Failure> {
+        match action {
+            Action::Claim { plan, agent } => self.claim(plan, agent, stamps),
+            Action::Mount { .. } | Action::Wait { .. } => Ok(false),
+            Action::Launch { plan, attempt, .. } => self.launch(plan, *attempt),
+            Action::Check { plan, agent } | Action::Merge { plan, agent } => self.merge(plan, agent),
+            Action::RequestReview { plan, agent, .. } => {
+                let reason = review::request(self.site, agent, None).err();
+                match reason {
+                    None => Ok(true),
+                    Some(failure) => self.refused(plan, agent, failure.message),
+                }
+            }
+            Action::Retry {
+                plan,
+                attempt,
+                reason,
+                agent,
+            } => {
+                let mut body = moved(FleetAction::Retry, Some(plan));
+                body.attempt = Some(u64::from(*attempt));
+                body.reason = Some(reason.clone());
+                self.record(agent, body)?;
+                self.say("retry", plan, Some(agent), Some(*attempt), Some(reason.clone()));
+                self.launch(plan, *attempt)
+            }
+            Action::Block { plan, reason } => {
+                let mut ask = QueueAsk::set(plan.clone(), QueueState::Blocked);
+                ask.reason = Some(reason.clone());
+                queue::set_status(self.site, &ask)?;
+                self.say("block", plan, None, None, Some(reason.clone()));
+                Ok(true)
+            }
+        }
+    }
+
+    fn claim(
+        &mut self,
+        plan: &PlanId,
+        agent: &AgentName,
+        stamps: &BTreeMap<PlanId, Stamp>,
+    ) -> Result<bool, Failure> {
+        let taken = self
+            .describe(plan, agent)
+            .and_then(|()| queue::claim(self.site, plan, agent, true));
+        match taken {
+            Ok(_) => {
+                self.say("claim", plan, Some(agent), None, None);
+                Ok(true)
+            }
+            Err(failure) => {
+                let reason = failure.message;
+                self.say("declined", plan, Some(agent), None, Some(reason.clone()));
+                if let Some(stamp) = stamps.get(plan) {
+                    self.declined.insert(plan.clone(), (*stamp, reason));
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// An agent that nobody described gets the plan's role.
+    fn describe(&mut self, plan: &PlanId, agent: &AgentName) -> Result<(), Failure> {
+        let state = self.site.ledger.state(&[
+            Need::Agent(agent.clone()),
+            Need::Row(RowKey::new(
+                Kind::Plan,
+                plan,
+            )),
+        ])?;
+        let role = stored::plan(find(&state, plan)?)?.role;
+        if state.agents.contains_key(agent) || role.is_none() {
+            return Ok(());
+        }
+        agent::add(self.site, agent, role, None, false).map(|_| ())
+    }
+
+    fn launch(&mut self, plan: &PlanId, attempt: u32) -> Result<bool, Failure> {
+        let fallback = match &self.plan.limits.command {
+            Some(Command::Shell(line)) => Some(line.clone()),
+            Some(other) => Some(other.shown()),
+            None => None,
+        };
+        let orders = Orders {
+            plan: plan.clone(),
+            attempt: u64::from(attempt),
+            fallback,
+            lowest: self.plan.lowest,
+        };
+        let child = job::start(self.site, &orders)?;
+        self.jobs.insert(plan.clone(), child);
+        self.say("launch", plan, None, Some(attempt), None);
+        Ok(true)
+    }
+
+    /// Starts a merge; what came of it is seen when it has ended.
+    fn merge(&mut self, plan: &PlanId, agent: &AgentName) -> Result<bool, Failure> {
+        if self.merges.contains_key(plan) || self.merges.len() >= MERGES_MAX {
+            return Ok(false);
+        }
+        let path = self.places.answer(plan);
+        let answer = File::create(&path)
+            .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
+        let errors = answer.try_clone().map_err(Failure::failed)?;
+        use std::os::unix::process::CommandExt;
+        let child = Program::new(own_program()?)
+            .arg("-C")
+            .arg(self.site.repo.root())
+            .args(["--json", "merge", agent.as_str()])
+            .stdin(Stdio::null())
+            .stdout(answer)
+            .stderr(errors)
+            .process_group(0)
+            .spawn()
+            .map_err(Failure::failed)?;
+        self.merges.insert(plan.clone(), (agent.clone(), child));
+        Ok(true)
+    }
+
+    /// Looks after children that have ended.
+    fn reap(&mut self) -> Result<bool, Failure> {
+        let mut ended = false;
+        let mut gone = Vec::new();
+        for (plan, child) in &mut self.jobs {
+            if child.try_wait().map_err(Failure::failed)?.is_some() {
+                gone.push(plan.clone());
+            }
+        }
+        for plan in gone {
+            self.jobs.remove(&plan);
+            ended = true;
+        }
+        let mut merged = Vec::new();
+        for (plan, (agent, child)) in &mut self.merges {
+            if let Some(status) = child.try_wait().map_err(Failure::failed)? {
+                merged.push((plan.clone(), agent.clone(), status.code()));
+            }
+        }
+        for (plan, agent, status) in merged {
+            self.merges.remove(&plan);
+            self.merged(&plan, &agent, status)?;
+            ended = true;
+        }
+        Ok(ended)
+    }
+
+    /// Records what a merge that did not happen lacks.
+    fn merged(
+        &mut self,
+        plan: &PlanId,
+        agent: &AgentName,
+        status: Option<i32>,
+    ) -> Result<(), Failure> {
+        let path = self.places.answer(plan);
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let _ = std::fs::remove_file(&path); // it is of no further use
+        let answer = Answer::read(&text);
+        if status == Some(0) && answer.merged {
+            return Ok(()); // its own entry says so
+        }
+        let state = self.site.ledger.state(&[Need::Row(
+            RowKey::new(Kind::Plan, plan),
+        )])?;
+        let still = |row: &&PlanRow| row.state == QueueState::InProgress;
+        if state.plans.get(plan).filter(still).is_none() {
+            return Ok(()); // somebody else merged it, or took it away
+        }
+        if status == Some(0) {
+            self.refused(plan, agent, "its session changed nothing".to_owned())?;
+        } else if let Some(missing) = answer.missing() {
+            let mut body = moved(FleetAction::Check, Some(plan));
+            body.missing.clone_from(&missing);
+            self.record(agent, body)?;
+            self.say("review", plan, Some(agent), None, Some(missing.join("; ")));
+        } else {
+            self.refused(plan, agent, answer.reason)?;
+        }
+        Ok(())
+    }
+
+    /// Records that a check or the merge refused.
+    fn refused(&mut self, plan: &PlanId, agent: &AgentName, reason: String) -> Result<bool, Failure> {
+        let mut body = moved(FleetAction::Check, Some(plan));
+        body.reason = Some(reason.clone());
+        self.record(agent, body)?;
+        self.say("refused", plan, Some(agent), None, Some(reason));
+        Ok(true)
+    }
+
+    fn record(&mut self, agent: &AgentName, body: FleetMoved) -> Result<(), Failure> {
+        let draft = Draft::new(Event::Fleet(body)).by(agent);
+        self.site
+            .act(|turn| turn.append(&draft).map(|_| ()).map_err(Failure::from))?;
+        Ok(())
+    }
+
+    fn say(
+        &mut self,
+        event: &'static str,
+        plan: &PlanId,
+        agent: Option<&AgentName>,
+        attempt: Option<u32>,
+        reason: Option<String>,
+    ) {
+        (self.tell)(Told {
+            event,
+            plan: Some(plan.clone()),
+            agent: agent.cloned(),
+            attempt,
+            status: None,
+            reason,
+            counts: self.counts,
+        });
+    }
+
+    /// Tells what others wrote: programs that ended, plans that are done.
+    fn tell_changes(&mut self, picture: &Picture) {
+        let rows = picture.state.plans.values();
+        let count = |state| rows.clone().filter(|row| row.state == state).count();
+        self.counts = [
+            count(QueueState::Done),
+            count(QueueState::InProgress),
+            count(QueueState::Blocked),
+            rows.len(),
+        ];
+        for (id, row) in &picture.state.plans {
+            let job = picture.state.jobs.get(id);
+            let now = (row.state, job.map_or(FleetAction::Start, |job| job.action));
+            let before = self.seen.insert(id.clone(), now);
+            let Some(before) = before.filter(|before| *before != now) else {
+                continue;
+            };
+            if row.state == QueueState::Done && before.0 != QueueState::Done {
+                self.say("merge", id, row.owner.as_ref(), None, None);
+            } else if let Some(job) = job.filter(|job| job.action == FleetAction::Finish) {
+                let told = Told {
+                    event: "finish",
+                    plan: Some(id.clone()),
+                    agent: row.owner.clone(),
+                    attempt: u32::try_from(job.attempts).ok(),
+                    status: job.status,
+                    reason: job.reason.clone(),
+                    counts: self.counts,
+                };
+                (self.tell)(told);
+            }
+        }
+    }
+
+    fn summary(&self, picture: &Picture, stopped: bool) -> Ended {
+        let mut ended = Ended {
+            stopped,
+            done: self.counts[0],
+            ..Ended::default()
+        };
+        let mut fleet = picture.fleet();
+        for (id, (_, reason)) in &self.declined {
+            if let Some(job) = fleet.jobs.get_mut(id) {
+                job.refused = Some(reason.clone());
+            }
+        }
+        for action in fleet.next(&self.plan.limits) {
+            match action {
+                Action::Wait {
+                    plan,
+                    on: Waiting::Blocked,
+                    reason,
+                } => ended.blocked.push((plan, reason)),
+                Action::Wait { plan, on, reason } => ended.waiting.push((plan, on, reason)),
+                _ => {}
+            }
+        }
+        ended
+    }
+
+    /// Ends all programs; what they were stopped at is no failure of theirs.
+    fn stop(&mut self) -> Result<(), Failure> {
+        let picture = Picture::take(self.site)?;
+        let mut left: BTreeMap<PlanId, Option<AgentName>> = BTreeMap::new();
+        for id in picture.alive.iter().chain(self.jobs.keys()) {
+            let owner = picture.state.plans.get(id).and_then(|row| row.owner.clone());
+            left.insert(id.clone(), owner);
+        }
+        let began = Instant::now();
+        let mut hard = false;
+        self.signal_all(left.keys(), Signal::SIGTERM);
+        while !self.are_gone(left.keys())? {
+            if began.elapsed() > GRACE && !hard {
+                hard = true;
+                self.signal_all(left.keys(), Signal::SIGKILL);
+            }
+            std::thread::sleep(Duration::from_millis(u64::from(TICK_MS)));
+        }
+        let picture = Picture::take(self.site)?;
+        for (plan, owner) in &left {
+            let job = picture.state.jobs.get(plan);
+            let cut_off = job.is_some_and(|job| match job.action {
+                FleetAction::Launch => true,
+                FleetAction::Finish => job.status != Some(0),
+                _ => false,
+            });
+            if !cut_off {
+                continue;
+            }
+            let mut body = moved(FleetAction::Stop, Some(plan));
+            body.reason = Some("the fleet was stopped".to_owned());
+            if let Some(owner) = owner {
+                self.record(owner, body)?;
+            }
+        }
+        for (_, (_, mut child)) in std::mem::take(&mut self.merges) {
+            child.wait().map_err(Failure::failed)?; // a merge ends by itself, done or not
+        }
+        Ok(())
+    }
+
+    fn signal_all<'p>(&self, plans: impl Iterator<Item = &'p PlanId>, signal: Signal) {
+        for plan in plans {
+            let own = self.jobs.get(plan).and_then(|child| i32::try_from(child.id()).ok());
+            let pid = own.or_else(|| self.places.worker(plan)).filter(|pid| *pid > 0);
+            if let Some(pid) = pid {
+                let _ = kill(Pid::from_raw(pid), signal); // it may have ended just now
+            }
+        }
+    }
+
+    fn are_gone<'p>(&mut self, plans: impl Iterator<Item = &'p PlanId>) -> Result<bool, Failure> {
+        self.reap_jobs()?;
+        let mut plans = plans;
+        Ok(self.jobs.is_empty() && plans.all(|plan| !self.places.is_held(plan)))
+    }
+
+    fn reap_jobs(&mut self) -> Result<(), Failure> {
+        let mut gone = Vec::new();
+        for (plan, child) in &mut self.jobs {
+            if child.try_wait().map_err(Failure::failed)?.is_some() {
+                gone.push(plan.clone());
+            }
+        }
+        gone.iter().for_each(|plan| drop(self.jobs.remove(plan)));
+        Ok(())
+    }
+}
+
+fn lives(picture: &Picture) -> bool {
+    !picture.alive.is_empty()
+}
+
+/// What `merge --json` said.
+#[derive(Debug, Default)]
+struct Answer {
+    merged: bool,
+    rules: Vec<(String, String)>,
+    reason: String,
+}
+
+impl Answer {
+    fn read(text: &str) -> Self {
+        let mut answer = Self::default();
+        let documents = text.lines().filter_map(|line| {
+            let value: serde_json::Value = serde_json::from_str(line).ok()?;
+            value.is_object().then_some(value)
+        });
+        for document in documents {
+            answer.merged |= document["merged"] == true;
+            let refusals = document["refusals"].as_array().cloned().unwrap_or_default();
+            for refusal in refusals {
+                let word = |key: &str| refusal[key].as_str().unwrap_or_default().to_owned();
+                let path = refusal["path"].as_str().map(|path| format!("{path}: "));
+                let reason = format!("{}{}", path.unwrap_or_default(), word("reason"));
+                answer.rules.push((word("rule"), reason));
+            }
+        }
+        let reasons: Vec<&str> = answer.rules.iter().map(|(_, reason)| reason.as_str()).collect();
+        answer.reason = match reasons.as_slice() {
+            [] => {
+                let errors = text.lines().filter_map(|line| line.strip_prefix("error: "));
+                let error = errors.collect::<Vec<_>>().join("; ");
+                if error.is_empty() {
+                    "the merge ended without an answer".to_owned()
+                } else {
+                    error
+                }
+            }
+            _ => reasons.join("; "),
+        };
+        answer
+    }
+
+    /// The reviews that are needed, where nothing else is.
+    fn missing(&self) -> Option<Vec<String>> {
+        let only = self.rules.iter().all(|(rule, _)| REVIEWS.contains(&rule.as_str()));
+        (only && !self.rules.is_empty())
+            .then(|| self.rules.iter().map(|(_, reason)| reason.clone()).collect())
+    }
+}
+
+/// Ends a fleet that runs, or the programs of one that was killed.
+pub fn stop(site: &mut Site) -> Result<Vec<i32>, Failure> {
+    let places = Places::of(&site.store);
+    let picture = Picture::take(site)?;
+    let mut pids: Vec<i32> = places.leader().into_iter().collect();
+    if pids.is_empty() {
+        pids.extend(picture.alive.iter().filter_map(|plan| places.worker(plan)));
+    }
+    if pids.is_empty() {
+        return Err(Failure::missing("no fleet runs here"));
+    }
+    for pid in pids.iter().filter(|pid| **pid > 0) {
+        kill(Pid::from_raw(*pid), Signal::SIGTERM).map_err(Failure::failed)?;
+    }
+    let began = Instant::now();
+    while places.leader().is_some() || picture.alive.iter().any(|plan| places.is_held(plan)) {
+        if began.elapsed() > GRACE * 3 {
+            return Err(Failure::failed("the fleet does not end"));
+        }
+        std::thread::sleep(Duration::from_millis(u64::from(TICK_MS)));
+    }
+    Ok(pids)
+}

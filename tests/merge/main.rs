@@ -1,0 +1,19 @@
+//! Merges through the program itself: real mounts, real repositories, real crashes.
+
+#![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
+#![expect(clippy::panic, reason = "a test says what it found by failing")]
+
+mod checks;
+mod crash;
+mod flow;
+mod hostile;
+mod model;
+mod others;
+mod world;
+
+use world::{World, can_mount};
+
+/// Thirty numbered lines.
+fn lines() -> String {
+    (1..=30).map(|n| format!("{n}\n")).collect()
+}

@@ -1,0 +1,165 @@
+//! Claims that ended, reads that went stale, and the other ends of a session.
+
+use std::fs;
+
+use super::{World, can_mount, lines};
+
+fn world() -> World {
+    World::new(&[
+        ("src/a.txt", &lines()),
+        ("src/b.txt", "b\n"),
+        ("doc.md", "d\n"),
+    ])
+}
+
+#[test]
+fn a_claim_that_ended_counts_until_somebody_else_had_the_path() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = world();
+    let dir = world.mount("alice", &["src/a.txt", "src/b.txt"]);
+    world.work(&dir, "echo 1 >> src/a.txt; echo 2 >> src/b.txt");
+    world.govfs(&["release", "alice"]).is(0);
+    world.govfs(&["claim", "bob", "src/b.txt"]).is(0);
+    assert_eq!(
+        world.refused(&["alice"]),
+        [("claim-lost".into(), "src/b.txt".into())]
+    );
+    world.govfs(&["release", "bob"]).is(0);
+    assert_eq!(
+        world.refused(&["alice"]),
+        [("claim-lost".into(), "src/b.txt".into())]
+    );
+    world.govfs(&["claim", "alice", "src/b.txt"]).is(0);
+    world.govfs(&["merge", "alice"]).is(0);
+    assert!(world.at("main", "src/a.txt").ends_with("1\n"));
+    world.is_whole();
+}
+
+#[test]
+fn a_file_read_under_a_claim_must_not_have_changed() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = world();
+    let dir = world.mount("alice", &["src/b.txt"]);
+    world.govfs(&["claim", "alice", "doc.md", "--read"]).is(0);
+    world.work(&dir, "cat doc.md > src/b.txt");
+    world.commit(&[("doc.md", "other\n")], "people");
+    assert_eq!(
+        world.refused(&["alice"]),
+        [("stale-read".into(), "doc.md".into())]
+    );
+    world.govfs(&["sync", "alice"]).is(0);
+    assert_eq!(fs::read_to_string(dir.join("doc.md")).unwrap(), "other\n");
+    world.govfs(&["merge", "alice"]).is(0);
+    assert_eq!(world.at("main", "src/b.txt"), "d\n");
+    world.is_whole();
+}
+
+#[test]
+fn sync_names_what_both_changed_and_moves_nothing() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = world();
+    let dir = world.mount("alice", &["src"]);
+    world.work(
+        &dir,
+        "echo 1 >> src/a.txt; mkdir src/deep; echo 2 > src/deep/x",
+    );
+    world.commit(&[("src/a.txt", "other\n")], "people");
+    let refused = world.govfs(&["--json", "sync", "alice"]).is(3).json();
+    assert_eq!(refused["conflicts"], serde_json::json!(["src/a.txt"]));
+    world.work(&dir, "echo still >> src/a.txt");
+    world.commit(&[("src/a.txt", &lines()), ("src/c.txt", "c\n")], "back");
+    let done = world.govfs(&["--json", "sync", "alice"]).is(0).json();
+    assert_eq!(done["base"].as_str().unwrap(), world.tip("main"));
+    assert_eq!(fs::read_to_string(dir.join("src/c.txt")).unwrap(), "c\n");
+    assert_eq!(fs::read_to_string(dir.join("src/deep/x")).unwrap(), "2\n");
+    let status = world.sh(&dir, "git status --porcelain").is(0).out;
+    assert_eq!(status, " M src/a.txt\n?? src/deep/\n");
+    world.work(&dir, "echo after >> src/c.txt");
+    world.govfs(&["merge", "alice"]).is(0);
+    assert!(world.at("main", "src/a.txt").ends_with("1\nstill\n"));
+    assert_eq!(world.at("main", "src/c.txt"), "c\nafter\n");
+    world.is_whole();
+}
+
+#[test]
+fn unmerged_work_is_given_up_only_knowingly() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = world();
+    let dir = world.mount("alice", &["src"]);
+    world.work(&dir, "echo 1 > src/b.txt");
+    let refused = world.govfs(&["abandon", "alice"]).is(3);
+    assert!(refused.err.contains("M src/b.txt"), "{refused:?}");
+    world.work(&dir, "echo 2 > src/b.txt"); // as if nothing had been
+    world.govfs(&["abandon", "alice", "--yes"]).is(0);
+    assert_ne!(world.sh(&dir, "echo 3 > src/b.txt").code, 0);
+    let claims = world.govfs(&["--json", "claims"]).is(0).json();
+    assert_eq!(claims["claims"].as_array().unwrap().len(), 0);
+    world.govfs(&["abandon", "alice"]).is(5);
+    world.mount("bob", &["src"]);
+    world.govfs(&["abandon", "bob"]).is(0);
+    world.is_whole();
+}
+
+#[test]
+fn a_revert_undoes_exactly_one_merge() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = world();
+    let dir = world.mount("alice", &["src"]);
+    world.work(&dir, "echo 1 > src/b.txt; echo 2 > src/new.txt");
+    let first = world.govfs(&["--json", "merge", "alice"]).is(0).json();
+    let bob = world.mount("bob", &["doc.md", "src/a.txt"]);
+    world.work(&bob, "echo bob > doc.md");
+    let second = world.govfs(&["--json", "merge", "bob"]).is(0).json();
+    let entry = first["entry"].to_string();
+    let report = world.govfs(&["--json", "revert", &entry]).is(0).json();
+    assert_eq!(report["commit"].as_str().unwrap(), world.tip("main"));
+    assert_eq!(world.at("main", "src/b.txt"), "b\n");
+    assert!(!world.names("main").contains(&"src/new.txt".to_owned()));
+    assert_eq!(world.at("main", "doc.md"), "bob\n", "the later merge stays");
+    assert!(world.is_clean());
+    world.govfs(&["revert", &entry]).is(3);
+    world.govfs(&["revert", "0"]).is(5);
+    world
+        .govfs(&["revert", second["commit"].as_str().unwrap()])
+        .is(0);
+    assert_eq!(world.at("main", "doc.md"), "d\n");
+    world.is_whole();
+}
+
+#[test]
+fn a_revert_says_which_later_merges_stand_on_it() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = world();
+    let mut entries = Vec::new();
+    for (agent, text) in [("alice", "one"), ("bob", "two")] {
+        let dir = world.mount(agent, &["src/b.txt"]);
+        world.work(&dir, &format!("echo {text} > src/b.txt"));
+        entries.push(world.govfs(&["--json", "merge", agent]).is(0).json()["entry"].to_string());
+    }
+    let tip = world.tip("main");
+    let refused = world.govfs(&["revert", &entries[0]]).is(3);
+    let later = format!("merge {} of bob", entries[1]);
+    assert!(
+        refused.err.contains(&later) && refused.err.contains("src/b.txt"),
+        "{refused:?}"
+    );
+    assert_eq!(world.tip("main"), tip);
+    world.govfs(&["claim", "carol", "src/b.txt"]).is(0);
+    world.govfs(&["revert", &entries[1]]).is(3);
+    world.govfs(&["release", "carol"]).is(0);
+    world.govfs(&["revert", &entries[1]]).is(0);
+    world.govfs(&["revert", &entries[0]]).is(0);
+    assert_eq!(world.at("main", "src/b.txt"), "b\n");
+}
