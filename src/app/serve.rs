@@ -54,12 +54,6 @@ pub struct Orders {
     pub inherited: Option<[i32; 2]>,
 }
 
-/// Keeps nothing of whoever started the server but what it was given: first of all.
-pub fn leave_the_caller(inherited: Option<[i32; 2]>) -> Result<(), Failure> {
-    let wanted = inherited.map_or(Vec::new(), Vec::from);
-    crate::sandbox::pass::keep_only(&wanted).map_err(Failure::failed)
-}
-
 /// Sends what the server has to say to its log (its standard error); `RUST_LOG` chooses how much.
 pub fn begin_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()

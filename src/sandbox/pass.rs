@@ -13,20 +13,9 @@ use crate::sandbox::sys;
 
 const DESCRIPTORS_MAX: usize = 4;
 
-/// Closes every inherited descriptor but the standard streams and `wanted`. For a
-/// process that has just begun, before it opens anything of its own.
-pub fn keep_only(wanted: &[i32]) -> io::Result<()> {
-    let mut kept: Vec<u32> = wanted.iter().filter_map(|&raw| u32::try_from(raw).ok()).collect();
-    kept.sort_unstable();
-    let mut first = 3;
-    for raw in kept.into_iter().filter(|&raw| raw >= 3) {
-        if raw > first {
-            sys::close_between(first, raw - 1)?;
-        }
-        first = raw + 1;
-    }
-    sys::close_between(first, u32::MAX)?;
-    Ok(())
+/// Keeps every descriptor but the standard streams from the programs that this process starts.
+pub fn keep_descriptors() -> io::Result<()> {
+    Ok(sys::close_on_exec_from(3)?)
 }
 
 /// Sends descriptors beside one byte.

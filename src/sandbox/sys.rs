@@ -160,14 +160,6 @@ pub(super) fn close_on_exec_from(first: u32) -> nix::Result<()> {
         .map(drop)
 }
 
-/// Closes every descriptor from `first` to `last`.
-///
-/// Only for a process that has just begun and owns none of them: see [`super::pass::keep_only`].
-pub(super) fn close_between(first: u32, last: u32) -> nix::Result<()> {
-    // SAFETY: takes integers only; the caller owns nothing that these numbers stand for.
-    Errno::result(unsafe { libc::close_range(first, last, 0) }).map(drop)
-}
-
 /// The kernel's `struct __user_cap_header_struct`.
 #[repr(C)]
 struct CapabilityHeader {
