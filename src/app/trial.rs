@@ -314,7 +314,7 @@ pub fn serve(site: &Site, tree: Oid, room: &Path, uid: u32, gid: u32) -> Result<
         xattrs: false,
         now: SystemTime::now,
     };
-    let mut server = serve_mount(Mounting::Fd(device), overlay, options)
+    let server = serve_mount(Mounting::Fd(device), overlay, options)
         .map_err(|error| Failure::machine(format!("cannot mount: {error}")).hint("govfs doctor"))?;
     let mut out = io::stdout();
     out.write_all(READY.as_bytes())
