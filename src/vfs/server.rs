@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
@@ -27,15 +28,9 @@ use std::os::unix::ffi::OsStrExt;
 
 use fuser::{BackgroundSession, Config, INodeNo, MountOption, Notifier, Session, SessionACL};
 
-use nix::fcntl::OFlag;
-use nix::fcntl::open;
 use nix::mount::MntFlags;
 use nix::mount::MsFlags;
-use nix::mount::mount;
 use nix::mount::umount2;
-use nix::sys::stat::Mode;
-use nix::unistd::getegid;
-use nix::unistd::geteuid;
 
 use crate::vfs::fuse::Door;
 use crate::vfs::overlay::Notice;
@@ -198,13 +193,10 @@ pub fn serve(
         Mounting::Fd(_) => None,
     };
     let session = match mounting {
-        Mounting::At(dir) => match raise(&dir, options.allow_other) {
-            Ok(device) => Session::from_fd(door, device, config.acl, config)?,
-            // An ordinary user: through the set-uid helper.
-            Err(nix::errno::Errno::EPERM | nix::errno::Errno::EACCES) => {
-                Session::new(door, dir, &config)?
-            }
-            Err(errno) => return Err(errno.into()),
+        Mounting::At(dir) => match mount_directly(&dir, options.allow_other)? {
+            Some(fd) => Session::from_fd(door, fd, config.acl, config)?,
+            // Not ours to mount: the set-uid helper may.
+            None => Session::new(door, dir, &config)?,
         },
         Mounting::Fd(fd) => Session::from_fd(door, fd, SessionACL::All, config)?,
     };
@@ -347,26 +339,45 @@ impl Server {
     }
 }
 
-/// Mounts at `dir` with our own type in `/proc/mounts`; only root may.
-fn raise(dir: &Path, allow_other: bool) -> nix::Result<OwnedFd> {
-    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
-    let device = open("/dev/fuse", flags, Mode::empty())?;
+impl Drop for Server {
+    /// A server that was neither stopped nor left takes its mount with it.
+    fn drop(&mut self) {
+        if self.session.is_some()
+            && self.at.is_some()
+            && let Err(error) = self.unmount(true)
+        {
+            tracing::warn!(%error, "a mount stays behind");
+        }
+    }
+}
+
+/// Mounts as whoever may: the type in the mount table is then `fuse.govfs`.
+/// `None` where this process must not mount by itself.
+fn mount_directly(dir: &Path, allow_other: bool) -> io::Result<Option<OwnedFd>> {
+    let device = match File::options().read(true).write(true).open("/dev/fuse") {
+        Ok(device) => OwnedFd::from(device),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let others = if allow_other { ",allow_other" } else { "" };
     let data = format!(
         "fd={},rootmode=40000,user_id={},group_id={},default_permissions{others}",
         device.as_raw_fd(),
-        geteuid(),
-        getegid()
+        nix::unistd::geteuid(),
+        nix::unistd::getegid(),
     );
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(
+    match nix::mount::mount(
         Some("govfs"),
         dir,
         Some("fuse.govfs"),
         flags,
         Some(data.as_str()),
-    )?;
-    Ok(device)
+    ) {
+        Ok(()) => Ok(Some(device)),
+        Err(nix::errno::Errno::EPERM) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Unmounts as an ordinary user: through the set-uid helper.
