@@ -10,15 +10,163 @@ use crate::app::failure::Failure;
 use crate::app::site::Site;
 use crate::domain::base::Oid;
 use crate::domain::charter::{Charter, CharterCommand, Check as Wanted};
+use crate::domain::digest::Digest;
 use crate::domain::event::Check;
 use crate::domain::merge::MergeRefusal;
-use crate::domain::plan::Command;
+use crate::domain::plan::{Command, Plan};
+use crate::domain::queue::stored;
+use crate::domain::validate::conditions::{self, After};
 use crate::store::versions::Versions;
+
+/// The status of a check that could not be run.
+const NOT_RUN: i64 = 125;
 
 /// Returns the checks that a merge under `charter` needs.
 pub fn needed(charter: &Charter) -> Vec<&Wanted> {
     let listed = |check: &&Wanted| charter.merge.checks.contains(&check.name);
     charter.checks.iter().filter(listed).collect()
+}
+
+/// A condition of a plan on the candidate.
+#[derive(Debug)]
+enum Condition {
+    Program(Wanted),
+    /// There is no program to ask.
+    Without(String, String),
+}
+
+/// Returns what a plan asks of its candidate beyond the charter's checks, by the
+/// names under which the queue looks for them.
+fn wanted_by(charter: &Charter, plan: &Plan) -> Vec<Condition> {
+    let mut out = Vec::new();
+    let program = |name: String, command: CharterCommand| {
+        Condition::Program(Wanted {
+            name,
+            command,
+            timeout_ms: charter.facts.timeout_ms,
+        })
+    };
+    let after = &plan.postconditions;
+    if after.tests_pass {
+        let own = after.tests_command.as_ref().map(own_command);
+        out.push(match own.or_else(|| charter.facts.tests.clone()) {
+            Some(command) => program("tests_pass".to_owned(), command),
+            None => Condition::Without(
+                "tests_pass".to_owned(),
+                "neither the plan nor the charter ([facts] tests) names a command".to_owned(),
+            ),
+        });
+    }
+    for command in &after.commands {
+        out.push(program(command.shown(), own_command(command)));
+    }
+    for check in &plan.acceptance {
+        let named = check.charter_name();
+        let known = charter
+            .checks
+            .iter()
+            .find(|own| Some(own.name.as_str()) == named);
+        out.push(match known {
+            Some(known) => Condition::Program(known.clone()),
+            None => program(check.shown(), own_command(&check.command)),
+        });
+    }
+    out
+}
+
+fn own_command(command: &Command) -> CharterCommand {
+    match command {
+        Command::Shell(line) => CharterCommand::Shell(line.clone()),
+        Command::Argv(words) => CharterCommand::Argv(words.clone()),
+    }
+}
+
+/// Says whether [`of_plan`] would run anything.
+pub fn asks(plan: &Plan) -> bool {
+    let after = &plan.postconditions;
+    after.tests_pass
+        || after.coverage_delta.is_some()
+        || !after.commands.is_empty()
+        || !plan.acceptance.is_empty()
+}
+
+/// Holds the candidate against its plan's postconditions and acceptance checks,
+/// but for those that are in `done` already.
+pub fn of_plan(
+    site: &Site,
+    charter: &Charter,
+    plan: &Plan,
+    [before, tree]: [Oid; 2],
+    done: &[Check],
+) -> Result<Vec<Check>, Failure> {
+    let mut out: Vec<Check> = Vec::new();
+    for condition in wanted_by(charter, plan) {
+        let name = match &condition {
+            Condition::Program(wanted) => &wanted.name,
+            Condition::Without(name, _) => name,
+        };
+        if done.iter().chain(&out).any(|check| check.name == *name) {
+            continue;
+        }
+        let check = match condition {
+            Condition::Program(wanted) => one(site, tree, &wanted)?,
+            Condition::Without(name, reason) => Check {
+                name,
+                passed: false,
+                status: NOT_RUN,
+                ms: 0,
+                output: Some(kept(site, reason.as_bytes())?),
+            },
+        };
+        out.push(check);
+    }
+    if plan.postconditions.coverage_delta.is_some() {
+        out.push(coverage(site, charter, plan, [before, tree])?);
+    }
+    Ok(out)
+}
+
+/// Measures the base and the candidate by the charter's command.
+fn coverage(
+    site: &Site,
+    charter: &Charter,
+    plan: &Plan,
+    [before, tree]: [Oid; 2],
+) -> Result<Check, Failure> {
+    let begin = std::time::Instant::now();
+    let source = charter.facts.coverage.as_ref().map(stored::command);
+    let ask = |tree| {
+        let source = source.as_ref()?;
+        Some(command::run(site, tree, source, None, charter.facts.timeout_ms).outcome)
+    };
+    let facts = After {
+        coverage_base: ask(before),
+        coverage_candidate: ask(tree),
+        ..After::default()
+    };
+    let finding = conditions::after(plan, &facts)
+        .into_iter()
+        .find(|finding| finding.rule == "coverage");
+    let reason = finding.map(|finding| finding.fault.message);
+    let output = match &reason {
+        Some(reason) => Some(kept(site, reason.as_bytes())?),
+        None => None,
+    };
+    Ok(Check {
+        name: "coverage_delta".to_owned(),
+        passed: reason.is_none(),
+        status: i64::from(reason.is_some()),
+        ms: u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX),
+        output,
+    })
+}
+
+/// Keeps what a check said as a version.
+fn kept(site: &Site, said: &[u8]) -> Result<Digest, Failure> {
+    let versions = Versions::of(&site.store);
+    let sha256 = versions.put(said).map_err(Failure::failed)?;
+    versions.make_durable(&[sha256]).map_err(Failure::failed)?;
+    Ok(sha256)
 }
 
 /// Runs the checks on `tree`, which is on disk.
@@ -38,10 +186,7 @@ fn one(site: &Site, tree: Oid, wanted: &Wanted) -> Result<Check, Failure> {
         _ => ran.output,
     };
     if !said.is_empty() {
-        let versions = Versions::of(&site.store);
-        let sha256 = versions.put(&said).map_err(Failure::failed)?;
-        versions.make_durable(&[sha256]).map_err(Failure::failed)?;
-        check.output = Some(sha256);
+        check.output = Some(kept(site, &said)?);
     }
     Ok(check)
 }

@@ -54,10 +54,7 @@ impl Picture {
             let row = state.plans.get(*id);
             row.is_some_and(|row| row.state == QueueState::InProgress)
         });
-        let alive = launched
-            .filter(|id| places.is_held(id))
-            .cloned()
-            .collect();
+        let alive = launched.filter(|id| places.is_held(id)).cloned().collect();
         Ok(Self {
             state,
             queue,
@@ -121,7 +118,12 @@ impl Picture {
         }
     }
 
-    fn reviews_since(&self, row: &PlanRow, job: &JobRow, wanted: impl Fn(ReviewAction) -> bool) -> bool {
+    fn reviews_since(
+        &self,
+        row: &PlanRow,
+        job: &JobRow,
+        wanted: impl Fn(ReviewAction) -> bool,
+    ) -> bool {
         let later = self.state.reviews.range(job.entry..);
         later
             .filter(|(_, review)| Some(&review.agent) == row.owner.as_ref())

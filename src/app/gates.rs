@@ -79,14 +79,36 @@ pub fn plan_findings(asked: &Asked<'_>) -> Vec<MergeRefusal> {
             hint,
         )];
     };
-    if plan_of(asked).is_some() {
-        return Vec::new();
+    if plan_of(asked).is_none() {
+        return vec![MergeRefusal::general(
+            "plan",
+            format!("plan {id} is not there, or cannot be read any more"),
+            "govfs plan list",
+        )];
     }
-    vec![MergeRefusal::general(
-        "plan",
-        format!("plan {id} is not there, or cannot be read any more"),
-        "govfs plan list",
-    )]
+    not_its_own(asked, &id).into_iter().collect()
+}
+
+/// A plan is merged by the one who has it: two owners are one too many.
+fn not_its_own(asked: &Asked<'_>, id: &PlanId) -> Option<MergeRefusal> {
+    let row = asked.state.plans.get(id)?;
+    let agent = &asked.session.agent;
+    let (reason, hint) = match (row.state, &row.owner) {
+        (QueueState::InProgress, Some(owner)) if owner == agent => return None,
+        (QueueState::InProgress, Some(owner)) => (
+            format!("plan {id} belongs to {owner}"),
+            format!("{owner} gives it back with: govfs queue set-status {id} todo"),
+        ),
+        (QueueState::Todo, _) => (
+            format!("nobody has taken plan {id}"),
+            format!("govfs queue claim {id} --owner {agent}"),
+        ),
+        (state, _) => (
+            format!("plan {id} is {}", state_text(state)),
+            format!("govfs plan show {id}"),
+        ),
+    };
+    Some(MergeRefusal::general("plan-owner", reason, hint))
 }
 
 /// Returns what is missing of the reviews that this exact candidate needs.
@@ -210,7 +232,12 @@ pub fn plan_of_session(state: &State, session: &Session) -> Option<PlanId> {
 
 /// Returns the text of the session's plan, read.
 fn plan_of(asked: &Asked<'_>) -> Option<Plan> {
-    let row = asked.state.plans.get(&plan_id(asked)?)?;
+    read_plan(asked.state, asked.session)
+}
+
+/// Returns the plan that a session works on, read; `None` also where it cannot be.
+pub fn read_plan(state: &State, session: &Session) -> Option<Plan> {
+    let row = state.plans.get(&plan_of_session(state, session)?)?;
     Plan::parse(row.file.as_deref().unwrap_or("plan"), &row.text).ok()
 }
 

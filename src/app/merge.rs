@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 
 use crate::app::checks;
 use crate::app::failure::Failure;
+use crate::app::gates;
 use crate::app::live::still::{self, Hold, Still};
 use crate::app::serve::ground;
 use crate::app::session::{self, Session};
@@ -329,7 +330,8 @@ impl<'a> Round<'a> {
     /// for that; no ref names them.
     fn check(&self, site: &Site) -> Result<Vec<Check>, Failure> {
         let wanted = checks::needed(&self.charter);
-        if wanted.is_empty() {
+        let plan = gates::read_plan(&self.state, self.session()).filter(checks::asks);
+        if wanted.is_empty() && plan.is_none() {
             return Ok(Vec::new());
         }
         let tree = self.candidate.merged.tree;
@@ -337,7 +339,13 @@ impl<'a> Round<'a> {
             return Ok(before.clone()); // the very same tree, some tries ago
         }
         self.stage.lock().settle(&[tree]).map_err(git_failure)?;
-        let done = checks::run(site, tree, &wanted)?;
+        let mut done = checks::run(site, tree, &wanted)?;
+        if let Some(plan) = plan {
+            let before = self.stage.lock().view().tree_of(self.onto);
+            let trees = [before.map_err(git_failure)?, tree];
+            let more = checks::of_plan(site, &self.charter, &plan, trees, &done)?;
+            done.extend(more);
+        }
         self.attempt.checked.lock().insert(tree, done.clone());
         Ok(done)
     }

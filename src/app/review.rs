@@ -27,7 +27,11 @@ pub struct Given {
 }
 
 /// Asks for reviews of the agent's candidate as it is now.
-pub fn request(site: &mut Site, agent: &AgentName, message: Option<String>) -> Result<Given, Failure> {
+pub fn request(
+    site: &mut Site,
+    agent: &AgentName,
+    message: Option<String>,
+) -> Result<Given, Failure> {
     give(site, agent, ReviewAction::Request, None, message)
 }
 

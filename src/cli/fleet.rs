@@ -212,7 +212,12 @@ fn summary(ended: &Ended, live: bool, context: &mut Context) {
         out.document("fleet-run", fields);
         return;
     }
-    out.line(format!("{} done, {} blocked, {} waiting", ended.done, ended.blocked.len(), ended.waiting.len()));
+    out.line(format!(
+        "{} done, {} blocked, {} waiting",
+        ended.done,
+        ended.blocked.len(),
+        ended.waiting.len()
+    ));
     for (plan, reason) in &ended.blocked {
         let plan = out.paint(Ink::Red, plan);
         out.line(format!("{plan}: {reason}"));
@@ -247,7 +252,8 @@ impl Table {
         let [done, busy, blocked, all] = told.counts;
         self.total.set_length(all as u64);
         self.total.set_position(done as u64);
-        self.total.set_message(format!("{busy} under way, {blocked} blocked"));
+        self.total
+            .set_message(format!("{busy} under way, {blocked} blocked"));
         let Some(plan) = &told.plan else { return };
         let why = told.reason.as_deref().unwrap_or_default();
         if matches!(told.event, "merge" | "block" | "declined") {
@@ -261,8 +267,12 @@ impl Table {
             return;
         }
         let line = self.lines.entry(plan.clone()).or_insert_with(|| {
-            let line = self.all.insert_before(&self.total, ProgressBar::new_spinner());
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix:28} {elapsed:>5}  {msg}") {
+            let line = self
+                .all
+                .insert_before(&self.total, ProgressBar::new_spinner());
+            if let Ok(style) =
+                ProgressStyle::with_template("{spinner} {prefix:28} {elapsed:>5}  {msg}")
+            {
                 line.set_style(style);
             }
             line.set_prefix(plan.to_string());
@@ -301,7 +311,11 @@ fn show(context: &mut Context) -> Result<(), Failure> {
             job.plan.id,
             job.state,
             owner,
-            if job.state == QueueState::InProgress { stage(&job.stage) } else { "" },
+            if job.state == QueueState::InProgress {
+                stage(&job.stage)
+            } else {
+                ""
+            },
             job.reason.as_deref().unwrap_or_default()
         );
         out.line(line.trim_end());
@@ -350,7 +364,9 @@ fn status_fields(standing: &Standing) -> Value {
 fn stop(context: &mut Context) -> Result<(), Failure> {
     let pids = coordinator::stop(&mut context.site()?)?;
     if context.out.json {
-        context.out.document("fleet-stop", json!({ "stopped": pids }));
+        context
+            .out
+            .document("fleet-stop", json!({ "stopped": pids }));
     } else {
         context.out.line("the fleet has ended");
     }

@@ -119,7 +119,11 @@ fn list(
         return Ok(());
     }
     if shown.is_empty() {
-        context.out.note(if board.queue.0.is_empty() { "the queue is empty: govfs plan add FILE" } else { "no plan is like that: govfs queue list shows all" });
+        context.out.note(if board.queue.0.is_empty() {
+            "the queue is empty: govfs plan add FILE"
+        } else {
+            "no plan is like that: govfs queue list shows all"
+        });
     }
     for (item, obstacles) in shown {
         let line = words(item, &obstacles, context);

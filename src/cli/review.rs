@@ -72,7 +72,9 @@ fn request(
     }
     context.out.line(words(agent, "waits for review", &given));
     if given.reviewers.is_empty() {
-        context.out.note("no agent that is known may review it: govfs agent add NAME --role ROLE");
+        context
+            .out
+            .note("no agent that is known may review it: govfs agent add NAME --role ROLE");
     } else {
         let names: Vec<&str> = given.reviewers.iter().map(AgentName::as_str).collect();
         let line = format!("these may review it: {}", names.join(", "));
@@ -111,7 +113,10 @@ fn fields(agent: &AgentName, action: &str, given: &Given) -> Value {
 }
 
 fn words(agent: &AgentName, what: &str, given: &Given) -> String {
-    let (tree, base) = (given.candidate.tree.to_string(), given.candidate.base.to_string());
+    let (tree, base) = (
+        given.candidate.tree.to_string(),
+        given.candidate.base.to_string(),
+    );
     format!("{agent} {what}: tree {} over {}", &tree[..12], &base[..12])
 }
 
@@ -119,11 +124,15 @@ fn list(context: &mut Context) -> Result<(), Failure> {
     let reviews = review::list(&mut context.site()?)?;
     if context.out.json {
         let rows: Vec<Value> = reviews.iter().map(row).collect();
-        context.out.document("review-list", json!({ "reviews": rows }));
+        context
+            .out
+            .document("review-list", json!({ "reviews": rows }));
         return Ok(());
     }
     if reviews.is_empty() {
-        context.out.note("no reviews of open sessions: govfs review request AGENT");
+        context
+            .out
+            .note("no reviews of open sessions: govfs review request AGENT");
     }
     for review in &reviews {
         let line = line(review, context);

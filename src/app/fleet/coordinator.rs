@@ -16,11 +16,11 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use serde::Serialize;
 
+use crate::app::agent;
 use crate::app::failure::Failure;
 use crate::app::fleet::job::{self, Orders, moved};
 use crate::app::fleet::{Picture, Places};
 use crate::app::mount::own_program;
-use crate::app::agent;
 use crate::app::plan::find;
 use crate::app::queue;
 use crate::app::review;
@@ -45,7 +45,12 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How many merges are computed at once.
 const MERGES_MAX: usize = 2;
 /// The rules of a merge that only a review can satisfy.
-const REVIEWS: [&str; 4] = ["review-count", "review-lane", "review-person", "review-engine"];
+const REVIEWS: [&str; 4] = [
+    "review-count",
+    "review-lane",
+    "review-person",
+    "review-engine",
+];
 
 /// How the fleet is to go.
 #[derive(Clone, Debug)]
@@ -114,8 +119,10 @@ pub fn run(site: &mut Site, plan: &Plan, tell: &mut dyn FnMut(Told)) -> Result<E
     let places = Places::of(&site.store);
     let Some(_lead) = places.lead()? else {
         let pid = places.leader().unwrap_or_default();
-        return Err(Failure::refused(format!("a fleet runs already, as process {pid}"))
-            .hint("govfs fleet status, or govfs fleet stop"));
+        return Err(
+            Failure::refused(format!("a fleet runs already, as process {pid}"))
+                .hint("govfs fleet status, or govfs fleet stop"),
+        );
     };
     let signals = signals()?;
     let mut body = moved(FleetAction::Start, None);
@@ -138,7 +145,14 @@ pub fn run(site: &mut Site, plan: &Plan, tell: &mut dyn FnMut(Told)) -> Result<E
     let ended = ended?;
     stopped?;
     let mut body = moved(FleetAction::Stop, None);
-    body.reason = Some(if ended.stopped { "asked to" } else { "nothing is left to do" }.to_owned());
+    body.reason = Some(
+        if ended.stopped {
+            "asked to"
+        } else {
+            "nothing is left to do"
+        }
+        .to_owned(),
+    );
     append(coordinator.site, body)?;
     Ok(ended)
 }
@@ -234,7 +248,9 @@ impl Coordinator<'_> {
             Action::Claim { plan, agent } => self.claim(plan, agent, stamps),
             Action::Mount { .. } | Action::Wait { .. } => Ok(false),
             Action::Launch { plan, attempt, .. } => self.launch(plan, *attempt),
-            Action::Check { plan, agent } | Action::Merge { plan, agent } => self.merge(plan, agent),
+            Action::Check { plan, agent } | Action::Merge { plan, agent } => {
+                self.merge(plan, agent)
+            }
             Action::RequestReview { plan, agent, .. } => {
                 let reason = review::request(self.site, agent, None).err();
                 match reason {
@@ -252,7 +268,13 @@ impl Coordinator<'_> {
                 body.attempt = Some(u64::from(*attempt));
                 body.reason = Some(reason.clone());
                 self.record(agent, body)?;
-                self.say("retry", plan, Some(agent), Some(*attempt), Some(reason.clone()));
+                self.say(
+                    "retry",
+                    plan,
+                    Some(agent),
+                    Some(*attempt),
+                    Some(reason.clone()),
+                );
                 self.launch(plan, *attempt)
             }
             Action::Block { plan, reason } => {
@@ -294,10 +316,7 @@ impl Coordinator<'_> {
     fn describe(&mut self, plan: &PlanId, agent: &AgentName) -> Result<(), Failure> {
         let state = self.site.ledger.state(&[
             Need::Agent(agent.clone()),
-            Need::Row(RowKey::new(
-                Kind::Plan,
-                plan,
-            )),
+            Need::Row(RowKey::new(Kind::Plan, plan)),
         ])?;
         let role = stored::plan(find(&state, plan)?)?.role;
         if state.agents.contains_key(agent) || role.is_none() {
@@ -389,9 +408,10 @@ impl Coordinator<'_> {
         if status == Some(0) && answer.merged {
             return Ok(()); // its own entry says so
         }
-        let state = self.site.ledger.state(&[Need::Row(
-            RowKey::new(Kind::Plan, plan),
-        )])?;
+        let state = self
+            .site
+            .ledger
+            .state(&[Need::Row(RowKey::new(Kind::Plan, plan))])?;
         let still = |row: &&PlanRow| row.state == QueueState::InProgress;
         if state.plans.get(plan).filter(still).is_none() {
             return Ok(()); // somebody else merged it, or took it away
@@ -410,7 +430,12 @@ impl Coordinator<'_> {
     }
 
     /// Records that a check or the merge refused.
-    fn refused(&mut self, plan: &PlanId, agent: &AgentName, reason: String) -> Result<bool, Failure> {
+    fn refused(
+        &mut self,
+        plan: &PlanId,
+        agent: &AgentName,
+        reason: String,
+    ) -> Result<bool, Failure> {
         let mut body = moved(FleetAction::Check, Some(plan));
         body.reason = Some(reason.clone());
         self.record(agent, body)?;
@@ -509,7 +534,11 @@ impl Coordinator<'_> {
         let picture = Picture::take(self.site)?;
         let mut left: BTreeMap<PlanId, Option<AgentName>> = BTreeMap::new();
         for id in picture.alive.iter().chain(self.jobs.keys()) {
-            let owner = picture.state.plans.get(id).and_then(|row| row.owner.clone());
+            let owner = picture
+                .state
+                .plans
+                .get(id)
+                .and_then(|row| row.owner.clone());
             left.insert(id.clone(), owner);
         }
         let began = Instant::now();
@@ -547,8 +576,13 @@ impl Coordinator<'_> {
 
     fn signal_all<'p>(&self, plans: impl Iterator<Item = &'p PlanId>, signal: Signal) {
         for plan in plans {
-            let own = self.jobs.get(plan).and_then(|child| i32::try_from(child.id()).ok());
-            let pid = own.or_else(|| self.places.worker(plan)).filter(|pid| *pid > 0);
+            let own = self
+                .jobs
+                .get(plan)
+                .and_then(|child| i32::try_from(child.id()).ok());
+            let pid = own
+                .or_else(|| self.places.worker(plan))
+                .filter(|pid| *pid > 0);
             if let Some(pid) = pid {
                 let _ = kill(Pid::from_raw(pid), signal); // it may have ended just now
             }
@@ -602,7 +636,11 @@ impl Answer {
                 answer.rules.push((word("rule"), reason));
             }
         }
-        let reasons: Vec<&str> = answer.rules.iter().map(|(_, reason)| reason.as_str()).collect();
+        let reasons: Vec<&str> = answer
+            .rules
+            .iter()
+            .map(|(_, reason)| reason.as_str())
+            .collect();
         answer.reason = match reasons.as_slice() {
             [] => {
                 let errors = text.lines().filter_map(|line| line.strip_prefix("error: "));
@@ -620,9 +658,16 @@ impl Answer {
 
     /// The reviews that are needed, where nothing else is.
     fn missing(&self) -> Option<Vec<String>> {
-        let only = self.rules.iter().all(|(rule, _)| REVIEWS.contains(&rule.as_str()));
-        (only && !self.rules.is_empty())
-            .then(|| self.rules.iter().map(|(_, reason)| reason.clone()).collect())
+        let only = self
+            .rules
+            .iter()
+            .all(|(rule, _)| REVIEWS.contains(&rule.as_str()));
+        (only && !self.rules.is_empty()).then(|| {
+            self.rules
+                .iter()
+                .map(|(_, reason)| reason.clone())
+                .collect()
+        })
     }
 }
 

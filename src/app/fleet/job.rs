@@ -84,11 +84,15 @@ pub fn work(site: &mut Site, orders: &Orders) -> Result<(), Failure> {
         )));
     };
     let (owner, plan) = launch(site, orders)?;
-    let (status, reason) = match job(site, orders, &owner, &plan).and_then(|job| run::run(site, &job)) {
-        Ok(ended) if ended.status == 0 => (0, None),
-        Ok(ended) => (i64::from(ended.status), last_words(&places.output(&orders.plan))),
-        Err(failure) => (NOT_STARTED, Some(failure.message)),
-    };
+    let (status, reason) =
+        match job(site, orders, &owner, &plan).and_then(|job| run::run(site, &job)) {
+            Ok(ended) if ended.status == 0 => (0, None),
+            Ok(ended) => (
+                i64::from(ended.status),
+                last_words(&places.output(&orders.plan)),
+            ),
+            Err(failure) => (NOT_STARTED, Some(failure.message)),
+        };
     let mut body = moved(FleetAction::Finish, Some(&orders.plan));
     body.status = Some(status);
     body.attempt = Some(orders.attempt);
@@ -155,9 +159,9 @@ fn due(turn: &Turn<'_>, orders: &Orders) -> Result<AgentName, Failure> {
 fn job(site: &mut Site, orders: &Orders, owner: &AgentName, plan: &Plan) -> Result<Job, Failure> {
     let fallback = orders.fallback.clone().map(Command::Shell);
     let own = plan.run.as_ref().and_then(|run| run.command.clone());
-    let command = own.or(fallback).ok_or_else(|| {
-        Failure::refused(format!("plan {} names no command to run", plan.id))
-    })?;
+    let command = own
+        .or(fallback)
+        .ok_or_else(|| Failure::refused(format!("plan {} names no command to run", plan.id)))?;
     let prompt = plan.run.as_ref().and_then(|run| run.prompt.clone());
     let prompt = prompt.unwrap_or_default();
     let role = {
