@@ -109,7 +109,7 @@ impl Findings {
     }
 }
 
-/// Returns the AppArmor profile that lets this program make user namespaces.
+/// Returns the `AppArmor` profile that lets this program make user namespaces.
 pub fn apparmor_profile() -> Result<String, Failure> {
     Ok(probe::apparmor_profile(&mount::own_program()?))
 }
