@@ -328,7 +328,7 @@ fn an_older_store_is_brought_forward_and_keeps_its_claims() {
     ));
     let mut now = Ledger::migrate(dir.path()).expect("brought forward");
     let after = now.state(&[Need::All(Kind::Claim)]).expect("read");
-    assert!(after.claims.len() == 2 && after.claims == before.claims);
+    assert!(after.claims.len() == 2 && after.claims == before);
     let mut turn = now.turn(&clock).expect("a turn");
     for pattern in ["**/*.rs", "src/a.rs", "**/x", "docs/b"] {
         let refused = turn.command(&Command::Claim(ask("bob", &[pattern])));
