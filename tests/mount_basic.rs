@@ -23,6 +23,9 @@ fn the_thin_way_through_the_house() {
     ];
     let mut bench = Bench::new(&files, &["src/lib.rs", "gen"]);
     let server = mount(&mut bench);
+    let table = std::fs::read_to_string("/proc/mounts").unwrap();
+    let place = format!(" {} fuse.govfs ", bench.mnt().display());
+    assert!(table.contains(&place), "{table}");
     assert_eq!(
         out(&bench, "cat src/lib.rs src/main.rs link; ./run.sh"),
         "one\ntwo\none\nran\n"

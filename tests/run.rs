@@ -559,3 +559,118 @@ fn a_mount_of_the_host_by_another_uid_is_named() {
     assert_eq!(ran.status, 3, "{ran:?}");
     assert!(ran.stderr.contains(&dir), "{ran:?}");
 }
+
+#[test]
+fn a_worktree_that_claude_code_asks_for_is_a_governed_mount() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let world = World::new(None);
+    let hook = |verb: &str, more: &[&str], event: String| {
+        let mut arguments = vec!["hook", verb];
+        arguments.extend(more);
+        let mut child = world
+            .govfs(&arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut pipe = child.stdin.take().expect("a pipe");
+        pipe.write_all(event.as_bytes()).expect("written");
+        drop(pipe);
+        common::finish(child)
+    };
+    let event = serde_json::json!({
+        "session_id": "412cbaa3", "transcript_path": "/t.jsonl", "cwd": world.root(),
+        "hook_event_name": "WorktreeCreate", "name": "bold-oak-a3f2",
+    });
+    let made = hook("worktree-create", &["--claim", "src"], event.to_string());
+    assert_eq!(made.status, 0, "{made:?}");
+    let place = PathBuf::from(made.stdout.trim_end());
+    assert!(
+        place.is_absolute() && place.join("src/a.txt").exists(),
+        "{made:?}"
+    );
+    fs::write(place.join("src/a.txt"), "claude\n").expect("claimed");
+    let event = serde_json::json!({
+        "session_id": "412cbaa3", "cwd": place, "hook_event_name": "WorktreeRemove", "worktree_path": place,
+    });
+    let gone = hook("worktree-remove", &[], event.to_string());
+    assert_eq!((gone.status, gone.stdout.as_str()), (0, ""), "{gone:?}");
+    let ran = world.run(&["run", "bold-oak-a3f2", "--", "cat", "src/a.txt"]);
+    assert_eq!(ran.stdout, "claude\n", "{ran:?}");
+    let again = hook("worktree-remove", &[], event.to_string());
+    assert_eq!(again.status, 5, "{again:?}");
+    assert_eq!(hook("worktree-create", &[], "{}".into()).status, 2);
+    world.nothing_is_left();
+}
+
+#[test]
+fn an_interactive_program_has_a_terminal() {
+    each(|world| {
+        let govfs = env!("CARGO_BIN_EXE_govfs");
+        let line =
+            format!("{govfs} run alice -- sh -c 'test -t 0 && test -t 1 && stty size && tty'");
+        let mut command = world.command("script", &["-qec", &line, "/dev/null"]);
+        let ran = ran(command
+            .env("TERM", "xterm")
+            .output()
+            .expect("script starts"));
+        assert_eq!(ran.status, 0, "{ran:?}");
+        assert!(ran.stdout.contains("/dev/pts/"), "{ran:?}");
+    });
+}
+
+#[test]
+fn doctor_shows_every_layer_with_its_evidence() {
+    each(|world| {
+        let found = world.run(&["--json", "doctor"]);
+        let document: Value = serde_json::from_str(&found.stdout).expect("a document");
+        let whole = document["tier"] == "A";
+        assert_eq!(found.status, if whole { 0 } else { 6 }, "{found:?}");
+        for layer in document["layers"].as_array().expect("layers") {
+            assert!(
+                !layer["evidence"].as_str().expect("evidence").is_empty(),
+                "{layer}"
+            );
+        }
+        let file = world.house.path("home/bundle.json");
+        world.run(&["doctor", "--bundle", &file.display().to_string()]);
+        let bundle = fs::read_to_string(file).expect("a bundle");
+        assert!(
+            bundle.contains("\"version\"") && !bundle.contains("alice"),
+            "{bundle}"
+        );
+    });
+}
+
+#[test]
+fn a_server_left_behind_keeps_none_of_the_callers_descriptors() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let world = World::new(None);
+    let lock = world.house.path("lock");
+    let govfs = env!("CARGO_BIN_EXE_govfs");
+    let script = format!("exec 9>{}; {govfs} mount alice", lock.display());
+    let mounted = ran(world
+        .command("sh", &["-c", &script])
+        .output()
+        .expect("sh starts"));
+    assert_eq!(mounted.status, 0, "{mounted:?}");
+    let kept: Vec<i32> = processes(&world.root().to_string_lossy())
+        .into_iter()
+        .filter(|pid| {
+            let open = fs::read_dir(format!("/proc/{pid}/fd"))
+                .into_iter()
+                .flatten();
+            let mut places = open
+                .flatten()
+                .filter_map(|fd| fs::read_link(fd.path()).ok());
+            places.any(|place| place == lock)
+        })
+        .collect();
+    world.ok(&["unmount", "alice"]);
+    assert!(kept.is_empty(), "{kept:?}");
+}

@@ -24,7 +24,7 @@ use crate::domain::proof::Tree;
 use crate::domain::state::Kind;
 pub use crate::store::exported::Verified;
 use crate::store::exported::{self, ExportError};
-use crate::store::writelog::Lines;
+use crate::store::writelog::{Lines, open_log};
 
 const BUFFER: usize = 1 << 17;
 
@@ -110,7 +110,7 @@ fn export_ledger(site: &mut Site, dir: &Path) -> Result<(Tree, Bound), Failure> 
 
 fn export_session(site: &Site, dir: &Path, name: &str, covered: u64) -> Result<(), Failure> {
     let id: SessionId = name.parse().map_err(Failure::integrity)?;
-    let source = match File::open(log_path(site, &id)) {
+    let source = match open_log(&log_path(site, &id)) {
         Ok(source) => source,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && covered == 0 => return Ok(()),
         Err(error) => {

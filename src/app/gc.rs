@@ -1,27 +1,31 @@
-//! `gc`: drop contents past retention that nothing needs any more.
+//! `gc`: drop contents past retention that nothing needs any more, and compress the
+//! write logs of sessions that are over.
 //!
-//! Needed is whatever an open session names, or one that ended within the charter's
-//! retention. The entry comes first, so that a content that is gone is always
-//! accounted for; hashes stay for ever.
+//! Needed is whatever an open session names, one that still shows a mount, or one
+//! that ended within the charter's retention. A revert takes what was there before
+//! from git, and a proof needs hashed lines alone, which stay for ever. The entry
+//! comes first, so that a content that is gone is always accounted for.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::BufReader;
 use std::time::{Duration, SystemTime};
 
 use crate::app::clock;
 use crate::app::failure::Failure;
-use crate::app::log::log_path;
+use crate::app::log::{log_path, session_dir};
 use crate::app::rules::law;
+use crate::app::session::Lock;
 use crate::app::site::Site;
 use crate::domain::command::Need;
 use crate::domain::digest::Digest;
 use crate::domain::entry::Line;
 use crate::domain::event::{Collected, Draft, Event};
-use crate::domain::state::{Kind, SessionRow, SessionState};
+use crate::domain::names::SessionId;
+use crate::domain::state::{Kind, SessionState, State};
 use crate::domain::time::Timestamp;
 use crate::store::versions::Versions;
-use crate::store::writelog::Lines;
+use crate::store::writelog::{Lines, open_log, pack_log};
 
 /// A content this young may belong to a write that is just being logged.
 const YOUNG: Duration = Duration::from_hours(1);
@@ -31,22 +35,23 @@ pub struct Report {
     pub versions: u64,
     pub bytes: u64,
     pub kept: u64,
+    /// The write logs that were (or would be) compressed, and what that freed.
+    pub logs: u64,
+    pub log_bytes: u64,
     pub entry: Option<u64>,
 }
 
 pub fn collect(site: &mut Site, dry_run: bool) -> Result<Report, Failure> {
     let state = site.ledger.state(&[Need::All(Kind::Session)])?;
-    let keep_ms = i64::try_from(law(&state)?.ledger.keep_contents_ms).unwrap_or(i64::MAX);
-    let before = Timestamp(
-        clock::now()
-            .ts
-            .0
-            .saturating_sub(keep_ms.saturating_mul(1_000_000)),
-    );
-    let needed = needed(site, &state.sessions, before)?;
+    let before = retention_begins(&state)?;
+    let closed = closed_logs(site, &state)?;
+    let needed = needed(site, &state, &closed, before)?;
     let versions = Versions::of(&site.store);
     let mut dropped = Vec::new();
-    let mut report = Report::default();
+    let mut report = Report {
+        logs: closed.len() as u64,
+        ..Report::default()
+    };
     for sha256 in versions.all().map_err(Failure::failed)? {
         if needed.contains(&sha256) || is_young(&versions, &sha256) {
             report.kept += 1;
@@ -56,13 +61,13 @@ pub fn collect(site: &mut Site, dry_run: bool) -> Result<Report, Failure> {
             dropped.push(sha256);
         }
     }
-    if dry_run || dropped.is_empty() {
+    if dry_run || (dropped.is_empty() && closed.is_empty()) {
         return Ok(report);
     }
     let body = Collected {
         versions: dropped.clone(),
         bytes: report.bytes,
-        logs: Vec::new(),
+        logs: closed.iter().map(|(id, _)| id.clone()).collect(),
         before,
     };
     let draft = Draft::new(Event::Gc(body));
@@ -71,7 +76,33 @@ pub fn collect(site: &mut Site, dry_run: bool) -> Result<Report, Failure> {
     for sha256 in &dropped {
         versions.remove(sha256).map_err(Failure::failed)?;
     }
+    for (id, _lock) in &closed {
+        let freed = pack_log(&log_path(site, id))
+            .map_err(|error| Failure::failed(format!("session {id}: its write log: {error}")))?;
+        report.log_bytes += freed;
+    }
     Ok(report)
+}
+
+fn retention_begins(state: &State) -> Result<Timestamp, Failure> {
+    let keep_ms = i64::try_from(law(state)?.ledger.keep_contents_ms).unwrap_or(i64::MAX);
+    let keep = keep_ms.saturating_mul(1_000_000);
+    Ok(Timestamp(clock::now().ts.0.saturating_sub(keep)))
+}
+
+/// Returns the sessions that are over and whose log is still plain, each with its lock:
+/// one that cannot be had means that its mount still stands.
+fn closed_logs(site: &Site, state: &State) -> Result<Vec<(SessionId, Lock)>, Failure> {
+    let mut closed = Vec::new();
+    for (id, row) in &state.sessions {
+        if row.state == SessionState::Open || !log_path(site, id).exists() {
+            continue;
+        }
+        if let Some(lock) = Lock::take(&session_dir(site, id)).map_err(Failure::failed)? {
+            closed.push((id.clone(), lock));
+        }
+    }
+    Ok(closed)
 }
 
 fn is_young(versions: &Versions, sha256: &Digest) -> bool {
@@ -80,20 +111,26 @@ fn is_young(versions: &Versions, sha256: &Digest) -> bool {
         .is_ok_and(|at| SystemTime::now().duration_since(at).unwrap_or_default() < YOUNG)
 }
 
-/// Returns every digest that a session still within retention names.
+/// Returns every digest that a session names which is open, mounted or within retention.
 fn needed(
     site: &mut Site,
-    sessions: &std::collections::BTreeMap<crate::domain::names::SessionId, SessionRow>,
+    state: &State,
+    closed: &[(SessionId, Lock)],
     before: Timestamp,
 ) -> Result<BTreeSet<Digest>, Failure> {
     let mut needed = BTreeSet::new();
-    for (id, row) in sessions {
+    for (id, row) in &state.sessions {
         let over = row.state != SessionState::Open && row.until.is_some_and(|until| until < before);
         let path = log_path(site, id);
-        if over || !path.exists() {
+        let mounted = path.exists() && !closed.iter().any(|(closed, _)| closed == id);
+        if over && !mounted {
             continue;
         }
-        let file = File::open(&path).map_err(Failure::failed)?;
+        let file = match open_log(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Failure::failed(format!("{}: {error}", path.display()))),
+        };
         let mut lines = Lines::new(BufReader::new(file));
         while let Some(bytes) = lines.read().map_err(Failure::failed)? {
             let line = Line::parse(bytes)

@@ -7,7 +7,6 @@
 //! leaves no trace. Never writes and takes no lock.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::Path;
 
@@ -27,7 +26,7 @@ use crate::domain::path::RepoPath;
 use crate::domain::proof::Tree;
 use crate::domain::time::Timestamp;
 use crate::store::ledger::LedgerError;
-use crate::store::writelog::Lines;
+use crate::store::writelog::{Lines, LogFile, open_log};
 
 const READ_BUFFER: usize = 256 << 10;
 
@@ -107,7 +106,7 @@ impl<'a> Pass<'a> {
     }
 
     fn run(mut self, path: &Path) -> Result<(Reading, BTreeSet<u64>), Failure> {
-        match File::open(path) {
+        match open_log(path) {
             Ok(file) => self.follow(Lines::new(BufReader::with_capacity(READ_BUFFER, file)))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.must_reach_seal(None)?,
             Err(error) => return Err(Failure::failed(format!("{}: {error}", path.display()))),
@@ -122,7 +121,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn follow(&mut self, mut lines: Lines<BufReader<File>>) -> Result<(), Failure> {
+    fn follow(&mut self, mut lines: Lines<BufReader<LogFile>>) -> Result<(), Failure> {
         loop {
             self.check_seal()?;
             let Some(bytes) = lines.read().map_err(Failure::failed)? else {
@@ -312,7 +311,7 @@ fn covered(entry: &Entry, id: &SessionId) -> Option<u64> {
 
 /// Counts the entries that had been written by the time `ts`.
 fn written_by(session: &Session, ts: Timestamp) -> Result<u64, Failure> {
-    let file = match File::open(session.log()) {
+    let file = match open_log(&session.log()) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         Err(error) => return Err(Failure::failed(error)),

@@ -5,7 +5,6 @@
 //! whole line.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -25,7 +24,7 @@ use crate::domain::pattern::Pattern;
 use crate::domain::state::Kind;
 use crate::domain::time::Timestamp;
 use crate::git::promote::Promote;
-use crate::store::writelog::Lines;
+use crate::store::writelog::{Lines, LogFile, open_log};
 
 mod follow;
 
@@ -129,7 +128,7 @@ pub fn read(
 /// One write log, at its next line.
 struct Source {
     session: SessionId,
-    lines: Lines<BufReader<File>>,
+    lines: Lines<BufReader<LogFile>>,
     next: Option<Row>,
     history: Option<History>,
 }
@@ -210,11 +209,14 @@ impl Stream {
             let wanted = is(&filter.session, id.as_str()) && is(&filter.agent, row.agent.as_str());
             let known = self.sources.iter().any(|source| source.session == id);
             let path = log_path(site, &id);
-            if !wanted || known || !path.exists() {
+            if !wanted || known {
                 continue;
             }
-            let file = File::open(&path)
-                .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
+            let file = match open_log(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(Failure::failed(format!("{}: {error}", path.display()))),
+            };
             let history = match filter.patch {
                 true => Some(History::begin(site, &id)?),
                 false => None,
@@ -374,7 +376,7 @@ pub fn find(site: &mut Site, name: &Name) -> Result<Row, Failure> {
             row(None, &line)
         }
         Name::Session(session, seq) => {
-            let file = File::open(log_path(site, session)).map_err(|_| missing())?;
+            let file = open_log(&log_path(site, session)).map_err(|_| missing())?;
             let mut lines = Lines::new(BufReader::new(file));
             let mut at = 0;
             while let Some(bytes) = lines.read().map_err(Failure::failed)? {

@@ -21,6 +21,7 @@ pub mod fleet;
 pub mod gates;
 pub mod gc;
 pub mod history;
+pub mod hook;
 pub mod init;
 pub mod inside;
 pub mod keeper;

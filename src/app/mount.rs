@@ -181,6 +181,8 @@ pub fn server(site: &Site, session: &Session) -> Result<Program, Failure> {
         .mode(0o600)
         .open(session.dir.join("server.log"))
         .map_err(|error| fault(&session.dir, &error))?;
+    // Whatever the caller left open (a lock, a pipe) would live as long as the server.
+    crate::sandbox::pass::keep_descriptors().map_err(Failure::failed)?;
     let mut server = Program::new(own_program()?);
     server
         .arg("-C")

@@ -4,7 +4,6 @@
 //! Leaves are hashed from the lines again, never taken from the index, and every
 //! proof is verified before it is shown.
 
-use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
@@ -18,7 +17,7 @@ use crate::domain::entry::leaf;
 use crate::domain::names::SessionId;
 use crate::domain::proof::{Stated, consistency, consistent, included, inclusion, root};
 use crate::domain::state::{Kind, State};
-use crate::store::writelog::Lines;
+use crate::store::writelog::{Lines, open_log};
 
 /// One line's place in one tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,7 +143,7 @@ fn covered<'a>(leaves: &'a [Digest], checkpoint: &Checkpoint) -> Result<&'a [Dig
     }
 }
 
-fn include(leaves: &[Digest], line: Vec<u8>, index: u64) -> Result<Inclusion, Failure> {
+pub(super) fn include(leaves: &[Digest], line: Vec<u8>, index: u64) -> Result<Inclusion, Failure> {
     let found = Inclusion {
         leaf: leaf(&line),
         line,
@@ -189,7 +188,7 @@ fn write_proof(
         .hint("govfs checkpoint seals and signs"));
     };
     let path = log_path(site, session);
-    let file = File::open(&path)
+    let file = open_log(&path)
         .map_err(|error| Failure::missing(format!("{}: {error}", path.display())))?;
     let mut lines = Lines::new(BufReader::new(file));
     let mut leaves = Vec::new();

@@ -23,6 +23,7 @@ use crate::sandbox::{self, Identity, Layer, MAPPED, SealError};
 
 pub mod door;
 pub mod report;
+mod room;
 pub mod seal;
 
 use door::Door;
@@ -71,6 +72,7 @@ pub fn run(site: &mut Site, job: &Job) -> Result<Ended, Failure> {
     let left = door.leave(site, &session);
     let status = outcome?;
     left?;
+    room::sweep(site)?;
     let report = report::of(site, &session, from, tier)?;
     Ok(Ended { status, report })
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::app::control::Listener;
@@ -53,6 +54,17 @@ pub struct Orders {
     pub inherited: Option<[i32; 2]>,
 }
 
+/// Sends what the server has to say to its log (its standard error); `RUST_LOG` chooses how much.
+pub fn begin_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    let _ = log.try_init(); // only the first in a process counts
+}
+
 /// Takes over what a launcher made: the device from standard input, and the namespaces.
 fn inherit(numbers: [i32; 2]) -> Result<(Mounting, [OwnedFd; 2]), Failure> {
     let device = std::io::stdin()
@@ -86,6 +98,7 @@ pub fn serve(orders: Orders, ready: impl FnOnce(&Path)) -> Result<(), Failure> {
         None => (Mounting::At(orders.shown.place.clone()), None),
     };
     let _ = nix::unistd::setsid(); // a leader already has a session of its own
+    raise_descriptors();
     let signals = take_signals()?;
     let mut site = Site::open(&orders.dir)?;
     let row = session::load(&mut site, &orders.session)?;
@@ -127,6 +140,17 @@ pub fn serve(orders: Orders, ready: impl FnOnce(&Path)) -> Result<(), Failure> {
     ready(&orders.shown.place);
     let end = wait(&desk, &mut site, &ends);
     finish(&desk, &mut site, &session, &orders.shown, end)
+}
+
+/// Takes as many descriptors as the machine lets us have: a shell's usual 1024 are few
+/// for a server. The overlay makes do with what there is.
+fn raise_descriptors() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!(%error, soft, "the limit of descriptors stays as it is");
+    }
 }
 
 /// Blocks the signals that a thread of their own will take; before any thread starts.

@@ -9,7 +9,6 @@
 //! fault is the answer: what and where. What is odd but no fault is a remark.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
@@ -33,7 +32,7 @@ use crate::store::exported::Verified;
 use crate::store::keys::{Copies, Kept};
 use crate::store::ledger::LedgerError;
 use crate::store::versions::{VersionError, Versions};
-use crate::store::writelog::Lines;
+use crate::store::writelog::{Lines, open_log};
 
 /// The trailer of merge commits that anchors the ledger.
 pub const TRAILER: &str = "Govfs-Checkpoint";
@@ -110,6 +109,7 @@ pub fn verify(site: &mut Site, options: &Options) -> Result<Report, Failure> {
         pass.agrees(held)?;
     }
     let (sessions, writes, named) = verify_logs(site, &mut pass, options.deep)?;
+    name_dropped(site, &mut pass);
     let versions = if options.deep {
         let versions = verify_versions(site, &pass, &named)?;
         verify_trees(site, &mut pass)?;
@@ -341,7 +341,7 @@ fn verify_logs(
         sessions += 1;
         let path = log_path(site, &id);
         let shown = format!("session {name}");
-        let file = match File::open(&path) {
+        let file = match open_log(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && covered == 0 => continue,
             Err(error) => {
@@ -355,7 +355,7 @@ fn verify_logs(
             .audit(&name, &shown)
             .map_err(Failure::integrity)?;
         let mut lines = Lines::new(BufReader::with_capacity(1 << 17, file));
-        while let Some(bytes) = lines.read().map_err(Failure::failed)? {
+        while let Some(bytes) = lines.read().map_err(|error| unread(&shown, &error))? {
             let (line, _) = audit.line(bytes).map_err(Failure::integrity)?;
             writes += 1;
             if deep && line.op == "version" {
@@ -369,6 +369,31 @@ fn verify_logs(
         }
     }
     Ok((sessions, writes, named))
+}
+
+/// A packed log whose bytes are not what was packed is altered; anything else is the machine's.
+fn unread(shown: &str, error: &std::io::Error) -> Failure {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    let what = format!("{shown}: its write log: {error}");
+    match error.kind() {
+        InvalidData | InvalidInput | UnexpectedEof => Failure::integrity(what),
+        _ => Failure::failed(what),
+    }
+}
+
+/// Says which contents are gone, and by which entry: no fault, they were past retention.
+fn name_dropped(site: &Site, pass: &mut Pass) {
+    let versions = Versions::of(&site.store);
+    let mut gone: BTreeMap<u64, u64> = BTreeMap::new();
+    for (sha256, entry) in &pass.dropped {
+        if !versions.has(sha256) {
+            *gone.entry(*entry).or_default() += 1;
+        }
+    }
+    let remarks = gone
+        .iter()
+        .map(|(entry, count)| format!("content dropped by entry {entry}: {count} of them"));
+    pass.remarks.extend(remarks);
 }
 
 /// Reads every kept version, and misses those that a log names and nobody dropped.

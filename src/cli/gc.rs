@@ -6,7 +6,7 @@ use super::Context;
 use crate::app::failure::Failure;
 use crate::app::gc;
 
-/// Drop contents past the charter's retention that nothing needs; hashes stay for ever
+/// Drop contents past the charter's retention that nothing needs, and compress closed logs; hashes stay for ever
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  govfs gc --dry-run\n  govfs gc")]
 pub(super) struct Args {
@@ -24,6 +24,8 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
             "dropped": report.versions,
             "bytes": report.bytes,
             "kept": report.kept,
+            "logs": report.logs,
+            "log_bytes": report.log_bytes,
             "entry": report.entry,
             "dry_run": args.dry_run,
         });
@@ -39,5 +41,13 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
         "{verb} {} contents, {} bytes; {} are kept",
         report.versions, report.bytes, report.kept
     ));
+    if args.dry_run {
+        out.line(format!("would compress {} write logs", report.logs));
+    } else {
+        out.line(format!(
+            "compressed {} write logs, {} bytes less",
+            report.logs, report.log_bytes
+        ));
+    }
     Ok(())
 }

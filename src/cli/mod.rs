@@ -23,6 +23,7 @@ mod doctor;
 mod export;
 mod fleet;
 mod gc;
+mod hook;
 mod init;
 mod inside;
 mod key;
@@ -112,6 +113,7 @@ enum Verb {
     Unmount(unmount::Args),
     Run(run::Args),
     Doctor(doctor::Args),
+    Hook(hook::Args),
     Merge(merge::Args),
     Abandon(abandon::Args),
     Revert(revert::Args),
@@ -230,6 +232,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Claims(args) => claims::run(args, context),
         Verb::Mount(args) => mount::run(args, context),
         Verb::Unmount(args) => unmount::run(args, context),
+        Verb::Hook(args) => hook::run(args, context),
         Verb::Doctor(args) => doctor::run(args, context),
         Verb::Run(args) => run::run(args, context),
         Verb::Merge(args) => merge::run(args, context),

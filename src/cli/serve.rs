@@ -32,6 +32,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let inherited = args
         .sealed
         .and_then(|numbers| <[i32; 2]>::try_from(numbers).ok());
+    serve::begin_log();
     let (uid, gid) = serve::own_ids();
     let orders = Orders {
         dir: context.dir.clone(),

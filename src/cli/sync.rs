@@ -49,7 +49,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
         paths.join(" ")
     ))
     .hint(format!(
-        "merge {} as it is: the merge is three-way",
+        "take the branch's changes over in the session, or merge line by line as it is: govfs merge {} --dry-run",
         args.agent
     )))
 }

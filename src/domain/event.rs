@@ -21,9 +21,21 @@ use crate::domain::path::RepoPath;
 use crate::domain::pattern::Pattern;
 use crate::domain::time::{Lease, Now, Timestamp};
 
+/// Declares a body: strict, comparable, and each `Option` or `Vec` left out when empty.
+macro_rules! body {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => { $(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+    )* };
+}
+
 mod body;
+mod ends;
 
 pub use body::*;
+pub use ends::*;
 
 /// What happened. The tag stands in the line's head as `op`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@
 //! Never reads a file.
 
 mod diff;
+mod place;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,8 @@ use crate::domain::digest::Digest;
 use crate::domain::logop::{Bytes, FileMode, LogOp};
 use crate::domain::path::RepoPath;
 
-pub use diff::{Change, Content, Standing, Status, TreeEntry, base_entry, base_mode};
+pub use diff::{Change, Content, Standing, Status, TreeEntry, base_entry};
+pub use place::base_mode;
 
 /// What a session changed.
 #[derive(Clone, Debug)]

@@ -112,7 +112,10 @@ impl Conflict {
             Some(note) => format!("{what} ({note})"),
             None => what.to_owned(),
         };
-        let hint = format!("run `govfs sync {}` and settle it there", facts.agent);
+        let hint = format!(
+            "take the branch's change over in {}'s session, then merge again",
+            facts.agent
+        );
         MergeRefusal::at("conflict", &self.path, reason, hint)
     }
 }

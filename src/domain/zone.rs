@@ -252,9 +252,7 @@ pub fn gitdir_rule(inside: &[u8]) -> GitdirRule {
         (b"rebase-merge" | b"rebase-apply" | b"sequencer" | b"rr-cache" | b"lfs", _) => {
             GitdirRule::Writable
         }
-        (b"config" | b"commondir" | b"gitdir" | b"shallow" | b"description", None) => {
-            GitdirRule::Provided
-        }
+        (b"config" | b"commondir" | b"gitdir" | b"description", None) => GitdirRule::Provided,
         // git takes this lock, and puts it in place, even where it has nothing to change
         // (renaming a branch); the mount lets only the very same bytes take the place.
         (b"config.lock", None) => GitdirRule::Writable,
@@ -289,9 +287,10 @@ fn info_rule(rest: &[u8]) -> GitdirRule {
 /// Says whether git makes a file of that name at the top of its directory.
 fn top_file(name: &[u8]) -> bool {
     let stem = name.strip_suffix(b".lock").unwrap_or(name);
-    let known: [&[u8]; 23] = [
+    let known: [&[u8]; 24] = [
         b"HEAD",
         b"index",
+        b"shallow", // made anew at each start; git's gc writes it as it was
         b"packed-refs",
         b"packed-refs.new",
         b"ORIG_HEAD",

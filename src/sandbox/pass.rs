@@ -13,6 +13,11 @@ use crate::sandbox::sys;
 
 const DESCRIPTORS_MAX: usize = 4;
 
+/// Keeps every descriptor but the standard streams from the programs that this process starts.
+pub fn keep_descriptors() -> io::Result<()> {
+    Ok(sys::close_on_exec_from(3)?)
+}
+
 /// Sends descriptors beside one byte.
 pub fn send(stream: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();

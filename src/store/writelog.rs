@@ -16,6 +16,7 @@
 //! writing holds its session's lock.
 
 mod lines;
+mod packed;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ use crate::domain::proof::Tree;
 use crate::domain::time::Timestamp;
 
 pub use lines::Lines;
+pub use packed::{LogFile, open_log, pack_log};
 
 /// How much of a lost tail is handed back.
 const LOSS_KEPT: u64 = 64 << 10;

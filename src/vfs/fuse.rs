@@ -18,10 +18,10 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
-    INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek,
-    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::vfs::error::Error;
@@ -33,8 +33,9 @@ use crate::vfs::server::Counters;
 use crate::vfs::server::Op;
 use crate::vfs::server::ServeOptions;
 use answer::{
-    LASTING, answer_absent, answer_attr, answer_bytes, answer_empty, answer_entry, answer_made,
-    answer_statfs, answer_written, configure, errno, file_attr, list, list_plus, nanos, rename_how,
+    LASTING, answer_absent, answer_attr, answer_bytes, answer_created, answer_empty, answer_entry,
+    answer_made, answer_statfs, answer_written, configure, errno, list, list_plus, nanos,
+    rename_how,
 };
 
 fn caller(request: &Request) -> Caller {
@@ -407,24 +408,14 @@ impl Filesystem for Door {
         reply: ReplyCreate,
     ) {
         self.counters.count(Op::Create);
-        let done = self
-            .overlay
-            .create(parent.0, name.as_bytes(), mode, caller(request));
+        let caller = caller(request);
+        let done = self.overlay.create(parent.0, name.as_bytes(), mode, caller);
         let remembered = if self.overlay.remembers(parent.0, name.as_bytes()) {
             LASTING
         } else {
             Duration::ZERO
         };
-        match done {
-            Ok(attr) => reply.created(
-                &remembered,
-                &file_attr(&attr),
-                Generation(0),
-                FileHandle(0),
-                FopenFlags::FOPEN_KEEP_CACHE,
-            ),
-            Err(error) => reply.error(errno(error)),
-        }
+        answer_created(done, &remembered, reply);
     }
 
     fn fallocate(

@@ -7,7 +7,9 @@
 
 use std::fmt;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
@@ -27,6 +29,7 @@ use std::os::unix::ffi::OsStrExt;
 use fuser::{BackgroundSession, Config, INodeNo, MountOption, Notifier, Session, SessionACL};
 
 use nix::mount::MntFlags;
+use nix::mount::MsFlags;
 use nix::mount::umount2;
 
 use crate::vfs::fuse::Door;
@@ -190,7 +193,11 @@ pub fn serve(
         Mounting::Fd(_) => None,
     };
     let session = match mounting {
-        Mounting::At(dir) => Session::new(door, dir, &config)?,
+        Mounting::At(dir) => match mount_directly(&dir, options.allow_other)? {
+            Some(fd) => Session::from_fd(door, fd, config.acl, config)?,
+            // Not ours to mount: the set-uid helper may.
+            None => Session::new(door, dir, &config)?,
+        },
         Mounting::Fd(fd) => Session::from_fd(door, fd, SessionACL::All, config)?,
     };
     let session = session.spawn()?;
@@ -329,6 +336,47 @@ impl Server {
         self.overlay.settle_all().map_err(io::Error::other)?;
         // The kernel need not say that it forgot what was unlinked while open.
         self.overlay.sweep_work().map_err(io::Error::other)
+    }
+}
+
+impl Drop for Server {
+    /// A server that was neither stopped nor left takes its mount with it.
+    fn drop(&mut self) {
+        if self.session.is_some()
+            && self.at.is_some()
+            && let Err(error) = self.unmount(true)
+        {
+            tracing::warn!(%error, "a mount stays behind");
+        }
+    }
+}
+
+/// Mounts as whoever may: the type in the mount table is then `fuse.govfs`.
+/// `None` where this process must not mount by itself.
+fn mount_directly(dir: &Path, allow_other: bool) -> io::Result<Option<OwnedFd>> {
+    let device = match File::options().read(true).write(true).open("/dev/fuse") {
+        Ok(device) => OwnedFd::from(device),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let others = if allow_other { ",allow_other" } else { "" };
+    let data = format!(
+        "fd={},rootmode=40000,user_id={},group_id={},default_permissions{others}",
+        device.as_raw_fd(),
+        nix::unistd::geteuid(),
+        nix::unistd::getegid(),
+    );
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    match nix::mount::mount(
+        Some("govfs"),
+        dir,
+        Some("fuse.govfs"),
+        flags,
+        Some(data.as_str()),
+    ) {
+        Ok(()) => Ok(Some(device)),
+        Err(nix::errno::Errno::EPERM) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -3,7 +3,8 @@
 //! Owns: the work directory, its files (named by inode number, never by a path of
 //! the agent's), the descriptors kept open, and per file the state of its bytes
 //! ([`Body`]) with the hash that grows while it is written front to back.
-//! Invariants: at most [`OPEN_MAX`] descriptors; a file that was not changed since
+//! Invariants: at most [`OPEN_MAX`] descriptors, and no more
+//! than a part of what the process may have; a file that was not changed since
 //! its version has that version's bytes; memory does not grow with a file's size.
 //! Never decides whether a write is allowed, never appends an entry.
 
@@ -21,6 +22,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use nix::sys::resource::{Resource, getrlimit};
 use parking_lot::Mutex;
 use parking_lot::MutexGuard;
 use rustix::fs::AtFlags;
@@ -33,6 +35,10 @@ use crate::domain::path::RepoPath;
 
 /// How many descriptors stay open between requests.
 pub const OPEN_MAX: usize = 1000;
+/// Of the descriptors that the process may have, the part that one set may hold.
+const OPEN_SHARE: u64 = 8;
+/// However few they are, a set holds some: a request needs its file.
+const OPEN_MIN: usize = 4;
 /// Up to this size a file's hash grows while it is written; a longer one is
 /// read again when it settles, in the settler's own time.
 const STREAM_MAX: u64 = 8 << 20;
@@ -236,6 +242,15 @@ impl WorkDir {
         self.cached(ino, || self.open_with(&work_name(ino), OFlags::RDWR))
     }
 
+    /// Cuts a working file that is longer than `size`.
+    pub(crate) fn cut(&self, ino: u64, size: u64) -> io::Result<()> {
+        let file = self.open(ino)?;
+        if file.metadata()?.len() > size {
+            file.set_len(size)?;
+        }
+        Ok(())
+    }
+
     /// Returns a new, empty working file for `ino`.
     pub(crate) fn create(&self, ino: u64) -> io::Result<Arc<File>> {
         self.close(ino);
@@ -371,7 +386,7 @@ impl OpenFiles {
 
     pub(crate) fn put(&mut self, ino: u64, file: Arc<File>) {
         self.clock += 1;
-        if self.files.len() >= OPEN_MAX {
+        if self.files.len() >= open_max() {
             self.drop_older_half();
         }
         self.files.insert(ino, (file, self.clock));
@@ -383,6 +398,16 @@ impl OpenFiles {
         let cut = used[used.len() / 2];
         self.files.retain(|_, (_, used)| *used > cut);
     }
+}
+
+/// Returns how many descriptors one set may hold, by the limit of this process.
+pub(crate) fn open_max() -> usize {
+    static MAX: OnceLock<usize> = OnceLock::new();
+    *MAX.get_or_init(|| {
+        let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+        let part = usize::try_from(limit / OPEN_SHARE).unwrap_or(OPEN_MAX);
+        part.clamp(OPEN_MIN, OPEN_MAX)
+    })
 }
 
 /// Hashes `size` bytes of a file without holding more than a buffer of them.

@@ -61,7 +61,7 @@ fn act(dice: &mut Dice, mount: &Path, part: &str, view: &mut Tree, step: usize) 
         }
         (6, _) => {
             fs::create_dir_all(mount.join(&fresh).parent().unwrap()).unwrap();
-            let target = format!("f{}", dice.roll(9));
+            let target = format!("elsewhere{}", dice.roll(9)); // never a circle, which no merge takes
             symlink(&target, mount.join(&fresh)).unwrap();
             view.insert(fresh, ("120000", target.into_bytes()));
         }

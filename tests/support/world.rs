@@ -20,6 +20,7 @@ const WITHOUT_CAPABILITIES: [&str; 3] = ["setpriv", "--bounding-set=-all", "--in
 pub struct World {
     dir: tempfile::TempDir,
     agents: Vec<String>,
+    descriptors: Option<u64>,
 }
 
 /// Says whether this machine lets us mount at all.
@@ -65,6 +66,7 @@ impl World {
         Self {
             dir,
             agents: Vec::new(),
+            descriptors: None,
         }
     }
 
@@ -105,16 +107,31 @@ impl World {
         command
     }
 
+    /// Gives the binary few descriptors from here on.
+    pub fn limit_descriptors(&mut self, most: u64) {
+        self.descriptors = Some(most);
+    }
+
     /// Runs the binary in the repository.
     pub fn govfs(&self, args: &[&str]) -> Output {
         self.govfs_in(&self.repo(), args)
     }
 
     pub fn govfs_in(&self, dir: &Path, args: &[&str]) -> Output {
-        self.command(env!("CARGO_BIN_EXE_govfs"), dir)
-            .args(args)
-            .output()
-            .unwrap()
+        let binary = env!("CARGO_BIN_EXE_govfs");
+        let mut command = match self.descriptors {
+            Some(most) => {
+                let mut command = self.command("bash", dir);
+                command.args([
+                    "-c",
+                    &format!("ulimit -n {most}; exec \"$0\" \"$@\""),
+                    binary,
+                ]);
+                command
+            }
+            None => self.command(binary, dir),
+        };
+        command.args(args).output().unwrap()
     }
 
     /// Runs the binary, which must succeed; returns what it said.

@@ -5,10 +5,7 @@
 //! verify is an integrity fault that names the entry, and the path where the
 //! line still shows one. Never writes.
 
-use std::fs::File;
 use std::io::{BufReader, ErrorKind};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 
 use crate::app::failure::Failure;
 use crate::app::session::Session;
@@ -19,7 +16,7 @@ use crate::domain::layer::voided;
 use crate::domain::logop::LogOp;
 use crate::domain::path::RepoPath;
 use crate::domain::proof::Tree;
-use crate::store::writelog::Lines;
+use crate::store::writelog::{Lines, open_log};
 
 const READ_BUFFER: usize = 256 << 10;
 
@@ -102,7 +99,7 @@ pub fn read(session: &Session, count: u64) -> Result<Work, Failure> {
     if count == 0 {
         return Ok(Work::of(Vec::new()));
     }
-    let file = open(&path).map_err(|error| match error.kind() {
+    let file = open_log(&path).map_err(|error| match error.kind() {
         ErrorKind::NotFound => missing(session, 0, count),
         _ => Failure::failed(format!("{}: {error}", path.display())),
     })?;
@@ -125,13 +122,6 @@ pub fn read(session: &Session, count: u64) -> Result<Work, Failure> {
     }
     agrees(session, count, &chain, &tree)?;
     Ok(Work::of(ops))
-}
-
-fn open(path: &Path) -> std::io::Result<File> {
-    File::options()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)
 }
 
 /// Holds what was read against the ledger's seal of exactly that many entries.

@@ -196,9 +196,10 @@ fn mount_on_host(site: &mut Site, session: &Session, tier: Tier) -> Result<Door,
 fn raise(site: &Site, session: &Session) -> Result<Door, Failure> {
     let root = site.repo.root();
     let raised = sandbox::raise(root, super::identity(), OPTIONS)?;
+    // First: preparing the server closes everything to it, then these two are opened again.
+    let mut server = mount::server(site, session)?;
     let user = mount::inheritable(&raised.anchor.user)?;
     let mounts = mount::inheritable(&raised.anchor.mount)?;
-    let mut server = mount::server(site, session)?;
     server
         .arg("--at")
         .arg(root)

@@ -6,16 +6,15 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::app::failure::Failure;
 use crate::app::keys;
 use crate::app::mount;
 use crate::app::mounts;
-use crate::app::run::Job;
 use crate::app::run::door::Door;
+use crate::app::run::{Job, room};
 use crate::app::session::Session;
 use crate::app::site::Site;
 use crate::domain::charter::{Charter, HostPath};
@@ -59,10 +58,13 @@ pub(super) fn spec(
     spec.env = environment(charter, job, session);
     spec.hidden = hidden(site, charter, job, home.as_deref())?;
     spec.writable = writable(charter, job, home.as_deref());
-    spec.copies = copies(site, session, charter, home.as_deref(), &spec)?;
-    spec.copy_room = Some(room(site, session)?);
+    let room = room::of(site, session)?;
+    let (copies, copied) = copies(&room, charter, home.as_deref(), &spec.writable)?;
+    spec.copies = copies;
+    spec.copy_room = Some(room.join("writable"));
     spec.home = home;
-    let widenings = widenings(&spec, job);
+    let mut widenings = widenings(&spec, job);
+    widenings.extend(copied);
     Ok(Sealed { spec, widenings })
 }
 
@@ -156,48 +158,39 @@ fn is_state_of(dir: &Path, argv: &[OsString]) -> bool {
         .any(|word| name == word || name.strip_prefix(word).is_some_and(|rest| rest.starts_with('-')))
 }
 
-/// Returns the caches that each session has for itself.
+/// Returns the caches that each session has for itself, and in words which they are.
 fn copies(
-    site: &Site,
-    session: &Session,
+    room: &Path,
     charter: &Charter,
     home: Option<&Path>,
-    spec: &Spec,
-) -> Result<Vec<Bind>, Failure> {
-    let room = room(site, session)?.join("caches");
-    let mut copies = Vec::new();
+    writable: &[Writable],
+) -> Result<(Vec<Bind>, Vec<String>), Failure> {
+    let (mut copies, mut words) = (Vec::new(), Vec::new());
     for path in &charter.sandbox.copied {
         let Some(place) = on_host(path, home).filter(|place| place.is_dir()) else {
             continue;
         };
-        let taken = spec.writable.iter().any(|one| one.path == place);
-        if taken {
+        if writable.iter().any(|one| one.path == place) {
             continue;
         }
-        let source = room.join(percent_encode(path.as_str().as_bytes()).replace('/', "%2F"));
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&source)
-            .map_err(|error| Failure::failed(format!("{}: {error}", source.display())))?;
+        let copy = room::copy(room, path.as_str(), &place)?;
+        let empty = if copy.empty { " (empty)" } else { "" };
+        words.push(format!("copied {}{empty}", shown(&place)));
         // What is written through beneath a copy needs a place in it to stand at.
-        for inner in spec.writable.iter().filter_map(|one| one.path.strip_prefix(&place).ok()) {
-            fs::create_dir_all(source.join(inner))
-                .map_err(|error| Failure::failed(format!("{}: {error}", source.display())))?;
+        for inner in writable.iter().filter_map(|one| one.path.strip_prefix(&place).ok()) {
+            std::fs::create_dir_all(copy.dir.join(inner))
+                .map_err(|error| Failure::failed(format!("{}: {error}", copy.dir.display())))?;
         }
-        copies.push(Bind { source, place });
+        copies.push(Bind {
+            source: copy.dir,
+            place,
+        });
     }
-    Ok(copies)
+    Ok((copies, words))
 }
 
-/// Returns where a session keeps what its runs share outside the repository.
-fn room(site: &Site, session: &Session) -> Result<PathBuf, Failure> {
-    use std::os::unix::ffi::OsStrExt;
-    let store = crate::domain::digest::Digest::of(site.store.as_os_str().as_bytes()).hex();
-    Ok(keys::state_dir()?
-        .join("rooms")
-        .join(&store[..12])
-        .join(session.id.as_str()))
+fn shown(path: &Path) -> String {
+    percent_encode(path.as_os_str().as_bytes())
 }
 
 /// Says what the program may do beyond its mount.
@@ -209,15 +202,8 @@ fn widenings(spec: &Spec, job: &Job) -> Vec<String> {
     if spec.unix_sockets {
         widenings.push("unix-sockets".to_owned());
     }
-    let shown = |path: &Path| {
-        use std::os::unix::ffi::OsStrExt;
-        percent_encode(path.as_os_str().as_bytes())
-    };
     for writable in &spec.writable {
         widenings.push(format!("writable {}", shown(&writable.path)));
-    }
-    for copy in &spec.copies {
-        widenings.push(format!("copied {}", shown(&copy.place)));
     }
     for (name, _) in &job.env {
         widenings.push(format!("env {}", shown(Path::new(name))));

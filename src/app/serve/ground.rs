@@ -25,7 +25,7 @@ use crate::domain::state::{Kind, RowKey, State};
 use crate::domain::zone::gitdir_rule;
 use crate::git::base::{GitBase, LfsProgram, Options as BaseOptions, PromisorGit};
 use crate::git::private::{
-    EXCLUDE, PrivateSpec, object_dirs, prepare, prepare_index, relocate_index,
+    EXCLUDE, PrivateError, PrivateSpec, object_dirs, prepare, prepare_index, relocate_index,
 };
 use crate::store::versions::Versions;
 use crate::store::writelog::{Loss, WriteLog};
@@ -302,10 +302,17 @@ fn gitdir(
         rule: gitdir_rule,
         prepare: Box::new(move || {
             fs::create_dir_all(&templates)?;
-            prepare_index(&inside, &base, &templates, &place, EXCLUDE)
-                .map_err(std::io::Error::other)
+            prepare_index(&inside, &base, &templates, &place, EXCLUDE).map_err(errno_of)
         }),
     })
+}
+
+/// Keeps the error number of what the disk refused, as the mount's users see it.
+fn errno_of(error: PrivateError) -> std::io::Error {
+    match error {
+        PrivateError::Write { source, .. } if source.raw_os_error().is_some() => source,
+        error => std::io::Error::other(error),
+    }
 }
 
 /// Where the repository's objects are seen from the private object directory: through

@@ -4,7 +4,6 @@
 //! Invariants: costs grow with the changes (and with what a renamed directory
 //! holds), never with the base; deletions come first, each group by path.
 
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::io;
 
@@ -12,7 +11,8 @@ use crate::domain::base::Base;
 use crate::domain::base::BaseEntry;
 use crate::domain::base::BaseKind;
 use crate::domain::digest::Digest;
-use crate::domain::layer::{FileState, Held, Layer, Node, Slot};
+use crate::domain::layer::place::{Place, Shown, base_mode, child, children, step, through};
+use crate::domain::layer::{Layer, Node, Slot};
 use crate::domain::logop::{Bytes, FileMode};
 use crate::domain::path::RepoPath;
 
@@ -106,27 +106,6 @@ pub fn base_entry(base: &dyn Base, path: &RepoPath) -> io::Result<Option<BaseEnt
         }
     }
     Ok(Some(found))
-}
-
-fn child<'a>(list: &'a [BaseEntry], name: &[u8]) -> Option<&'a BaseEntry> {
-    let at = list.binary_search_by(|entry| entry.name.as_slice().cmp(name));
-    at.ok().map(|at| &list[at])
-}
-
-/// What stands at a path.
-#[derive(Clone, Copy)]
-enum Shown<'a> {
-    /// An untouched part of the base, whose path there is given apart.
-    Base,
-    Node(&'a Node),
-}
-
-/// What stands at `path`, with what it shows of the base.
-struct Place<'a> {
-    path: RepoPath,
-    shown: Shown<'a>,
-    /// The base path and entry whose bytes or names show through.
-    through: Option<(RepoPath, BaseEntry)>,
 }
 
 impl Layer {
@@ -234,173 +213,6 @@ fn leftovers(node: &Node, path: &RepoPath, found: &mut Vec<RepoPath>) {
             leftovers(kid, &below, found);
         }
     }
-}
-
-impl Place<'_> {
-    fn is_dir(&self) -> bool {
-        match self.shown {
-            Shown::Base => self.through_is_dir(),
-            Shown::Node(node) if node.made_dir => true,
-            Shown::Node(node) if node.file.is_some() => self.through_is_dir(),
-            Shown::Node(_) => self.through.is_none() || self.through_is_dir(),
-        }
-    }
-
-    fn through_is_dir(&self) -> bool {
-        (self.through.as_ref())
-            .is_some_and(|(_, entry)| matches!(entry.kind, BaseKind::Dir | BaseKind::Submodule))
-    }
-
-    /// Returns mode and content, if a file or a symlink stands here.
-    fn file(&self) -> Option<(FileMode, Content)> {
-        if self.is_dir() {
-            return None;
-        }
-        match self.shown {
-            Shown::Base => self.of_base(),
-            Shown::Node(node) => match &node.file {
-                None => self.of_base(),
-                Some(file) => Some(file.shown(self.of_base())),
-            },
-        }
-    }
-
-    fn of_base(&self) -> Option<(FileMode, Content)> {
-        let (path, entry) = self.through.as_ref()?;
-        Some((base_mode(entry), Content::Base(path.clone())))
-    }
-
-    /// Returns the last settled content of a file that was changed.
-    fn settled(&self) -> Option<Content> {
-        match self.shown {
-            Shown::Node(node) => {
-                let (_, content) = node.file.as_ref()?.settled(self.of_base());
-                Some(content)
-            }
-            _ => None,
-        }
-    }
-}
-
-impl FileState {
-    fn shown(&self, of_base: Option<(FileMode, Content)>) -> (FileMode, Content) {
-        let (mode, settled) = self.settled(of_base);
-        match settled {
-            Content::None => (mode, Content::Unsettled),
-            _ if self.open => (mode, Content::Unsettled),
-            settled => (mode, settled),
-        }
-    }
-
-    /// Returns the mode, and the content of the last settled state.
-    fn settled(&self, of_base: Option<(FileMode, Content)>) -> (FileMode, Content) {
-        let (base_mode, base_content) = of_base.unwrap_or((FileMode::Plain, Content::None));
-        let content = match &self.bytes {
-            Held::OfBase => base_content,
-            Held::Nothing => Content::None,
-            Held::Settled { sha256, size } => Content::Version {
-                sha256: *sha256,
-                size: *size,
-            },
-            Held::Target(target) => Content::Target(target.clone()),
-        };
-        (self.mode.unwrap_or(base_mode), content)
-    }
-}
-
-pub fn base_mode(entry: &BaseEntry) -> FileMode {
-    match entry.kind {
-        BaseKind::Symlink => FileMode::Symlink,
-        BaseKind::File { exec: true } => FileMode::Exec,
-        _ => FileMode::Plain,
-    }
-}
-
-/// Returns what stands directly in a directory.
-fn children<'a>(base: &dyn Base, place: &Place<'a>) -> io::Result<Vec<Place<'a>>> {
-    let mut found = BTreeMap::new();
-    if let Some((at, entry)) = &place.through
-        && entry.kind == BaseKind::Dir
-    {
-        for kid in base.list(&entry.oid)?.iter() {
-            let (Ok(path), Ok(through)) = (place.path.join(&kid.name), at.join(&kid.name)) else {
-                continue;
-            };
-            let kid_place = Place {
-                path,
-                shown: Shown::Base,
-                through: Some((through, kid.clone())),
-            };
-            found.insert(kid.name.clone(), kid_place);
-        }
-    }
-    if let Shown::Node(node) = place.shown {
-        for (name, slot) in &node.kids {
-            match slot {
-                Slot::Gone => {
-                    found.remove(name);
-                }
-                Slot::Here(kid) => {
-                    let Ok(path) = place.path.join(name) else {
-                        continue;
-                    };
-                    let through = through(base, kid)?;
-                    let shown = Shown::Node(kid);
-                    found.insert(
-                        name.clone(),
-                        Place {
-                            path,
-                            shown,
-                            through,
-                        },
-                    );
-                }
-            }
-        }
-    }
-    Ok(found.into_values().collect())
-}
-
-/// Finds one name in what stands at a place.
-fn step<'a>(base: &dyn Base, place: &Place<'a>, name: &[u8]) -> io::Result<Option<Place<'a>>> {
-    if !place.is_dir() {
-        return Ok(None);
-    }
-    let path = place.path.join(name).map_err(io::Error::other)?;
-    if let Shown::Node(node) = place.shown
-        && let Some(slot) = node.kids.get(name)
-    {
-        return match slot {
-            Slot::Gone => Ok(None),
-            Slot::Here(kid) => Ok(Some(Place {
-                path,
-                shown: Shown::Node(kid),
-                through: through(base, kid)?,
-            })),
-        };
-    }
-    let Some((at, entry)) = place.through.as_ref() else {
-        return Ok(None);
-    };
-    if entry.kind != BaseKind::Dir {
-        return Ok(None);
-    }
-    let list = base.list(&entry.oid)?;
-    let Some(found) = child(&list, name) else {
-        return Ok(None);
-    };
-    Ok(Some(Place {
-        path,
-        shown: Shown::Base,
-        through: Some((at.join(name).map_err(io::Error::other)?, found.clone())),
-    }))
-}
-
-fn through(base: &dyn Base, node: &Node) -> io::Result<Option<(RepoPath, BaseEntry)>> {
-    let Some(path) = &node.base else {
-        return Ok(None);
-    };
-    Ok(base_entry(base, path)?.map(|entry| (path.clone(), entry)))
 }
 
 struct Diff<'a> {

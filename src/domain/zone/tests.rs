@@ -224,7 +224,7 @@ fn git_writes_its_own_names_and_no_others() {
         ("worktrees/x", GitdirRule::Refused),
         ("evil", GitdirRule::Refused),
         ("refs/.git/config", GitdirRule::Refused),
-        ("shallow", GitdirRule::Provided),
+        ("shallow", GitdirRule::Writable),
     ];
     for (text, want) in table {
         assert_eq!(gitdir_rule(text.as_bytes()), want, "{text}");

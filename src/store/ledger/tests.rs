@@ -1,5 +1,7 @@
 //! The database against the fold, and what happens when it is tampered with or full.
 
+use crate::domain::command::Need;
+use crate::domain::state::Kind;
 use std::cell::Cell;
 use std::path::Path;
 
@@ -245,7 +247,7 @@ fn a_newer_store_and_a_foreign_file_are_refused() {
     drop(made);
     assert!(matches!(
         Ledger::open(dir.path()),
-        Err(LedgerError::Newer { found: 2, known: 1 })
+        Err(LedgerError::Newer { found, known: FORMAT }) if found == FORMAT + 1
     ));
     for name in [FILE, "ledger.db-wal", "ledger.db-shm"] {
         std::fs::remove_file(dir.path().join(name)).expect("removed");
@@ -292,4 +294,49 @@ fn the_queue_keeps_its_order_and_forgets_the_dead() {
         ["bob", "carol"],
         "who died is gone for good"
     );
+}
+
+/// What format 1 had: claims without the ends of their patterns.
+const CLAIMS_BEFORE: &str = "DROP TABLE claim;
+CREATE TABLE claim (
+    id INTEGER PRIMARY KEY, agent TEXT NOT NULL, mode INTEGER NOT NULL, pattern BLOB NOT NULL,
+    prefix BLOB NOT NULL, boot TEXT NOT NULL, boot_end INTEGER NOT NULL, ts_end INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+INSERT INTO claim SELECT id, agent, mode, pattern, prefix, boot, boot_end, ts_end, body FROM temp.kept;
+DROP TABLE temp.kept;
+PRAGMA user_version = 1;";
+
+#[test]
+fn an_older_store_is_brought_forward_and_keeps_its_claims() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut made = ledger(dir.path());
+    let mut turn = made.turn(&clock).expect("a turn");
+    let claimed = turn.command(&Command::Claim(ask("alice", &["src/*.rs", "docs"])));
+    assert_eq!(claimed.expect("decided"), None);
+    turn.commit().expect("committed");
+    let before = made.state(&[Need::All(Kind::Claim)]).expect("read").claims;
+    made.connection
+        .execute_batch("CREATE TEMP TABLE kept AS SELECT * FROM claim")
+        .and_then(|()| made.connection.execute_batch(CLAIMS_BEFORE))
+        .expect("made old");
+    drop(made);
+    assert!(matches!(
+        Ledger::open(dir.path()),
+        Err(LedgerError::Older { found: 1, known: FORMAT })
+    ));
+    let mut now = Ledger::migrate(dir.path()).expect("brought forward");
+    assert_eq!(now.state(&[Need::All(Kind::Claim)]).expect("read").claims, before);
+    let mut turn = now.turn(&clock).expect("a turn");
+    for pattern in ["**/*.rs", "src/a.rs", "**/x", "docs/b"] {
+        let refused = turn.command(&Command::Claim(ask("bob", &[pattern])));
+        assert!(refused.expect("decided").is_some(), "{pattern}");
+    }
+    for pattern in ["src/*.txt", "lib"] {
+        let refused = turn.command(&Command::Claim(ask("bob", &[pattern])));
+        assert_eq!(refused.expect("decided"), None, "{pattern}");
+    }
+    drop(turn);
+    drop(now);
+    Ledger::open(dir.path()).expect("it is of this format now");
 }

@@ -11,9 +11,9 @@ use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
 use fuser::{
-    Errno, FileAttr, FileType, Generation, INodeNo, InitFlags, KernelConfig, RenameFlags,
-    ReplyAttr, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyStatfs, ReplyWrite,
-    ReplyXattr,
+    Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, RenameFlags, ReplyAttr, ReplyCreate, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyStatfs, ReplyWrite, ReplyXattr,
 };
 use rustix::fs::StatVfs;
 
@@ -247,6 +247,19 @@ pub(super) fn answer_absent(reply: ReplyEntry) {
 pub(super) fn answer_written(written: Result<u32, Error>, reply: ReplyWrite) {
     match written {
         Ok(written) => reply.written(written),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+pub(super) fn answer_created(made: Result<Attr, Error>, remembered: &Duration, reply: ReplyCreate) {
+    match made {
+        Ok(attr) => reply.created(
+            remembered,
+            &file_attr(&attr),
+            Generation(0),
+            FileHandle(0),
+            FopenFlags::FOPEN_KEEP_CACHE,
+        ),
         Err(error) => reply.error(errno(error)),
     }
 }

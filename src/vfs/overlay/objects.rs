@@ -29,6 +29,7 @@ use crate::domain::path::RepoPath;
 use crate::vfs::error::Error;
 use crate::vfs::error::Result;
 use crate::vfs::overlay::FileKind;
+use crate::vfs::working::open_max;
 
 /// How many files are held open; past that a removed one may be gone for its reader.
 const HELD_MAX: usize = 256;
@@ -159,7 +160,7 @@ impl Objects {
             return ino;
         }
         let ino = fresh();
-        let held = held.filter(|_| table.held < HELD_MAX);
+        let held = held.filter(|_| table.held < open_max().min(HELD_MAX));
         table.held += usize::from(held.is_some());
         table.numbers.insert(key.clone(), ino);
         table.known.insert(

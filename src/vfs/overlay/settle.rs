@@ -91,6 +91,7 @@ impl Overlay {
         data: &mut crate::vfs::working::Data,
         sha256: Digest,
     ) -> Result<()> {
+        self.work.cut(ino, more.size())?;
         let file = self.work.open(ino)?;
         let name = if data.whole {
             self.work.link_for_keeping(ino)?

@@ -235,6 +235,7 @@ impl Overlay {
                 // A full disk took some of it: the entry for all is void, one for the part follows.
                 self.void(recorded, "short write");
                 data.touched();
+                self.mark_dirty(ino);
                 self.log_change(ino, Tried::Write, Caller::default(), |path, claim| {
                     LogOp::Write {
                         path,
@@ -244,19 +245,30 @@ impl Overlay {
                         claim,
                         by: crate::domain::logop::Actor::default(),
                     }
-                })?;
+                })
+                .inspect_err(|_| self.cut_growth(ino, more))?;
                 more.set_size(more.size().max(offset + written as u64));
                 written
             }
             Err(error) => {
                 self.void(recorded, &error.to_string());
                 data.touched();
+                self.mark_dirty(ino);
+                self.cut_growth(ino, more);
                 return Err(error.into());
             }
         };
         more.changed(now);
         self.mark_dirty(ino);
         Ok(written)
+    }
+
+    /// Takes away what a write that no entry stands for has left behind the file's
+    /// end: it would come back as bytes of a hole, or as the tail of a version.
+    fn cut_growth(&self, ino: u64, more: &FileMore) {
+        if let Err(error) = self.work.cut(ino, more.size()) {
+            tracing::error!(%error, ino, "a failed write could not be taken back");
+        }
     }
 
     pub(super) fn void(&self, recorded: Option<Recorded>, reason: &str) {

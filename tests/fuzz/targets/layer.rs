@@ -55,16 +55,28 @@ impl Model {
     }
 
     fn is_free(&self, path: &RepoPath) -> bool {
-        !path.is_root() && !self.0.contains_key(path) && path.parent().is_some_and(|parent| self.is_dir(&parent))
+        !path.is_root()
+            && !self.0.contains_key(path)
+            && path.parent().is_some_and(|parent| self.is_dir(&parent))
     }
 
     fn is_empty(&self, path: &RepoPath) -> bool {
-        !self.0.keys().any(|other| other != path && other.starts_with(path))
+        !self
+            .0
+            .keys()
+            .any(|other| other != path && other.starts_with(path))
     }
 
     fn take(&mut self, path: &RepoPath) -> Vec<(RepoPath, Option<Digest>)> {
-        let taken: Vec<_> = self.0.iter().filter(|(other, _)| other.starts_with(path)).map(|(other, what)| (other.clone(), *what)).collect();
-        taken.iter().for_each(|(other, _)| drop(self.0.remove(other)));
+        let taken: Vec<_> = self
+            .0
+            .iter()
+            .filter(|(other, _)| other.starts_with(path))
+            .map(|(other, what)| (other.clone(), *what))
+            .collect();
+        taken
+            .iter()
+            .for_each(|(other, _)| drop(self.0.remove(other)));
         taken
     }
 
@@ -81,7 +93,9 @@ impl Model {
         let target = if exchange {
             self.0.contains_key(to)
         } else {
-            self.is_free(to) || (self.is_file(to) && self.is_file(path)) || (self.is_dir(to) && !to.is_root() && self.is_dir(path) && self.is_empty(to))
+            self.is_free(to)
+                || (self.is_file(to) && self.is_file(path))
+                || (self.is_dir(to) && !to.is_root() && self.is_dir(path) && self.is_empty(to))
         };
         there && apart && target
     }
@@ -90,7 +104,9 @@ impl Model {
 fn path(byte: u8) -> RepoPath {
     let names: [&[u8]; 4] = [b"a", b"b", b"a.tmp", b"\xff"];
     let depth = usize::from(byte >> 6) % 3 + 1;
-    let picked: Vec<&[u8]> = (0..depth).map(|at| names[usize::from(byte >> (2 * at)) % 4]).collect();
+    let picked: Vec<&[u8]> = (0..depth)
+        .map(|at| names[usize::from(byte >> (2 * at)) % 4])
+        .collect();
     RepoPath::parse(&picked.join(&b'/')).expect("a path")
 }
 
@@ -102,8 +118,21 @@ fn step(model: &mut Model, code: u8, first: u8, second: u8) -> Vec<LogOp> {
         0 if model.is_free(&path) => {
             model.0.insert(path.clone(), Some(content));
             let mode = FileMode::Plain;
-            let version = LogOp::Version { path: path.clone(), size: 1, mode, sha256: content };
-            vec![LogOp::Create { path, mode, claim, by }, version]
+            let version = LogOp::Version {
+                path: path.clone(),
+                size: 1,
+                mode,
+                sha256: content,
+            };
+            vec![
+                LogOp::Create {
+                    path,
+                    mode,
+                    claim,
+                    by,
+                },
+                version,
+            ]
         }
         1 if model.is_free(&path) => {
             model.0.insert(path.clone(), None);
@@ -119,8 +148,23 @@ fn step(model: &mut Model, code: u8, first: u8, second: u8) -> Vec<LogOp> {
         }
         4 if model.is_file(&path) => {
             model.0.insert(path.clone(), Some(content));
-            let write = LogOp::Write { path: path.clone(), offset: 0, len: 1, sha256: content, claim, by };
-            vec![write, LogOp::Version { path, size: 1, mode: FileMode::Plain, sha256: content }]
+            let write = LogOp::Write {
+                path: path.clone(),
+                offset: 0,
+                len: 1,
+                sha256: content,
+                claim,
+                by,
+            };
+            vec![
+                write,
+                LogOp::Version {
+                    path,
+                    size: 1,
+                    mode: FileMode::Plain,
+                    sha256: content,
+                },
+            ]
         }
         5 => {
             let exchange = code >= 128;
@@ -133,7 +177,13 @@ fn step(model: &mut Model, code: u8, first: u8, second: u8) -> Vec<LogOp> {
             if exchange {
                 model.put(back, &to, &path);
             }
-            vec![LogOp::Rename { path, to, exchange, claim, by }]
+            vec![LogOp::Rename {
+                path,
+                to,
+                exchange,
+                claim,
+                by,
+            }]
         }
         _ => Vec::new(),
     }
@@ -150,11 +200,13 @@ fuzz_target!(|bytes: &[u8]| {
     let whole = Layer::fold((0..).zip(&ops));
     let shown = |layer: &Layer| -> BTreeMap<RepoPath, Option<Digest>> {
         let tree = layer.tree(&Nothing).expect("a base in memory");
-        let known = tree.into_iter().map(|entry| match (entry.mode, entry.content) {
-            (None, _) => (entry.path, None),
-            (_, Content::Version { sha256, .. }) => (entry.path, Some(sha256)),
-            (_, other) => panic!("{}: {other:?}", entry.path),
-        });
+        let known = tree
+            .into_iter()
+            .map(|entry| match (entry.mode, entry.content) {
+                (None, _) => (entry.path, None),
+                (_, Content::Version { sha256, .. }) => (entry.path, Some(sha256)),
+                (_, other) => panic!("{}: {other:?}", entry.path),
+            });
         known.filter(|(path, _)| !path.is_root()).collect()
     };
     assert_eq!(shown(&whole), model.0);

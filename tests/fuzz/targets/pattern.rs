@@ -16,7 +16,10 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(witness.is_some(), second.overlaps(&first));
     if let Some(witness) = witness {
         assert!(first.covers(&witness), "{first:?} does not cover {witness}");
-        assert!(second.covers(&witness), "{second:?} does not cover {witness}");
+        assert!(
+            second.covers(&witness),
+            "{second:?} does not cover {witness}"
+        );
     }
     if let Ok(path) = RepoPath::parse(path)
         && first.covers(&path)

@@ -23,7 +23,10 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(included(leaf, at, size, &other, top), other == proof);
 
     let old = leaves[..usize::try_from(at).expect("small")].to_vec();
-    let old = Stated { size: at, root: root(&old) };
+    let old = Stated {
+        size: at,
+        root: root(&old),
+    };
     let new = Stated { size, root: top };
     let proof = consistency(&leaves, at).expect("there was such a tree");
     assert!(consistent(old, new, &proof));

@@ -1,0 +1,80 @@
+//! A mount through accidents and odd repositories: killed servers, few descriptors, shallow clones, cargo.
+
+#![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
+
+#[path = "support/world.rs"]
+mod world;
+
+use std::process::Command;
+
+use world::World;
+use world::can_mount;
+
+fn two_files() -> World {
+    World::of("mkdir d; echo a > d/a; echo b > d/b")
+}
+
+#[test]
+fn a_killed_server_fails_closed_and_the_next_mount_has_every_write() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = two_files();
+    world.mount("alice", &["d"]);
+    world.sh("echo x >> d/a");
+    let server = world.server().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-9", &server])
+            .status()
+            .unwrap()
+            .success()
+    );
+    world.host("until ls $MNT 2>&1 | grep -q 'not connected'; do :; done");
+    world.mount_again("alice", &[]);
+    assert_eq!(
+        world.sh("cat d/a; git status --porcelain"),
+        "a\nx\n M d/a\n"
+    );
+    world.ok(&["unmount", "alice"]);
+    world.ok(&["verify", "--deep"]);
+}
+
+#[test]
+fn a_small_limit_of_descriptors_is_enough() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = two_files();
+    world.ok(&["init"]);
+    world.limit_descriptors(64);
+    world.mount_again("alice", &["d"]);
+    world.sh("for i in $(seq 200); do echo $i > d/n$i; done; cat d/n* | wc -l | grep -qx 200");
+    assert_eq!(world.sh("ls d | wc -l"), "202\n");
+    world.ok(&["unmount", "alice"]);
+}
+
+#[test]
+fn git_collects_garbage_in_a_shallow_clone() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = two_files();
+    world.host("echo c > d/c; git add .; git commit -qm two; mv ../repo ../whole; git clone -q --depth 1 file://$PWD/../whole ../repo");
+    world.mount("alice", &["d"]);
+    world.sh("echo x >> d/a; git commit -qam x; git gc -q; git fsck; git status --porcelain | diff - /dev/null");
+}
+
+#[test]
+fn cargo_builds_where_only_a_source_is_claimed() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = World::of(
+        "mkdir src; printf '[package]\\nname = \"small\"\\nversion = \"0.1.0\"\\nedition = \"2021\"\\n' > Cargo.toml
+         echo 'fn main() {}' > src/main.rs; printf 'target/\\nCargo.lock\\n' > .gitignore",
+    );
+    world.mount("alice", &["src/main.rs"]);
+    world.sh("mkdir targetAbC123; rmdir targetAbC123; ! mkdir targets 2>/dev/null");
+    world.sh("mkdir targetAbC123; touch targetAbC123/CACHEDIR.TAG; mv targetAbC123 target; test -f target/CACHEDIR.TAG");
+}
