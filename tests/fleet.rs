@@ -1,0 +1,213 @@
+//! The fleet with real agents, sealed in real mounts.
+
+mod common;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use common::House;
+
+/// Writes plans; each agent counts its runs outside of what is merged, by lines it says.
+fn plans(
+    house: &House,
+    count: usize,
+    command: impl Fn(usize) -> String,
+    needs: impl Fn(usize) -> Vec<usize>,
+) -> Vec<String> {
+    let dir = house.path("plans");
+    fs::create_dir_all(&dir).expect("a directory");
+    let mut files = Vec::new();
+    for n in 0..count {
+        let needs: Vec<String> = needs(n).iter().map(|n| format!("\"p{n}\"")).collect();
+        let mut text = String::new();
+        let _ = write!(
+            text,
+            "[plan]\nid = \"p{n}\"\ntype = \"fix\"\ndependencies = [{}]\n[claims]\nfiles = [\"work/{n}\"]\n[run]\ncommand = '''{}'''\n",
+            needs.join(", "),
+            command(n)
+        );
+        let path = dir.join(format!("p{n}.toml"));
+        fs::write(&path, text).expect("a plan");
+        files.push(path.to_string_lossy().into_owned());
+    }
+    let mut add = vec!["plan", "add"];
+    add.extend(files.iter().map(String::as_str));
+    house.ok(&add);
+    files
+}
+
+fn states(house: &House) -> Vec<(String, String)> {
+    let list = house.json(&["queue", "list"]);
+    let plans = list["plans"].as_array().expect("plans").clone();
+    let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+    plans
+        .iter()
+        .map(|plan| (text(&plan["id"]), text(&plan["state"])))
+        .collect()
+}
+
+fn clean(house: &House) {
+    house.ok(&["queue", "validate"]);
+    house.ok(&["queue", "git-check"]);
+    house.ok(&["verify", "--deep"]);
+    house.ok(&["replay"]);
+    let mounts = fs::read_to_string("/proc/mounts").expect("mounts");
+    let root = house.root();
+    assert!(
+        !mounts.contains(&*root.to_string_lossy()),
+        "a mount is left behind"
+    );
+}
+
+#[test]
+fn plans_run_in_order_and_failures_block_with_the_reason() {
+    let house = House::new();
+    let command = |n: usize| match n {
+        2 => "echo 'no luck' >&2; exit 7".to_owned(),
+        _ => format!(
+            "mkdir -p work/{n} && cat work/0/x > work/{n}/y 2>/dev/null; echo {n} > work/{n}/x"
+        ),
+    };
+    plans(&house, 5, command, |n| match n {
+        0 => Vec::new(),
+        4 => vec![2],
+        _ => vec![0],
+    });
+    let schedule = house.json(&["fleet", "run", "--dry-run", "--jobs", "2"]);
+    assert_eq!(schedule["rounds"][0], serde_json::json!(["p0"]));
+    assert_eq!(
+        house.ok(&["log", "--op", "fleet"]),
+        "",
+        "a rehearsal does nothing"
+    );
+    let ran = house.fails(3, &["fleet", "run", "--once", "--jobs", "2"]);
+    let last = ran.stdout.lines().last().expect("a line").to_owned();
+    let end: serde_json::Value = serde_json::from_str(&last).expect("a document");
+    assert_eq!(end["done"], 3);
+    assert_eq!(end["blocked"][0]["plan"], "p2");
+    assert!(
+        end["blocked"][0]["reason"]
+            .as_str()
+            .expect("a reason")
+            .contains("ended with 7"),
+        "{end}"
+    );
+    assert_eq!(end["waiting"][0]["plan"], "p4");
+    assert_eq!(
+        house.git(&["show", "HEAD:work/1/y"]),
+        "0",
+        "it saw what it depends on"
+    );
+    let launches = house.ok(&["--json", "log", "--op", "fleet"]);
+    let of_two = launches
+        .lines()
+        .filter(|line| line.contains("\"launch\"") && line.contains("\"p2\""));
+    assert_eq!(of_two.count(), 2, "one attempt and one more");
+    let status = house.json(&["fleet", "status"]);
+    assert_eq!(status["running"], false);
+    house.fails(5, &["fleet", "stop"]);
+    clean(&house);
+}
+
+#[test]
+fn a_killed_coordinator_goes_on_and_runs_nothing_twice() {
+    const AGENTS: usize = 30;
+    let house = House::new();
+    let runs = house.path("runs");
+    fs::create_dir(&runs).expect("a directory");
+    let command = |n: usize| {
+        format!(
+            "mkdir -p work/{n}; for i in 1 2 3; do echo $i > work/{n}/f$i; done; sleep 0.2; echo ran-{n}"
+        )
+    };
+    plans(&house, AGENTS, command, |n| {
+        if n % 5 == 4 { vec![n - 1] } else { Vec::new() }
+    });
+    let begin = Instant::now();
+    let mut kills = 0;
+    let mut wait = 137;
+    loop {
+        let mut child = house
+            .command(&["--json", "fleet", "run", "--once", "--jobs", "10"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the fleet starts");
+        wait = (wait * 7919 + 13) % 1500;
+        let until = Instant::now() + Duration::from_millis(100 + wait);
+        let ended = loop {
+            if let Some(status) = child.try_wait().expect("a status") {
+                break Some(status);
+            }
+            // The moment of the kill is the test's own: no state is waited for.
+            if Instant::now() > until && kills < 12 {
+                child.kill().expect("it is killed");
+                child.wait().expect("an end");
+                kills += 1;
+                break None;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        if let Some(status) = ended {
+            assert_eq!(status.code(), Some(0));
+            break;
+        }
+        assert!(
+            begin.elapsed() < Duration::from_secs(240),
+            "{:?}",
+            states(&house)
+        );
+    }
+    assert!(kills > 0, "it was never killed");
+    assert!(
+        states(&house).iter().all(|(_, state)| state == "done"),
+        "{:?}",
+        states(&house)
+    );
+    for n in 0..AGENTS {
+        assert_eq!(house.git(&["show", &format!("HEAD:work/{n}/f3")]), "3");
+        let log = fs::read_to_string(house.root().join(format!(".git/govfs/fleet/p{n}.log")))
+            .expect("a log");
+        assert_eq!(log.matches(&format!("ran-{n}\n")).count(), 1, "p{n}: {log}");
+    }
+    clean(&house);
+}
+
+#[test]
+fn a_stopped_fleet_ends_its_programs_and_takes_them_up_again() {
+    let house = House::new();
+    let flag = "work/0/started";
+    plans(
+        &house,
+        1,
+        |_| {
+            format!(
+                "mkdir -p work/0; if [ -e {flag} ]; then echo again > work/0/x; else touch {flag}; sleep 100; fi"
+            )
+        },
+        |_| Vec::new(),
+    );
+    let child = house.spawn(&["--json", "fleet", "run", "--once"]);
+    let begin = Instant::now();
+    loop {
+        let log = house.ok(&["--json", "log", "--session", "p0-1"]);
+        if log.contains("started") {
+            break;
+        }
+        assert!(
+            begin.elapsed() < Duration::from_secs(60),
+            "it never started: {log}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    house.ok(&["fleet", "stop"]);
+    let output = child.wait_with_output().expect("an end");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(states(&house)[0].1, "in_progress");
+    house.ok(&["fleet", "run", "--once", "--retries", "0"]);
+    assert_eq!(states(&house)[0].1, "done");
+    assert_eq!(house.git(&["show", "HEAD:work/0/x"]), "again");
+    clean(&house);
+}
