@@ -13,6 +13,12 @@ use crate::sandbox::sys;
 
 const DESCRIPTORS_MAX: usize = 4;
 
+/// Marks every descriptor but the three standard ones to be closed by exec: what a
+/// caller left open is not handed on to a server that outlives it.
+pub fn keep_descriptors() -> io::Result<()> {
+    Ok(sys::close_on_exec_from(3)?)
+}
+
 /// Sends descriptors beside one byte.
 pub fn send(stream: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();

@@ -196,6 +196,7 @@ fn mount_on_host(site: &mut Site, session: &Session, tier: Tier) -> Result<Door,
 fn raise(site: &Site, session: &Session) -> Result<Door, Failure> {
     let root = site.repo.root();
     let raised = sandbox::raise(root, super::identity(), OPTIONS)?;
+    crate::sandbox::pass::keep_descriptors().map_err(Failure::failed)?;
     let user = mount::inheritable(&raised.anchor.user)?;
     let mounts = mount::inheritable(&raised.anchor.mount)?;
     let mut server = mount::server(site, session)?;
