@@ -273,9 +273,9 @@ pub(super) fn claim_is_indexed(
 ) -> Result<bool, LedgerError> {
     let boot_end = claim.lease.boot_ms.saturating_add(claim.lease.ttl_ms);
     let Ends { head, name, tail } = claim.pattern.ends();
-    let found: Option<i64> = one(
+    let found: Option<Vec<u8>> = one(
         connection,
-        "SELECT 1 FROM claim WHERE id IS ?1 AND agent IS ?2 AND mode IS ?3 AND pattern IS ?4 \
+        "SELECT body FROM claim WHERE id IS ?1 AND agent IS ?2 AND mode IS ?3 AND pattern IS ?4 \
          AND prefix IS ?5 AND boot IS ?6 AND boot_end IS ?7 AND ts_end IS ?8 AND literal IS ?9 \
          AND head IS ?10 AND name IS ?11 AND tail IS ?12",
         params![
