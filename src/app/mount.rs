@@ -56,6 +56,7 @@ pub fn mount(site: &mut Site, wish: &Wish, dir: Option<&Path>) -> Result<Standin
         Ready::Standing(standing) => return Ok(standing),
         Ready::Place(session, dir) => (session, dir),
     };
+    crate::sandbox::pass::keep_descriptors().map_err(Failure::failed)?;
     let mut server = server(site, &session)?;
     server.arg("--at").arg(&dir);
     if nix::unistd::geteuid().is_root() {

@@ -5,6 +5,7 @@
 //! children run) is found again from locks and entries. Stopping ends the programs
 //! and leaves their sessions settled and sealed. Never decides what comes next.
 
+use std::os::unix::process::CommandExt;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::process::{Child, Command as Program, Stdio};
@@ -352,7 +353,6 @@ impl Coordinator<'_> {
         let answer = File::create(&path)
             .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
         let errors = answer.try_clone().map_err(Failure::failed)?;
-        use std::os::unix::process::CommandExt;
         let child = Program::new(own_program()?)
             .arg("-C")
             .arg(self.site.repo.root())
@@ -413,7 +413,7 @@ impl Coordinator<'_> {
             .ledger
             .state(&[Need::Row(RowKey::new(Kind::Plan, plan))])?;
         let still = |row: &&PlanRow| row.state == QueueState::InProgress;
-        if state.plans.get(plan).filter(still).is_none() {
+        if state.plans.get(plan).as_ref().is_none_or(|x| !still(x)) {
             return Ok(()); // somebody else merged it, or took it away
         }
         if status == Some(0) {
@@ -602,7 +602,9 @@ impl Coordinator<'_> {
                 gone.push(plan.clone());
             }
         }
-        gone.iter().for_each(|plan| drop(self.jobs.remove(plan)));
+        for plan in &gone {
+            self.jobs.remove(plan);
+        }
         Ok(())
     }
 }

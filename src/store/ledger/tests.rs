@@ -118,6 +118,26 @@ fn the_projections_are_the_fold_after_every_command() {
 }
 
 #[test]
+fn a_claim_that_is_filed_under_another_name_is_found() {
+    for change in [
+        "agent = 'mallory'",
+        "mode = 1 - mode",
+        "prefix = x'00'",
+        "boot_end = boot_end + 1",
+        "ts_end = 0",
+        "literal = 1 - literal",
+    ] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut ledger = ledger(dir.path());
+        run(&mut ledger, &Command::Claim(ask("alice", &["src"])));
+        fold(&mut ledger).expect("projections are the fold");
+        let sql = format!("UPDATE claim SET {change}");
+        ledger.connection.execute(&sql, []).expect(change);
+        assert!(fold(&mut ledger).is_err(), "{change}");
+    }
+}
+
+#[test]
 fn a_turn_that_is_dropped_has_never_been() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut ledger = ledger(dir.path());

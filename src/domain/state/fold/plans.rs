@@ -181,7 +181,7 @@ impl State {
             person: person.clone(),
             from: body.from,
             to: body.commit,
-        }) } else {
+        }); } else {
             row.entry = entry.seq;
             row.since = entry.ts;
             row.on = body.on;
