@@ -13,12 +13,7 @@ use crate::sandbox::sys;
 
 const DESCRIPTORS_MAX: usize = 4;
 
-<<<<<<< HEAD
 /// Keeps every descriptor but the standard streams from the programs that this process starts.
-=======
-/// Marks every descriptor but the three standard ones to be closed by exec: what a
-/// caller left open is not handed on to a server that outlives it.
->>>>>>> rigs
 pub fn keep_descriptors() -> io::Result<()> {
     Ok(sys::close_on_exec_from(3)?)
 }

@@ -196,12 +196,8 @@ fn mount_on_host(site: &mut Site, session: &Session, tier: Tier) -> Result<Door,
 fn raise(site: &Site, session: &Session) -> Result<Door, Failure> {
     let root = site.repo.root();
     let raised = sandbox::raise(root, super::identity(), OPTIONS)?;
-<<<<<<< HEAD
     // First: preparing the server closes everything to it, then these two are opened again.
     let mut server = mount::server(site, session)?;
-=======
-    crate::sandbox::pass::keep_descriptors().map_err(Failure::failed)?;
->>>>>>> rigs
     let user = mount::inheritable(&raised.anchor.user)?;
     let mounts = mount::inheritable(&raised.anchor.mount)?;
     server
