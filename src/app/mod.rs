@@ -24,6 +24,7 @@ pub mod merge;
 pub mod mount;
 pub mod plan;
 pub mod prove;
+pub mod provenance;
 pub mod queue;
 pub mod replay;
 pub mod requests;
