@@ -194,7 +194,7 @@ fn closed_logs_are_compressed_and_everything_reads_them() {
 #[test]
 fn what_gc_dropped_is_named_by_verify() {
     let Some(house) = merged_house() else { return };
-    rule(&house, "keep-contents = \"90d\"", "keep-contents = \"0s\"");
+    rule(&house, "keep-contents = \"90d\"", "keep-contents = \"1s\"");
     let versions = house.root().join(".git/govfs/versions");
     let old = Command::new("find")
         .arg(&versions)
