@@ -268,7 +268,9 @@ fn a_newer_store_and_a_foreign_file_are_refused() {
         Err(LedgerError::Newer { found, known: FORMAT }) if found == FORMAT + 1
     ));
     for name in [FILE, "ledger.db-wal", "ledger.db-shm"] {
-        std::fs::remove_file(dir.path().join(name)).expect("removed");
+        // Whoever leaves last has folded the log back, and then only the first is there.
+        let gone = std::fs::remove_file(dir.path().join(name));
+        assert!(gone.is_ok() || name != FILE, "{gone:?}");
     }
     assert!(matches!(
         Ledger::open(dir.path()),
