@@ -186,7 +186,11 @@ struct Stream {
 
 impl Stream {
     fn open(site: &mut Site, filter: &Filter) -> Result<Self, Failure> {
-        let promote = if filter.patch { Some(Promote::open(site.repo.common_dir()).map_err(Failure::failed)?) } else { None };
+        let promote = if filter.patch {
+            Some(Promote::open(site.repo.common_dir()).map_err(Failure::failed)?)
+        } else {
+            None
+        };
         let mut stream = Self {
             sources: Vec::new(),
             next: 0,
@@ -214,7 +218,11 @@ impl Stream {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(Failure::failed(format!("{}: {error}", path.display()))),
             };
-            let history = if filter.patch { Some(History::begin(site, &id)?) } else { None };
+            let history = if filter.patch {
+                Some(History::begin(site, &id)?)
+            } else {
+                None
+            };
             let mut source = Source {
                 session: id,
                 lines: Lines::new(BufReader::new(file)),

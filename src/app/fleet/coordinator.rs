@@ -5,9 +5,9 @@
 //! children run) is found again from locks and entries. Stopping ends the programs
 //! and leaves their sessions settled and sealed. Never decides what comes next.
 
-use std::os::unix::process::CommandExt;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command as Program, Stdio};
 use std::time::{Duration, Instant};
 
