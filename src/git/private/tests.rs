@@ -294,12 +294,7 @@ fn what_git_makes_may_be_made_and_nothing_that_it_would_run() {
     for name in MADE.split_whitespace() {
         assert_eq!(gitdir_rule(name.as_bytes()), GitdirRule::Writable, "{name}");
     }
-    for name in [
-        "config",
-        "info/exclude",
-        "objects/info/alternates",
-        "shallow",
-    ] {
+    for name in ["config", "info/exclude", "objects/info/alternates"] {
         assert_eq!(gitdir_rule(name.as_bytes()), GitdirRule::Provided, "{name}");
     }
     for name in [
