@@ -170,7 +170,9 @@ fn a_killed_coordinator_goes_on_and_runs_nothing_twice() {
         assert_eq!(house.git(&["show", &format!("HEAD:work/{n}/f3")]), "3");
         let log = fs::read_to_string(house.root().join(format!(".git/govfs/fleet/p{n}.log")))
             .expect("a log");
-        assert_eq!(log.matches(&format!("ran-{n}\n")).count(), 1, "p{n}: {log}");
+        let entries = || house.ok(&["--json", "log", "--agent", &format!("p{n}")]);
+        let ran = log.matches(&format!("ran-{n}\n")).count();
+        assert_eq!(ran, 1, "p{n}: {log}\n{}", entries());
     }
     clean(&house);
 }

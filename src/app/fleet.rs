@@ -5,7 +5,7 @@
 //! lives, and writes its own `launch` and `finish` entries: a coordinator that was
 //! killed reads them and goes on, and nothing is run twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -28,6 +28,8 @@ pub mod job;
 /// Where the fleet keeps its locks and its jobs' output, inside the store.
 const FLEET: &str = "fleet";
 const LOCK: &str = "lock";
+/// The ending of a plan's lock.
+const JOB: &str = ".job";
 
 /// What the fleet decides from.
 #[derive(Debug)]
@@ -36,31 +38,47 @@ pub struct Picture {
     pub queue: Queue,
     pub refused: BTreeMap<PlanId, String>,
     /// The plans whose process lives.
-    pub alive: Vec<PlanId>,
+    pub alive: BTreeSet<PlanId>,
 }
 
 impl Picture {
     /// Looks at the ledger and at the processes.
     pub fn take(site: &mut Site) -> Result<Self, Failure> {
+        let places = Places::of(&site.store);
+        // A process takes its lock before it writes and lets go of it after, so a
+        // lock that is free when asked after its launch was read belongs to one
+        // that has ended, and its end is in what is read then.
+        let mut launched = BTreeSet::new();
+        loop {
+            let alive = places.held()?;
+            let picture = Self::read(site, alive)?;
+            let before = std::mem::replace(&mut launched, picture.launched());
+            if launched.is_subset(&before) {
+                return Ok(picture);
+            }
+        }
+    }
+
+    fn read(site: &mut Site, alive: BTreeSet<PlanId>) -> Result<Self, Failure> {
         let mut needs = stored::needs();
         needs.extend([Need::All(Kind::Review), Need::All(Kind::Session)]);
         let state = current(site, &needs)?;
         let queue = stored::queue(&state)?;
         let refused = stored::refused(&state, &queue);
-        // The processes are asked after the ledger: one that ended in between has
-        // written so, and is seen as ended at the next look, never as lost.
-        let places = Places::of(&site.store);
-        let launched = state.jobs.keys().filter(|id| {
-            let row = state.plans.get(*id);
-            row.is_some_and(|row| row.state == QueueState::InProgress)
-        });
-        let alive = launched.filter(|id| places.is_held(id)).cloned().collect();
         Ok(Self {
             state,
             queue,
             refused,
             alive,
         })
+    }
+
+    /// The launches without an end whose process did not live when it was looked for.
+    fn launched(&self) -> BTreeSet<(PlanId, u64)> {
+        let jobs = self.state.jobs.iter();
+        jobs.filter(|(id, job)| job.action == FleetAction::Launch && !self.alive.contains(*id))
+            .map(|(id, job)| (id.clone(), job.entry))
+            .collect()
     }
 
     pub fn jobs(&self) -> Vec<Job<'_>> {
@@ -82,7 +100,11 @@ impl Picture {
         Job {
             plan,
             state: row.state,
-            stage: job.map_or(Stage::Foreign, |job| self.stage(&plan.id, row, job)),
+            stage: match job {
+                Some(job) => self.stage(&plan.id, row, job),
+                None if row.state == QueueState::InProgress => Stage::Foreign,
+                None => Stage::default(),
+            },
             owner: row.owner.clone(),
             attempts: job.map_or(0, |job| u32::try_from(job.attempts).unwrap_or(u32::MAX)),
             reason: row.reason.clone(),
@@ -157,17 +179,12 @@ impl Places {
     }
 
     fn job_lock(&self, plan: &PlanId) -> PathBuf {
-        self.0.join(format!("{plan}.job"))
+        self.0.join(format!("{plan}{JOB}"))
     }
 
     /// Where a job's output goes; each attempt adds to it.
     pub fn output(&self, plan: &PlanId) -> PathBuf {
         self.0.join(format!("{plan}.log"))
-    }
-
-    /// Where a merge says what came of it.
-    fn answer(&self, plan: &PlanId) -> PathBuf {
-        self.0.join(format!("{plan}.merge"))
     }
 
     /// Takes a lock and signs it with this process; `None` where another lives.
@@ -201,6 +218,26 @@ impl Places {
     /// Becomes the one process of a plan.
     fn work(&self, plan: &PlanId) -> Result<Option<File>, Failure> {
         self.take(&self.job_lock(plan))
+    }
+
+    /// Returns the plans whose process lives.
+    fn held(&self) -> Result<BTreeSet<PlanId>, Failure> {
+        let fault = |error: std::io::Error| Failure::failed(format!("{}: {error}", self.0.display()));
+        let entries = match fs::read_dir(&self.0) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(BTreeSet::new());
+            }
+            Err(error) => return Err(fault(error)),
+        };
+        let mut out = BTreeSet::new();
+        for entry in entries {
+            let name = entry.map_err(fault)?.file_name();
+            let plan = name.to_str().and_then(|name| name.strip_suffix(JOB));
+            let plan = plan.and_then(|plan| plan.parse::<PlanId>().ok());
+            out.extend(plan.filter(|plan| self.is_held(plan)));
+        }
+        Ok(out)
     }
 
     fn is_held(&self, plan: &PlanId) -> bool {

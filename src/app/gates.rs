@@ -10,7 +10,7 @@ use crate::domain::charter;
 use crate::domain::charter::Charter;
 use crate::domain::command::Need;
 use crate::domain::event::{QueueState, ReviewAction};
-use crate::domain::merge::MergeRefusal;
+use crate::domain::merge::{MergeRefusal, Verdict};
 use crate::domain::names::{AgentName, PlanId, RoleName};
 use crate::domain::path::RepoPath;
 use crate::domain::plan::Plan;
@@ -109,6 +109,29 @@ fn not_its_own(asked: &Asked<'_>, id: &PlanId) -> Option<MergeRefusal> {
         ),
     };
     Some(MergeRefusal::general("plan-owner", reason, hint))
+}
+
+/// A plan's tests are what it is measured by: claiming one by name is no leave to
+/// drop it. One that the plan is there to remove stands among its files, by name.
+pub fn keep_tests(asked: &Asked<'_>, verdict: &mut Verdict) {
+    let Some(plan) = plan_of(asked) else { return };
+    let meant = |path: &RepoPath| {
+        let mut files = plan.claims.files.iter();
+        files.any(|pattern| pattern.literal() == Some(path))
+    };
+    let drops = |line: &MergeRefusal| {
+        let test = ["dropped-test", "emptied-test"].contains(&line.rule);
+        test && !line.path.as_ref().is_some_and(meant)
+    };
+    let (dropped, advice) = std::mem::take(&mut verdict.advice)
+        .into_iter()
+        .partition(drops);
+    verdict.advice = advice;
+    let refused: Vec<MergeRefusal> = dropped;
+    for mut line in refused {
+        line.hint = "put it back, or name it among the plan's files".to_owned();
+        verdict.refusals.push(line);
+    }
 }
 
 /// Returns what is missing of the reviews that this exact candidate needs.

@@ -395,3 +395,14 @@ pub(super) fn job(args: JobArgs, context: &mut Context) -> Result<(), Failure> {
     };
     job::work(&mut context.site()?, &orders)
 }
+
+/// Merge one plan's session and record what came of it (started by the fleet)
+#[derive(Debug, clap::Args)]
+#[command(hide = true)]
+pub(super) struct MergeArgs {
+    plan: PlanId,
+}
+
+pub(super) fn merge(args: &MergeArgs, context: &mut Context) -> Result<(), Failure> {
+    job::merge(&mut context.site()?, &args.plan)
+}

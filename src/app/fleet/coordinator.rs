@@ -6,9 +6,7 @@
 //! and leaves their sessions settled and sealed. Never decides what comes next.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command as Program, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -21,7 +19,6 @@ use crate::app::agent;
 use crate::app::failure::Failure;
 use crate::app::fleet::job::{self, Orders, moved};
 use crate::app::fleet::{Picture, Places};
-use crate::app::mount::own_program;
 use crate::app::plan::find;
 use crate::app::queue;
 use crate::app::review;
@@ -35,7 +32,7 @@ use crate::domain::names::{AgentName, PlanId};
 use crate::domain::plan::Command;
 use crate::domain::queue::decide::QueueAsk;
 use crate::domain::queue::stored;
-use crate::domain::state::{Kind, PlanRow, RowKey};
+use crate::domain::state::{Kind, RowKey};
 
 /// How often children and the ledger are looked at.
 const TICK_MS: u16 = 20;
@@ -45,14 +42,6 @@ const LOOK: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(10);
 /// How many merges are computed at once.
 const MERGES_MAX: usize = 2;
-/// The rules of a merge that only a review can satisfy.
-const REVIEWS: [&str; 4] = [
-    "review-count",
-    "review-lane",
-    "review-person",
-    "review-engine",
-];
-
 /// How the fleet is to go.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -107,7 +96,7 @@ struct Coordinator<'a> {
     plan: &'a Plan,
     places: Places,
     jobs: BTreeMap<PlanId, Child>,
-    merges: BTreeMap<PlanId, (AgentName, Child)>,
+    merges: BTreeMap<PlanId, Child>,
     declined: BTreeMap<PlanId, (Stamp, String)>,
     /// How each plan stood when it was told last.
     seen: BTreeMap<PlanId, (QueueState, FleetAction)>,
@@ -214,11 +203,9 @@ impl Coordinator<'_> {
     /// Looks at everything, and does what is to be done.
     fn round(&mut self) -> Result<(bool, Picture), Failure> {
         let mut picture = Picture::take(self.site)?;
-        for id in self.jobs.keys() {
-            if !picture.alive.contains(id) {
-                picture.alive.push(id.clone()); // it has yet to take its lock
-            }
-        }
+        // Our own may have yet to take their locks.
+        picture.alive.extend(self.jobs.keys().cloned());
+        picture.alive.extend(self.merges.keys().cloned());
         let stamps = self.stamps(&picture)?;
         self.declined
             .retain(|id, (stamp, _)| stamps.get(id) == Some(stamp));
@@ -249,8 +236,8 @@ impl Coordinator<'_> {
             Action::Claim { plan, agent } => self.claim(plan, agent, stamps),
             Action::Mount { .. } | Action::Wait { .. } => Ok(false),
             Action::Launch { plan, attempt, .. } => self.launch(plan, *attempt),
-            Action::Check { plan, agent } | Action::Merge { plan, agent } => {
-                self.merge(plan, agent)
+            Action::Check { plan, .. } | Action::Merge { plan, .. } => {
+                self.merge(plan)
             }
             Action::RequestReview { plan, agent, .. } => {
                 let reason = review::request(self.site, agent, None).err();
@@ -344,89 +331,29 @@ impl Coordinator<'_> {
         Ok(true)
     }
 
-    /// Starts a merge; what came of it is seen when it has ended.
-    fn merge(&mut self, plan: &PlanId, agent: &AgentName) -> Result<bool, Failure> {
-        if self.merges.contains_key(plan) || self.merges.len() >= MERGES_MAX {
+    /// Starts a merge, whose process records what came of it.
+    fn merge(&mut self, plan: &PlanId) -> Result<bool, Failure> {
+        if self.merges.len() >= MERGES_MAX {
             return Ok(false);
         }
-        let path = self.places.answer(plan);
-        let answer = File::create(&path)
-            .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
-        let errors = answer.try_clone().map_err(Failure::failed)?;
-        let child = Program::new(own_program()?)
-            .arg("-C")
-            .arg(self.site.repo.root())
-            .args(["--json", "merge", agent.as_str()])
-            .stdin(Stdio::null())
-            .stdout(answer)
-            .stderr(errors)
-            .process_group(0)
-            .spawn()
-            .map_err(Failure::failed)?;
-        self.merges.insert(plan.clone(), (agent.clone(), child));
+        let child = job::start_merge(self.site, plan)?;
+        self.merges.insert(plan.clone(), child);
         Ok(true)
     }
 
     /// Looks after children that have ended.
     fn reap(&mut self) -> Result<bool, Failure> {
-        let mut ended = false;
-        let mut gone = Vec::new();
-        for (plan, child) in &mut self.jobs {
-            if child.try_wait().map_err(Failure::failed)?.is_some() {
-                gone.push(plan.clone());
+        let before = self.jobs.len() + self.merges.len();
+        for children in [&mut self.jobs, &mut self.merges] {
+            let mut gone = Vec::new();
+            for (plan, child) in children.iter_mut() {
+                if child.try_wait().map_err(Failure::failed)?.is_some() {
+                    gone.push(plan.clone());
+                }
             }
+            gone.iter().for_each(|plan| drop(children.remove(plan)));
         }
-        for plan in gone {
-            self.jobs.remove(&plan);
-            ended = true;
-        }
-        let mut merged = Vec::new();
-        for (plan, (agent, child)) in &mut self.merges {
-            if let Some(status) = child.try_wait().map_err(Failure::failed)? {
-                merged.push((plan.clone(), agent.clone(), status.code()));
-            }
-        }
-        for (plan, agent, status) in merged {
-            self.merges.remove(&plan);
-            self.merged(&plan, &agent, status)?;
-            ended = true;
-        }
-        Ok(ended)
-    }
-
-    /// Records what a merge that did not happen lacks.
-    fn merged(
-        &mut self,
-        plan: &PlanId,
-        agent: &AgentName,
-        status: Option<i32>,
-    ) -> Result<(), Failure> {
-        let path = self.places.answer(plan);
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        let _ = std::fs::remove_file(&path); // it is of no further use
-        let answer = Answer::read(&text);
-        if status == Some(0) && answer.merged {
-            return Ok(()); // its own entry says so
-        }
-        let state = self
-            .site
-            .ledger
-            .state(&[Need::Row(RowKey::new(Kind::Plan, plan))])?;
-        let still = |row: &&PlanRow| row.state == QueueState::InProgress;
-        if state.plans.get(plan).as_ref().is_none_or(|x| !still(x)) {
-            return Ok(()); // somebody else merged it, or took it away
-        }
-        if status == Some(0) {
-            self.refused(plan, agent, "its session changed nothing".to_owned())?;
-        } else if let Some(missing) = answer.missing() {
-            let mut body = moved(FleetAction::Check, Some(plan));
-            body.missing.clone_from(&missing);
-            self.record(agent, body)?;
-            self.say("review", plan, Some(agent), None, Some(missing.join("; ")));
-        } else {
-            self.refused(plan, agent, answer.reason)?;
-        }
-        Ok(())
+        Ok(self.jobs.len() + self.merges.len() < before)
     }
 
     /// Records that a check or the merge refused.
@@ -437,9 +364,8 @@ impl Coordinator<'_> {
         reason: String,
     ) -> Result<bool, Failure> {
         let mut body = moved(FleetAction::Check, Some(plan));
-        body.reason = Some(reason.clone());
+        body.reason = Some(reason);
         self.record(agent, body)?;
-        self.say("refused", plan, Some(agent), None, Some(reason));
         Ok(true)
     }
 
@@ -488,6 +414,12 @@ impl Coordinator<'_> {
             };
             if row.state == QueueState::Done && before.0 != QueueState::Done {
                 self.say("merge", id, row.owner.as_ref(), None, None);
+            } else if let Some(job) = job.filter(|job| job.action == FleetAction::Check) {
+                let (event, reason) = match &job.reason {
+                    Some(reason) => ("refused", reason.clone()),
+                    None => ("review", job.missing.join("; ")),
+                };
+                self.say(event, id, row.owner.as_ref(), None, Some(reason));
             } else if let Some(job) = job.filter(|job| job.action == FleetAction::Finish) {
                 let told = Told {
                     event: "finish",
@@ -539,7 +471,14 @@ impl Coordinator<'_> {
                 .plans
                 .get(id)
                 .and_then(|row| row.owner.clone());
-            left.insert(id.clone(), owner);
+            // A merge ends by itself, done or not, and is waited for.
+            let merges = picture.state.jobs.get(id).is_some_and(|job| job.action != FleetAction::Launch);
+            if !(merges && !self.jobs.contains_key(id)) {
+                left.insert(id.clone(), owner);
+            }
+        }
+        for (_, mut child) in std::mem::take(&mut self.merges) {
+            child.wait().map_err(Failure::failed)?;
         }
         let began = Instant::now();
         let mut hard = false;
@@ -568,9 +507,6 @@ impl Coordinator<'_> {
                 self.record(owner, body)?;
             }
         }
-        for (_, (_, mut child)) in std::mem::take(&mut self.merges) {
-            child.wait().map_err(Failure::failed)?; // a merge ends by itself, done or not
-        }
         Ok(())
     }
 
@@ -590,87 +526,14 @@ impl Coordinator<'_> {
     }
 
     fn are_gone<'p>(&mut self, plans: impl Iterator<Item = &'p PlanId>) -> Result<bool, Failure> {
-        self.reap_jobs()?;
+        self.reap()?;
         let mut plans = plans;
         Ok(self.jobs.is_empty() && plans.all(|plan| !self.places.is_held(plan)))
-    }
-
-    fn reap_jobs(&mut self) -> Result<(), Failure> {
-        let mut gone = Vec::new();
-        for (plan, child) in &mut self.jobs {
-            if child.try_wait().map_err(Failure::failed)?.is_some() {
-                gone.push(plan.clone());
-            }
-        }
-        for plan in &gone {
-            self.jobs.remove(plan);
-        }
-        Ok(())
     }
 }
 
 fn lives(picture: &Picture) -> bool {
     !picture.alive.is_empty()
-}
-
-/// What `merge --json` said.
-#[derive(Debug, Default)]
-struct Answer {
-    merged: bool,
-    rules: Vec<(String, String)>,
-    reason: String,
-}
-
-impl Answer {
-    fn read(text: &str) -> Self {
-        let mut answer = Self::default();
-        let documents = text.lines().filter_map(|line| {
-            let value: serde_json::Value = serde_json::from_str(line).ok()?;
-            value.is_object().then_some(value)
-        });
-        for document in documents {
-            answer.merged |= document["merged"] == true;
-            let refusals = document["refusals"].as_array().cloned().unwrap_or_default();
-            for refusal in refusals {
-                let word = |key: &str| refusal[key].as_str().unwrap_or_default().to_owned();
-                let path = refusal["path"].as_str().map(|path| format!("{path}: "));
-                let reason = format!("{}{}", path.unwrap_or_default(), word("reason"));
-                answer.rules.push((word("rule"), reason));
-            }
-        }
-        let reasons: Vec<&str> = answer
-            .rules
-            .iter()
-            .map(|(_, reason)| reason.as_str())
-            .collect();
-        answer.reason = match reasons.as_slice() {
-            [] => {
-                let errors = text.lines().filter_map(|line| line.strip_prefix("error: "));
-                let error = errors.collect::<Vec<_>>().join("; ");
-                if error.is_empty() {
-                    "the merge ended without an answer".to_owned()
-                } else {
-                    error
-                }
-            }
-            _ => reasons.join("; "),
-        };
-        answer
-    }
-
-    /// The reviews that are needed, where nothing else is.
-    fn missing(&self) -> Option<Vec<String>> {
-        let only = self
-            .rules
-            .iter()
-            .all(|(rule, _)| REVIEWS.contains(&rule.as_str()));
-        (only && !self.rules.is_empty()).then(|| {
-            self.rules
-                .iter()
-                .map(|(_, reason)| reason.clone())
-                .collect()
-        })
-    }
 }
 
 /// Ends a fleet that runs, or the programs of one that was killed.

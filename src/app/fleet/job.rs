@@ -11,13 +11,14 @@ use std::process::{Child, Command as Program, Stdio};
 use crate::app::brief::{self, For};
 use crate::app::failure::Failure;
 use crate::app::fleet::{Places, last_words};
+use crate::app::merge;
 use crate::app::mount::own_program;
 use crate::app::plan::{find, no_law};
 use crate::app::run::{self, Job};
 use crate::app::session::Wish;
 use crate::app::site::Site;
 use crate::domain::command::Need;
-use crate::domain::event::{Draft, Event, FleetAction, FleetMoved, QueueState, Tier};
+use crate::domain::event::{Draft, Event, Finding, FleetAction, FleetMoved, QueueState, Tier};
 use crate::domain::names::{AgentName, PlanId};
 use crate::domain::plan::{Command, Plan};
 use crate::domain::queue::stored;
@@ -26,6 +27,13 @@ use crate::store::ledger::Turn;
 
 /// Stands for the prompt in a command's arguments.
 const PROMPT: &str = "{prompt}";
+/// The rules of a merge that only a review can satisfy.
+const REVIEWS: [&str; 4] = [
+    "review-count",
+    "review-lane",
+    "review-person",
+    "review-engine",
+];
 /// What a program that could not be started ends with.
 const NOT_STARTED: i64 = 125;
 
@@ -72,6 +80,73 @@ pub fn start(site: &Site, orders: &Orders) -> Result<Child, Failure> {
         .process_group(0)
         .spawn()
         .map_err(Failure::failed)
+}
+
+/// Starts the process that merges a plan's session; it outlives whoever starts it.
+pub fn start_merge(site: &Site, plan: &PlanId) -> Result<Child, Failure> {
+    Program::new(own_program()?)
+        .arg("-C")
+        .arg(site.repo.root())
+        .args(["fleet-merge", plan.as_str()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .map_err(Failure::failed)
+}
+
+/// Merges a plan's session, and records what it lacks where it is not merged.
+pub fn merge(site: &mut Site, plan: &PlanId) -> Result<(), Failure> {
+    let places = Places::of(&site.store);
+    let Some(_lock) = places.work(plan)? else {
+        return Err(Failure::refused(format!("plan {plan} has a process already")));
+    };
+    let needs = [
+        Need::Row(RowKey::new(Kind::Plan, plan)),
+        Need::Row(RowKey::new(Kind::Job, plan)),
+    ];
+    let state = site.ledger.state(&needs)?;
+    let row = find(&state, plan)?;
+    let ended = state.jobs.get(plan).is_some_and(|job| {
+        let fine = job.action == FleetAction::Finish && job.status == Some(0);
+        fine || (job.action == FleetAction::Check && job.reason.is_none())
+    });
+    let (QueueState::InProgress, Some(owner), true) = (row.state, row.owner.clone(), ended) else {
+        return Ok(()); // somebody was faster
+    };
+    let wish = merge::Wish {
+        agent: owner.clone(),
+        into: None,
+        message: None,
+        dry_run: false,
+    };
+    let mut body = moved(FleetAction::Check, Some(plan));
+    match merge::merge(site, &wish) {
+        Ok(report) if report.merged => return Ok(()), // its own entry says so
+        Ok(report) if report.refusals.is_empty() => {
+            body.reason = Some("its session changed nothing".to_owned());
+        }
+        Ok(report) => lacks(&mut body, &report.refusals),
+        Err(failure) => body.reason = Some(failure.message),
+    }
+    let draft = Draft::new(Event::Fleet(body)).by(&owner);
+    site.act(|turn| turn.append(&draft).map(|_| ()).map_err(Failure::from))?;
+    Ok(())
+}
+
+/// Reviews can still come; anything else is for the agent to mend.
+fn lacks(body: &mut FleetMoved, refusals: &[Finding]) {
+    let words = |finding: &Finding| match &finding.path {
+        Some(path) => format!("{path}: {}", finding.reason),
+        None => finding.reason.clone(),
+    };
+    let reasons: Vec<String> = refusals.iter().map(words).collect();
+    if refusals.iter().all(|finding| REVIEWS.contains(&finding.rule.as_str())) {
+        body.missing = reasons;
+    } else {
+        body.reason = Some(reasons.join("; "));
+    }
 }
 
 /// Runs the plan's command once, unless that was done or is being done.

@@ -139,6 +139,7 @@ impl Case<'_> {
             others: &others,
         };
         let mut verdict = judge(&proposed, &facts);
+        gates::keep_tests(&asked, &mut verdict);
         verdict.advice.extend(reviews.advice);
         Ok(Judged {
             verdict,

@@ -54,13 +54,15 @@ pub fn judge(update: &RefUpdate, branch: &str, announced: &[Oid], leave: bool) -
         return MoveVerdict::Allowed;
     }
     let ours = announced.iter().any(|oid| oid.to_string() == update.new);
-    if ours || update.old == update.new {
+    // Git says zeros for "whatever it is", so zeros to zeros is a deletion too.
+    let deletes = update.new.bytes().all(|b| b == b'0');
+    if ours || (update.old == update.new && !deletes) {
         return MoveVerdict::Allowed;
     }
     if leave {
         return MoveVerdict::Leave;
     }
-    let what = if update.new.bytes().all(|b| b == b'0') {
+    let what = if deletes {
         "deleting it".to_owned()
     } else {
         format!("moving it to {}", update.new)
@@ -107,6 +109,16 @@ mod tests {
             };
             assert_eq!(found, expected, "{new} {name} {leave}");
         }
+    }
+
+    #[test]
+    fn a_deletion_whatever_it_was_is_refused() {
+        let zeros = "0".repeat(40);
+        let updates = updates(&format!("{zeros} {zeros} refs/heads/main\n")).expect("a line");
+        assert!(matches!(
+            judge(&updates[0], "main", &[], false),
+            MoveVerdict::Refused(_)
+        ));
     }
 
     #[test]
