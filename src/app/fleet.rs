@@ -222,7 +222,8 @@ impl Places {
 
     /// Returns the plans whose process lives.
     fn held(&self) -> Result<BTreeSet<PlanId>, Failure> {
-        let fault = |error: std::io::Error| Failure::failed(format!("{}: {error}", self.0.display()));
+        let fault =
+            |error: std::io::Error| Failure::failed(format!("{}: {error}", self.0.display()));
         let entries = match fs::read_dir(&self.0) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
