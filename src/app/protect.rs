@@ -248,9 +248,9 @@ pub fn check(site: &mut Site, input: &str, committer: &str) -> Result<(), Failur
     let state = current(
         site,
         &[
-        Need::All(Kind::Protect),
-        Need::All(Kind::Intent),
-        Need::All(Kind::Merge),
+            Need::All(Kind::Protect),
+            Need::All(Kind::Intent),
+            Need::All(Kind::Merge),
         ],
     )?;
     let law = state.law.clone().ok_or_else(no_law)?;

@@ -43,13 +43,7 @@ impl Ran {
 }
 
 /// Runs `command` on `tree`.
-pub fn run(
-    site: &Site,
-    tree: Oid,
-    command: &Command,
-    stdin: Option<&[u8]>,
-    limit_ms: u64,
-) -> Ran {
+pub fn run(site: &Site, tree: Oid, command: &Command, stdin: Option<&[u8]>, limit_ms: u64) -> Ran {
     let argv = command.argv();
     if argv.is_empty() {
         let reason = "it names no program".to_owned();

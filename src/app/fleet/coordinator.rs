@@ -10,13 +10,12 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::Pid;
 use serde::Serialize;
 
 use crate::app::agent;
-use crate::app::failure::Failure;
+use crate::app::failure::{Failure, Kind};
 use crate::app::fleet::job::{self, Orders, moved};
 use crate::app::fleet::{Picture, Places};
 use crate::app::plan::find;
@@ -32,14 +31,12 @@ use crate::domain::names::{AgentName, PlanId};
 use crate::domain::plan::Command;
 use crate::domain::queue::decide::QueueAsk;
 use crate::domain::queue::stored;
-use crate::domain::state::{Kind, RowKey};
+use crate::domain::state::{Kind as Row, RowKey};
 
 /// How often children and the ledger are looked at.
-const TICK_MS: u16 = 20;
+pub(super) const TICK_MS: u16 = 20;
 /// Leases end and coordinators' children are lost without a change of the ledger.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long programs may take to end when the fleet stops.
-const GRACE: Duration = Duration::from_secs(10);
 /// How many merges are computed at once.
 const MERGES_MAX: usize = 2;
 /// How the fleet is to go.
@@ -91,12 +88,12 @@ pub fn rehearsal(site: &mut Site, limits: &Limits) -> Result<(Rehearsal, Vec<Act
 /// A refused claim holds until what it was judged by has changed.
 type Stamp = (Option<Oid>, Option<Digest>, u64);
 
-struct Coordinator<'a> {
-    site: &'a mut Site,
+pub(super) struct Coordinator<'a> {
+    pub(super) site: &'a mut Site,
     plan: &'a Plan,
-    places: Places,
-    jobs: BTreeMap<PlanId, Child>,
-    merges: BTreeMap<PlanId, Child>,
+    pub(super) places: Places,
+    pub(super) jobs: BTreeMap<PlanId, Child>,
+    pub(super) merges: BTreeMap<PlanId, Child>,
     declined: BTreeMap<PlanId, (Stamp, String)>,
     /// How each plan stood when it was told last.
     seen: BTreeMap<PlanId, (QueueState, FleetAction)>,
@@ -236,9 +233,7 @@ impl Coordinator<'_> {
             Action::Claim { plan, agent } => self.claim(plan, agent, stamps),
             Action::Mount { .. } | Action::Wait { .. } => Ok(false),
             Action::Launch { plan, attempt, .. } => self.launch(plan, *attempt),
-            Action::Check { plan, .. } | Action::Merge { plan, .. } => {
-                self.merge(plan)
-            }
+            Action::Check { plan, .. } | Action::Merge { plan, .. } => self.merge(plan),
             Action::RequestReview { plan, agent, .. } => {
                 let reason = review::request(self.site, agent, None).err();
                 match reason {
@@ -289,6 +284,7 @@ impl Coordinator<'_> {
                 self.say("claim", plan, Some(agent), None, None);
                 Ok(true)
             }
+            Err(failure) if failure.kind != Kind::Refused => Err(failure),
             Err(failure) => {
                 let reason = failure.message;
                 self.say("declined", plan, Some(agent), None, Some(reason.clone()));
@@ -304,7 +300,7 @@ impl Coordinator<'_> {
     fn describe(&mut self, plan: &PlanId, agent: &AgentName) -> Result<(), Failure> {
         let state = self.site.ledger.state(&[
             Need::Agent(agent.clone()),
-            Need::Row(RowKey::new(Kind::Plan, plan)),
+            Need::Row(RowKey::new(Row::Plan, plan)),
         ])?;
         let role = stored::plan(find(&state, plan)?)?.role;
         if state.agents.contains_key(agent) || role.is_none() {
@@ -342,7 +338,7 @@ impl Coordinator<'_> {
     }
 
     /// Looks after children that have ended.
-    fn reap(&mut self) -> Result<bool, Failure> {
+    pub(super) fn reap(&mut self) -> Result<bool, Failure> {
         let before = self.jobs.len() + self.merges.len();
         for children in [&mut self.jobs, &mut self.merges] {
             let mut gone = Vec::new();
@@ -351,7 +347,9 @@ impl Coordinator<'_> {
                     gone.push(plan.clone());
                 }
             }
-            gone.iter().for_each(|plan| drop(children.remove(plan)));
+            for plan in gone {
+                children.remove(&plan);
+            }
         }
         Ok(self.jobs.len() + self.merges.len() < before)
     }
@@ -369,7 +367,7 @@ impl Coordinator<'_> {
         Ok(true)
     }
 
-    fn record(&mut self, agent: &AgentName, body: FleetMoved) -> Result<(), Failure> {
+    pub(super) fn record(&mut self, agent: &AgentName, body: FleetMoved) -> Result<(), Failure> {
         let draft = Draft::new(Event::Fleet(body)).by(agent);
         self.site
             .act(|turn| turn.append(&draft).map(|_| ()).map_err(Failure::from))?;
@@ -460,102 +458,8 @@ impl Coordinator<'_> {
         }
         ended
     }
-
-    /// Ends all programs; what they were stopped at is no failure of theirs.
-    fn stop(&mut self) -> Result<(), Failure> {
-        let picture = Picture::take(self.site)?;
-        let mut left: BTreeMap<PlanId, Option<AgentName>> = BTreeMap::new();
-        for id in picture.alive.iter().chain(self.jobs.keys()) {
-            let owner = picture
-                .state
-                .plans
-                .get(id)
-                .and_then(|row| row.owner.clone());
-            // A merge ends by itself, done or not, and is waited for.
-            let merges = picture.state.jobs.get(id).is_some_and(|job| job.action != FleetAction::Launch);
-            if !(merges && !self.jobs.contains_key(id)) {
-                left.insert(id.clone(), owner);
-            }
-        }
-        for (_, mut child) in std::mem::take(&mut self.merges) {
-            child.wait().map_err(Failure::failed)?;
-        }
-        let began = Instant::now();
-        let mut hard = false;
-        self.signal_all(left.keys(), Signal::SIGTERM);
-        while !self.are_gone(left.keys())? {
-            if began.elapsed() > GRACE && !hard {
-                hard = true;
-                self.signal_all(left.keys(), Signal::SIGKILL);
-            }
-            std::thread::sleep(Duration::from_millis(u64::from(TICK_MS)));
-        }
-        let picture = Picture::take(self.site)?;
-        for (plan, owner) in &left {
-            let job = picture.state.jobs.get(plan);
-            let cut_off = job.is_some_and(|job| match job.action {
-                FleetAction::Launch => true,
-                FleetAction::Finish => job.status != Some(0),
-                _ => false,
-            });
-            if !cut_off {
-                continue;
-            }
-            let mut body = moved(FleetAction::Stop, Some(plan));
-            body.reason = Some("the fleet was stopped".to_owned());
-            if let Some(owner) = owner {
-                self.record(owner, body)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn signal_all<'p>(&self, plans: impl Iterator<Item = &'p PlanId>, signal: Signal) {
-        for plan in plans {
-            let own = self
-                .jobs
-                .get(plan)
-                .and_then(|child| i32::try_from(child.id()).ok());
-            let pid = own
-                .or_else(|| self.places.worker(plan))
-                .filter(|pid| *pid > 0);
-            if let Some(pid) = pid {
-                let _ = kill(Pid::from_raw(pid), signal); // it may have ended just now
-            }
-        }
-    }
-
-    fn are_gone<'p>(&mut self, plans: impl Iterator<Item = &'p PlanId>) -> Result<bool, Failure> {
-        self.reap()?;
-        let mut plans = plans;
-        Ok(self.jobs.is_empty() && plans.all(|plan| !self.places.is_held(plan)))
-    }
 }
 
 fn lives(picture: &Picture) -> bool {
     !picture.alive.is_empty()
-}
-
-/// Ends a fleet that runs, or the programs of one that was killed.
-pub fn stop(site: &mut Site) -> Result<Vec<i32>, Failure> {
-    let places = Places::of(&site.store);
-    let picture = Picture::take(site)?;
-    let mut pids: Vec<i32> = places.leader().into_iter().collect();
-    if pids.is_empty() {
-        pids.extend(picture.alive.iter().filter_map(|plan| places.worker(plan)));
-    }
-    if pids.is_empty() {
-        return Err(Failure::missing("no fleet runs here"));
-    }
-    for pid in pids.iter().filter(|pid| **pid > 0) {
-        kill(Pid::from_raw(*pid), Signal::SIGTERM).map_err(Failure::failed)?;
-    }
-    let began = Instant::now();
-    while places.leader().is_some() || picture.alive.iter().any(|plan| places.is_held(plan)) {
-        if began.elapsed() > GRACE * 3 {
-            return Err(Failure::failed("the fleet does not end"));
-        }
-        std::thread::sleep(Duration::from_millis(u64::from(TICK_MS)));
-    }
-    Ok(pids)
 }

@@ -100,7 +100,9 @@ pub fn start_merge(site: &Site, plan: &PlanId) -> Result<Child, Failure> {
 pub fn merge(site: &mut Site, plan: &PlanId) -> Result<(), Failure> {
     let places = Places::of(&site.store);
     let Some(_lock) = places.work(plan)? else {
-        return Err(Failure::refused(format!("plan {plan} has a process already")));
+        return Err(Failure::refused(format!(
+            "plan {plan} has a process already"
+        )));
     };
     let needs = [
         Need::Row(RowKey::new(Kind::Plan, plan)),
@@ -142,7 +144,10 @@ fn lacks(body: &mut FleetMoved, refusals: &[Finding]) {
         None => finding.reason.clone(),
     };
     let reasons: Vec<String> = refusals.iter().map(words).collect();
-    if refusals.iter().all(|finding| REVIEWS.contains(&finding.rule.as_str())) {
+    if refusals
+        .iter()
+        .all(|finding| REVIEWS.contains(&finding.rule.as_str()))
+    {
         body.missing = reasons;
     } else {
         body.reason = Some(reasons.join("; "));

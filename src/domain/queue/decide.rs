@@ -278,7 +278,9 @@ fn claim(
 ) -> Result<Option<Change>, Refusal> {
     let law = state.law.as_ref().ok_or_else(no_charter)?;
     let queue = stored::queue(state)?;
-    let role = if let Some(row) = state.agents.get(owner) { row.role.clone() } else {
+    let role = if let Some(row) = state.agents.get(owner) {
+        row.role.clone()
+    } else {
         drafts.push(new_agent(state, owner)?);
         law.default_role.clone()
     };

@@ -176,12 +176,14 @@ impl State {
             on: body.on,
             moves: Vec::new(),
         });
-        if let Some(person) = &body.person { row.moves.push(MoveRow {
-            entry: entry.seq,
-            person: person.clone(),
-            from: body.from,
-            to: body.commit,
-        }) } else {
+        if let Some(person) = &body.person {
+            row.moves.push(MoveRow {
+                entry: entry.seq,
+                person: person.clone(),
+                from: body.from,
+                to: body.commit,
+            });
+        } else {
             row.entry = entry.seq;
             row.since = entry.ts;
             row.on = body.on;
