@@ -1,7 +1,5 @@
 //! git inside a governed mount: it works, it answers right, and nothing of the operator's moves.
 
-#![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
-
 #[path = "support/world.rs"]
 mod world;
 
@@ -96,7 +94,7 @@ fn branches_are_renamed_and_deleted_without_a_word() {
     assert_eq!(
         String::from_utf8_lossy(&said.stdout),
         "Deleted branch three (was ".to_owned()
-            + &world.sh("git rev-parse --short HEAD").trim().to_owned()
+            + world.sh("git rev-parse --short HEAD").trim()
             + ").\n  main\n* main2\n  other\n"
     );
 }

@@ -1,7 +1,5 @@
 //! A mount through accidents and odd repositories: killed servers, few descriptors, shallow clones, cargo.
 
-#![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
-
 #[path = "support/world.rs"]
 mod world;
 

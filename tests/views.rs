@@ -132,6 +132,9 @@ fn tree_of(dir: &Path) -> Vec<(String, u32, Vec<u8>)> {
     found
 }
 
+/// One thing that a person does in a mount.
+type Step = Box<dyn Fn(&Path)>;
+
 #[test]
 fn an_empty_house_says_what_to_do_next() {
     let Some(world) = World::new() else { return };
@@ -321,7 +324,7 @@ fn every_settled_state_can_be_rebuilt() {
     };
     let at = world.mount("alice", &["src", "docs", "run.sh", "lib"]);
     let mut states = vec![("alice-1:0".to_owned(), None)];
-    let steps: Vec<Box<dyn Fn(&Path)>> = vec![
+    let steps: Vec<Step> = vec![
         Box::new(|at| fs::write(at.join("src/a.txt"), "first\n").expect("written")),
         Box::new(|at| fs::write(at.join("src/a.txt"), "second\n").expect("written")),
         Box::new(|at| fs::rename(at.join("src"), at.join("lib")).expect("renamed")),

@@ -64,14 +64,13 @@ pub fn blame(site: &mut Site, path: &RepoPath) -> Result<Blame, Failure> {
     let mut authors: BTreeMap<Oid, (String, Timestamp)> = BTreeMap::new();
     let mut lines = Vec::with_capacity(found.len());
     for line in found {
-        let (author, time) = match authors.get(&line.commit) {
-            Some(author) => author.clone(),
-            None => {
-                let (name, seconds) = promote.author_of(line.commit).map_err(Failure::failed)?;
-                let author = (name, Timestamp(seconds.saturating_mul(1_000_000_000)));
-                authors.insert(line.commit, author.clone());
-                author
-            }
+        let (author, time) = if let Some(author) = authors.get(&line.commit) {
+            author.clone()
+        } else {
+            let (name, seconds) = promote.author_of(line.commit).map_err(Failure::failed)?;
+            let author = (name, Timestamp(seconds.saturating_mul(1_000_000_000)));
+            authors.insert(line.commit, author.clone());
+            author
         };
         lines.push(BlamedLine {
             account: accounts.get(&line.commit).cloned(),

@@ -37,16 +37,19 @@ pub fn sign(site: &mut Site) -> Result<Signed, Failure> {
 
 /// Signs the ledger as it is now, without asking any session to settle.
 pub fn sign_ledger(site: &mut Site) -> Result<Signed, Failure> {
-    let command = site.ledger.state(&[])?.law;
-    if command.is_some_and(|law| law.ledger.anchor.is_some()) {
-        let ((checkpoint, key), _, _) = site.act(state_now)?;
+    // The turn knows the charter in force, which may have changed with this very command.
+    let ((checkpoint, key, anchored), entries, _) = site.act(|turn| {
+        let (checkpoint, key) = state_now(turn)?;
+        let law = turn.state().law.as_ref();
+        let anchored = law.is_some_and(|law| law.ledger.anchor.is_some());
+        if !anchored {
+            turn.append(&record(&checkpoint, None))?;
+        }
+        Ok((checkpoint, key, anchored))
+    })?;
+    if anchored {
         return publish(site, checkpoint, &key);
     }
-    let ((checkpoint, key), entries, _) = site.act(|turn| {
-        let (checkpoint, key) = state_now(turn)?;
-        turn.append(&record(&checkpoint, None))?;
-        Ok((checkpoint, key))
-    })?;
     let note = checkpoint.sign(&key);
     keep_copy(&checkpoint, &note)?;
     Ok(Signed {

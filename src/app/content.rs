@@ -189,13 +189,12 @@ impl Shift {
     /// Returns what a layer changed at one path.
     pub fn of_change(contents: &Rc<Contents>, change: &Change) -> Result<Self, Failure> {
         let before = change.from.as_ref().unwrap_or(&change.path);
-        let old = match change.status {
-            layer::Status::Added => None,
-            _ => {
-                let entry = contents.entry(before)?;
-                let mode = layer::base_mode(&entry);
-                Some(Side::new(contents, mode, Content::Base(before.clone())))
-            }
+        let old = if change.status == layer::Status::Added {
+            None
+        } else {
+            let entry = contents.entry(before)?;
+            let mode = layer::base_mode(&entry);
+            Some(Side::new(contents, mode, Content::Base(before.clone())))
         };
         let new = change
             .mode

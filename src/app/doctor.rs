@@ -72,9 +72,9 @@ impl Findings {
             return Ok(());
         }
         let missing: Vec<&str> = self.missing().map(|layer| layer.name).collect();
-        let tier = self
-            .tier
-            .map_or("no tier holds".to_owned(), |tier| format!("only tier {tier} holds"));
+        let tier = self.tier.map_or("no tier holds".to_owned(), |tier| {
+            format!("only tier {tier} holds")
+        });
         let failure = Failure::machine(format!("{tier}: missing {}", missing.join(", ")));
         let fix = self.missing().find_map(|layer| layer.fix.as_ref());
         Err(match fix {
@@ -109,7 +109,7 @@ impl Findings {
     }
 }
 
-/// Returns the AppArmor profile that lets this program make user namespaces.
+/// Returns the `AppArmor` profile that lets this program make user namespaces.
 pub fn apparmor_profile() -> Result<String, Failure> {
     Ok(probe::apparmor_profile(&mount::own_program()?))
 }

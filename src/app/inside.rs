@@ -201,9 +201,10 @@ impl Desk<'_> {
         };
         let rule = refusal.rule.to_owned();
         let conflicts = refusal.conflicts.clone();
-        let request = match can_be_asked(&refusal) {
-            true => Some(self.request(site, &ask, reason)?),
-            false => None,
+        let request = if can_be_asked(&refusal) {
+            Some(self.request(site, &ask, reason)?)
+        } else {
+            None
         };
         let mut failure = Failure::from(refusal);
         if let Some(number) = request {

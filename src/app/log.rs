@@ -186,9 +186,10 @@ struct Stream {
 
 impl Stream {
     fn open(site: &mut Site, filter: &Filter) -> Result<Self, Failure> {
-        let promote = match filter.patch {
-            true => Some(Promote::open(site.repo.common_dir()).map_err(Failure::failed)?),
-            false => None,
+        let promote = if filter.patch {
+            Some(Promote::open(site.repo.common_dir()).map_err(Failure::failed)?)
+        } else {
+            None
         };
         let mut stream = Self {
             sources: Vec::new(),
@@ -217,9 +218,10 @@ impl Stream {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(Failure::failed(format!("{}: {error}", path.display()))),
             };
-            let history = match filter.patch {
-                true => Some(History::begin(site, &id)?),
-                false => None,
+            let history = if filter.patch {
+                Some(History::begin(site, &id)?)
+            } else {
+                None
             };
             let mut source = Source {
                 session: id,

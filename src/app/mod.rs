@@ -35,6 +35,7 @@ pub mod mounts;
 pub mod plan;
 pub mod protect;
 pub mod prove;
+pub mod provenance;
 pub mod queue;
 pub mod replay;
 pub mod requests;

@@ -56,6 +56,7 @@ pub fn mount(site: &mut Site, wish: &Wish, dir: Option<&Path>) -> Result<Standin
         Ready::Standing(standing) => return Ok(standing),
         Ready::Place(session, dir) => (session, dir),
     };
+    crate::sandbox::pass::keep_descriptors().map_err(Failure::failed)?;
     let mut server = server(site, &session)?;
     server.arg("--at").arg(&dir);
     if nix::unistd::geteuid().is_root() {
@@ -269,7 +270,11 @@ fn clear_over(site: &mut Site, agent: &AgentName, dir: &Path) -> Result<(), Fail
     let Some(session) = over_but_mounted(site, agent)? else {
         return Ok(());
     };
-    let at = session.row.mount.as_ref().map(|mount| mount.dir.0.as_slice());
+    let at = session
+        .row
+        .mount
+        .as_ref()
+        .map(|mount| mount.dir.0.as_slice());
     let resolved = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
     if at == Some(dir.as_os_str().as_bytes()) || at == Some(resolved.as_os_str().as_bytes()) {
         unmount_session(site, &session, true)?;

@@ -123,7 +123,9 @@ fn tier(job: &Job) -> Result<Tier, Failure> {
     Err(Failure::machine(format!(
         "only tier {best:?} holds on this machine: it lacks {missing}"
     ))
-    .hint(format!("govfs doctor; or, with less enforcement: --allow-tier {best:?}")))
+    .hint(format!(
+        "govfs doctor; or, with less enforcement: --allow-tier {best:?}"
+    )))
 }
 
 /// A root operator's agent has a kernel uid of its own.

@@ -19,7 +19,7 @@ pub(super) struct Args {
     /// Collect what a bug report needs in this new file: no contents, no names, no keys
     #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
-    /// Print the AppArmor profile that lets govfs make user namespaces
+    /// Print the `AppArmor` profile that lets govfs make user namespaces
     #[arg(long, conflicts_with = "bundle")]
     apparmor: bool,
 }

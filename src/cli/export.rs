@@ -7,15 +7,19 @@ use serde_json::json;
 use super::Context;
 use crate::app::export;
 use crate::app::failure::Failure;
+use crate::app::provenance;
 
 /// Write the ledger as files that anybody can verify without govfs
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  govfs export audit/\n  govfs verify --export audit/ --key key.pub\n  govfs export --ref && git push origin refs/govfs/ledger"
+    after_help = "Examples:\n  govfs export audit/\n  govfs verify --export audit/ --key key.pub\n  govfs export audit/ --provenance\n  govfs export --ref && git push origin refs/govfs/ledger"
 )]
 pub(super) struct Args {
     #[arg(required_unless_present = "reference")]
     dir: Option<PathBuf>,
+    /// Add Agent Trace records and in-toto statements, one a merge
+    #[arg(long, requires = "dir")]
+    provenance: bool,
     /// Write it to refs/govfs/ledger, for clones and CI
     #[arg(long = "ref")]
     reference: bool,
@@ -25,9 +29,14 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let mut site = context.site()?;
     let mut commit = None;
+    let mut merges = None;
     let mut checkpoint = None;
     if let Some(dir) = &args.dir {
-        checkpoint = Some(export::export(&mut site, dir)?);
+        let made = export::export(&mut site, dir)?;
+        if args.provenance {
+            merges = Some(provenance::write(&mut site, dir, &made)?);
+        }
+        checkpoint = Some(made);
     }
     if args.reference {
         let (made, at) = export::export_ref(&mut site)?;
@@ -44,6 +53,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
             "size": checkpoint.size,
             "root": checkpoint.root,
             "commit": commit,
+            "merges": merges,
         });
         out.document("export", fields);
         return Ok(());
@@ -54,6 +64,9 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
             checkpoint.size,
             dir.display()
         ));
+    }
+    if let Some(merges) = merges {
+        out.line(format!("with the provenance of {merges} merges"));
     }
     if let Some(commit) = commit {
         out.line(format!(

@@ -20,7 +20,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Event {
-    /// Claude Code's WorktreeCreate: mount a session for the worktree, print its path
+    /// Claude Code's `WorktreeCreate`: mount a session for the worktree, print its path
     ///
     /// The worktree's name becomes the agent's. In .claude/settings.json:
     ///
@@ -37,7 +37,7 @@ enum Event {
         #[arg(long = "claim", value_name = "PATTERN")]
         claims: Vec<OsString>,
     },
-    /// Claude Code's WorktreeRemove: unmount; the session stays, to be merged or abandoned
+    /// Claude Code's `WorktreeRemove`: unmount; the session stays, to be merged or abandoned
     #[command(
         after_help = "Examples:\n  echo '{\"worktree_path\":\"/home/me/.local/state/govfs/mounts/…/fix-login\"}' | govfs hook worktree-remove"
     )]

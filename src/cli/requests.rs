@@ -42,12 +42,11 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
         return Ok(());
     }
     for (number, row) in &found {
-        let patterns: Vec<String> = row.patterns.iter().map(ToString::to_string).collect();
         out.line(format!(
             "{number:<6} {:<16} {:<5} {:<30} for {}  {}  {}",
             row.agent,
             crate::app::claim::mode_text(row.mode),
-            patterns.join(" "),
+            crate::app::inside::asked(row),
             text::duration(row.ttl_ms),
             requests::state_text(row.state),
             row.reason

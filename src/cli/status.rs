@@ -23,7 +23,6 @@ const NAMED: usize = 6;
 #[command(after_help = "Examples:\n  govfs status\n  govfs status -v\n  govfs status --json")]
 pub(super) struct Args {}
 
-#[expect(clippy::needless_pass_by_value, reason = "every verb has this shape")]
 pub(super) fn run(_: Args, context: &mut Context) -> Result<(), Failure> {
     let verbose = context.out.verbose > 0;
     let found = status::status(&mut context.site()?, verbose)?;

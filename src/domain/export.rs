@@ -40,6 +40,10 @@ pub const KEY: &str = "key.pub";
 pub const LEDGER: &str = "ledger.jsonl";
 pub const SESSIONS: &str = "sessions";
 pub const CHARTERS: &str = "charters";
+/// Only where asked for: one record and one statement a merge.
+pub const PROVENANCE: &str = "provenance";
+pub const AGENT_TRACE: &str = "provenance/agent-trace.jsonl";
+pub const IN_TOTO: &str = "provenance/in-toto.jsonl";
 
 /// Returns where the write log of `session` stands.
 pub fn session_file(session: &str) -> String {

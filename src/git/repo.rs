@@ -16,8 +16,10 @@ use crate::domain::base::Oid;
 use crate::domain::event::{Pinned, Place};
 use crate::domain::logop::Bytes;
 
+mod changes;
 mod commits;
 
+pub use changes::ChangedLines;
 pub use commits::CommitFact;
 
 /// Who commits where git knows nobody.

@@ -84,6 +84,11 @@ pub enum LedgerError {
 pub(super) fn fault(doing: &'static str) -> impl Fn(rusqlite::Error) -> LedgerError {
     move |error| {
         let what = error.to_string();
+        // No room for the index of the write-ahead log: SQLite calls that an I/O error.
+        let code = error.sqlite_error().map(|error| error.extended_code);
+        if code == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE) {
+            return LedgerError::Full;
+        }
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => LedgerError::Full,
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {

@@ -101,7 +101,13 @@ impl Versions {
             RenameFlags::RENAME_NOREPLACE,
         );
         match moved {
-            Ok(()) => fs::set_permissions(&path, fs::Permissions::from_mode(MODE)).map_err(fault),
+            Ok(()) => {
+                fs::set_permissions(&path, fs::Permissions::from_mode(MODE)).map_err(|error| {
+                    // Its owner keeps it then, and goes on writing to it.
+                    let _ = fs::remove_file(&path);
+                    fault(error)
+                })
+            }
             // The same content is here already.
             Err(nix::errno::Errno::EEXIST) => {
                 nix::unistd::unlinkat(dir, name, nix::unistd::UnlinkatFlags::NoRemoveDir)

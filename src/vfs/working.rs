@@ -254,8 +254,16 @@ impl WorkDir {
     /// Returns a new, empty working file for `ino`.
     pub(crate) fn create(&self, ino: u64) -> io::Result<Arc<File>> {
         self.close(ino);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC;
-        self.cached(ino, || self.open_with(&work_name(ino), flags))
+        let name = work_name(ino);
+        // Never one that is there: a name left behind can be that of a version's bytes.
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        self.cached(ino, || match self.open_with(&name, flags) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.remove_name(&name);
+                self.open_with(&name, flags)
+            }
+            made => made,
+        })
     }
 
     /// Fills a new working file by `write`; nothing is left behind when that fails.

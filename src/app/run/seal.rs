@@ -155,7 +155,12 @@ fn is_state_of(dir: &Path, argv: &[OsString]) -> bool {
     words
         .flat_map(|word| word.split(|c: char| !c.is_alphanumeric() && c != '-' && c != '_'))
         .filter(|word| word.len() > 3)
-        .any(|word| name == word || name.strip_prefix(word).is_some_and(|rest| rest.starts_with('-')))
+        .any(|word| {
+            name == word
+                || name
+                    .strip_prefix(word)
+                    .is_some_and(|rest| rest.starts_with('-'))
+        })
 }
 
 /// Returns the caches that each session has for itself, and in words which they are.
@@ -177,7 +182,10 @@ fn copies(
         let empty = if copy.empty { " (empty)" } else { "" };
         words.push(format!("copied {}{empty}", shown(&place)));
         // What is written through beneath a copy needs a place in it to stand at.
-        for inner in writable.iter().filter_map(|one| one.path.strip_prefix(&place).ok()) {
+        for inner in writable
+            .iter()
+            .filter_map(|one| one.path.strip_prefix(&place).ok())
+        {
             std::fs::create_dir_all(copy.dir.join(inner))
                 .map_err(|error| Failure::failed(format!("{}: {error}", copy.dir.display())))?;
         }

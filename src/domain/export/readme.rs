@@ -12,6 +12,9 @@ Files
   checkpoint                the signed statement of the ledger's size and root
   key.pub                   the public key (Ed25519, SubjectPublicKeyInfo in DER)
   charters/<sha256>.md      every charter that was in force, named by its SHA-256
+  provenance/               only where asked for: a line for each merge,
+    agent-trace.jsonl       as an Agent Trace 0.1.0 record, and
+    in-toto.jsonl           as an in-toto statement with SLSA provenance
 
 To verify, in this order (|| joins bytes; every line is taken without its newline)
   1. Compare key.pub with the key that you got from elsewhere. Without that, a
@@ -42,6 +45,11 @@ To verify, in this order (|| joins bytes; every line is taken without its newlin
      in hex. A line beyond the last seal is a fault, and so is a log that no `session`
      entry names.
   6. Each file of charters/ has the SHA-256 that its name says.
+
+What stands in provenance/ is signed by nobody. Each of its lines carries the merge's
+entry (`line`) with its proof: start from the entry's leaf and join it with `hashes`
+by RFC 6962 (index, size) to `root`, which is the checkpoint's; then compare what the
+entry says with what the record claims.
 
 Paths and patterns in entries are percent-encoded: every byte outside
 A-Za-z0-9-._~/@+,=: is %XX.

@@ -71,7 +71,7 @@ impl Place<'_> {
                 let (_, content) = node.file.as_ref()?.settled(self.of_base());
                 Some(content)
             }
-            _ => None,
+            Shown::Base => None,
         }
     }
 }

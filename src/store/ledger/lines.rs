@@ -154,6 +154,14 @@ impl Lines<'_> {
                 }
             }
         }
+        for claim in fold.claims.values() {
+            if !rows::claim_is_indexed(self.connection(), claim)? {
+                let id = claim.id;
+                return Ok(Some(format!(
+                    "claim {id} is stored under what its entry does not say"
+                )));
+            }
+        }
         let missing = expected.keys().next();
         Ok(missing.map(|key| {
             format!(

@@ -273,6 +273,37 @@ fn save_claim(
     done.map(drop).map_err(fault("write a claim"))
 }
 
+/// Says whether a claim is found by what its entry says: the columns beside the
+/// body decide which claims a question loads at all.
+pub(super) fn claim_is_indexed(
+    connection: &Connection,
+    claim: &ClaimRow,
+) -> Result<bool, LedgerError> {
+    let boot_end = claim.lease.boot_ms.saturating_add(claim.lease.ttl_ms);
+    let Ends { head, name, tail } = claim.pattern.ends();
+    let found: Option<Vec<u8>> = one(
+        connection,
+        "SELECT body FROM claim WHERE id IS ?1 AND agent IS ?2 AND mode IS ?3 AND pattern IS ?4 \
+         AND prefix IS ?5 AND boot IS ?6 AND boot_end IS ?7 AND ts_end IS ?8 AND literal IS ?9 \
+         AND head IS ?10 AND name IS ?11 AND tail IS ?12",
+        params![
+            integer(claim.id),
+            claim.agent.as_str(),
+            mode_number(claim.mode),
+            claim.pattern.source(),
+            claim.pattern.literal_prefix().as_bytes(),
+            claim.lease.boot,
+            integer(boot_end),
+            claim.lease.expires().0,
+            claim.pattern.is_literal(),
+            head,
+            name,
+            tail
+        ],
+    )?;
+    Ok(found.is_some())
+}
+
 pub(super) fn insert_claim(
     connection: &Connection,
     claim: &ClaimRow,

@@ -99,7 +99,13 @@ impl Overlay {
             crate::vfs::working::work_name(ino)
         };
         let moved = self.gate.keep(&file, &name, &sha256, data.whole)?;
-        if data.whole && !moved {
+        if moved {
+            // The file is the version now, whatever becomes of its entry: the next
+            // change starts from a copy, and that of an orphan too.
+            data.body = Body::Version(sha256);
+            data.whole = false;
+            self.work.remove(ino);
+        } else if data.whole {
             self.work.remove_name(&name);
         }
         {
@@ -116,12 +122,6 @@ impl Overlay {
             })?;
         }
         data.unsettled = false;
-        if moved {
-            // The file is the version now: the next change starts from a copy.
-            data.body = Body::Version(sha256);
-            data.whole = false;
-            self.work.remove(ino);
-        }
         self.dirty.lock().remove(&ino);
         Ok(())
     }
