@@ -129,7 +129,9 @@ pub fn keep_tests(asked: &Asked<'_>, verdict: &mut Verdict) {
     verdict.advice = advice;
     let refused: Vec<MergeRefusal> = dropped;
     for mut line in refused {
-        line.hint = "put it back, or name it among the plan's files".to_owned();
+        line.hint.clear();
+        line.hint
+            .push_str("put it back, or name it among the plan's files");
         verdict.refusals.push(line);
     }
 }

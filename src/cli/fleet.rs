@@ -13,7 +13,7 @@ use crate::app::clock;
 use crate::app::failure::Failure;
 use crate::app::fleet::coordinator::{self, Ended, Plan, Told};
 use crate::app::fleet::job::{self, Orders};
-use crate::app::fleet::{Standing, status};
+use crate::app::fleet::{Standing, status, stopping};
 use crate::app::queue;
 use crate::domain::event::{QueueState, Tier};
 use crate::domain::fleet::{Action, Limits, Stage};
@@ -362,7 +362,7 @@ fn status_fields(standing: &Standing) -> Value {
 }
 
 fn stop(context: &mut Context) -> Result<(), Failure> {
-    let pids = coordinator::stop(&mut context.site()?)?;
+    let pids = stopping::stop(&mut context.site()?)?;
     if context.out.json {
         context
             .out

@@ -10,13 +10,12 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::Pid;
 use serde::Serialize;
 
 use crate::app::agent;
-use crate::app::failure::Failure;
+use crate::app::failure::{Failure, Kind};
 use crate::app::fleet::job::{self, Orders, moved};
 use crate::app::fleet::{Picture, Places};
 use crate::app::plan::find;
@@ -32,18 +31,12 @@ use crate::domain::names::{AgentName, PlanId};
 use crate::domain::plan::Command;
 use crate::domain::queue::decide::QueueAsk;
 use crate::domain::queue::stored;
-use crate::domain::state::{Kind, RowKey};
-
-mod stop;
-
-pub use stop::stop;
+use crate::domain::state::{Kind as Row, RowKey};
 
 /// How often children and the ledger are looked at.
-const TICK_MS: u16 = 20;
+pub(super) const TICK_MS: u16 = 20;
 /// Leases end and coordinators' children are lost without a change of the ledger.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long programs may take to end when the fleet stops.
-const GRACE: Duration = Duration::from_secs(10);
 /// How many merges are computed at once.
 const MERGES_MAX: usize = 2;
 /// How the fleet is to go.
@@ -95,12 +88,12 @@ pub fn rehearsal(site: &mut Site, limits: &Limits) -> Result<(Rehearsal, Vec<Act
 /// A refused claim holds until what it was judged by has changed.
 type Stamp = (Option<Oid>, Option<Digest>, u64);
 
-struct Coordinator<'a> {
-    site: &'a mut Site,
+pub(super) struct Coordinator<'a> {
+    pub(super) site: &'a mut Site,
     plan: &'a Plan,
-    places: Places,
-    jobs: BTreeMap<PlanId, Child>,
-    merges: BTreeMap<PlanId, Child>,
+    pub(super) places: Places,
+    pub(super) jobs: BTreeMap<PlanId, Child>,
+    pub(super) merges: BTreeMap<PlanId, Child>,
     declined: BTreeMap<PlanId, (Stamp, String)>,
     /// How each plan stood when it was told last.
     seen: BTreeMap<PlanId, (QueueState, FleetAction)>,
@@ -291,6 +284,7 @@ impl Coordinator<'_> {
                 self.say("claim", plan, Some(agent), None, None);
                 Ok(true)
             }
+            Err(failure) if failure.kind != Kind::Refused => Err(failure),
             Err(failure) => {
                 let reason = failure.message;
                 self.say("declined", plan, Some(agent), None, Some(reason.clone()));
@@ -306,7 +300,7 @@ impl Coordinator<'_> {
     fn describe(&mut self, plan: &PlanId, agent: &AgentName) -> Result<(), Failure> {
         let state = self.site.ledger.state(&[
             Need::Agent(agent.clone()),
-            Need::Row(RowKey::new(Kind::Plan, plan)),
+            Need::Row(RowKey::new(Row::Plan, plan)),
         ])?;
         let role = stored::plan(find(&state, plan)?)?.role;
         if state.agents.contains_key(agent) || role.is_none() {
@@ -344,7 +338,7 @@ impl Coordinator<'_> {
     }
 
     /// Looks after children that have ended.
-    fn reap(&mut self) -> Result<bool, Failure> {
+    pub(super) fn reap(&mut self) -> Result<bool, Failure> {
         let before = self.jobs.len() + self.merges.len();
         for children in [&mut self.jobs, &mut self.merges] {
             let mut gone = Vec::new();
@@ -353,7 +347,9 @@ impl Coordinator<'_> {
                     gone.push(plan.clone());
                 }
             }
-            gone.iter().for_each(|plan| drop(children.remove(plan)));
+            for plan in gone {
+                children.remove(&plan);
+            }
         }
         Ok(self.jobs.len() + self.merges.len() < before)
     }
@@ -371,7 +367,7 @@ impl Coordinator<'_> {
         Ok(true)
     }
 
-    fn record(&mut self, agent: &AgentName, body: FleetMoved) -> Result<(), Failure> {
+    pub(super) fn record(&mut self, agent: &AgentName, body: FleetMoved) -> Result<(), Failure> {
         let draft = Draft::new(Event::Fleet(body)).by(agent);
         self.site
             .act(|turn| turn.append(&draft).map(|_| ()).map_err(Failure::from))?;

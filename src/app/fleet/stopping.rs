@@ -1,6 +1,24 @@
-//! Stopping the fleet: its jobs are asked first, given a while, and then ended.
+//! The end of a fleet: its programs end, their sessions stay settled and sealed.
+//!
+//! Owns: ending programs gently, then for certain, and recording that they were
+//! stopped, which is no failure of theirs. A merge under way is never cut off.
 
-use super::*;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::app::failure::Failure;
+use crate::app::fleet::coordinator::{Coordinator, TICK_MS};
+use crate::app::fleet::job::moved;
+use crate::app::fleet::{Picture, Places};
+use crate::app::site::Site;
+use crate::domain::event::FleetAction;
+use crate::domain::names::{AgentName, PlanId};
+
+/// How long programs may take to end when the fleet stops.
+const GRACE: Duration = Duration::from_secs(10);
 
 impl Coordinator<'_> {
     /// Ends all programs; what they were stopped at is no failure of theirs.
@@ -14,12 +32,9 @@ impl Coordinator<'_> {
                 .get(id)
                 .and_then(|row| row.owner.clone());
             // A merge ends by itself, done or not, and is waited for.
-            let merges = picture
-                .state
-                .jobs
-                .get(id)
-                .is_some_and(|job| job.action != FleetAction::Launch);
-            if !(merges && !self.jobs.contains_key(id)) {
+            let job = picture.state.jobs.get(id);
+            let launched = job.is_none_or(|job| job.action == FleetAction::Launch);
+            if launched || self.jobs.contains_key(id) {
                 left.insert(id.clone(), owner);
             }
         }
