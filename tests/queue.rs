@@ -324,6 +324,46 @@ fn lanes_review_exactly_one_candidate() {
 }
 
 #[test]
+fn a_lane_that_is_reviewed_needs_each_of_its_reviewers() {
+    let house = with(&[("src/a.txt", "a\n"), ("docs/x.md", "x\n")]);
+    charter(
+        &house,
+        "[agents]\ndefault-role = \"core\"\n[roles.core]\npaths = [\"src\"]\nreviewed-by = [\"arch\"]\n[roles.arch]\npaths = [\"docs\"]\nreviews = [\"gov\"]\n[roles.gov]\npaths = [\"policies\"]\nreviews = [\"arch\"]\n[reviews]\nengine-diversity = \"require\"",
+    );
+    house.ok(&["agent", "add", "al", "--engine", "claude"]);
+    house.ok(&[
+        "agent", "add", "dee", "--role", "arch", "--engine", "claude",
+    ]);
+    house.ok(&["agent", "add", "dan", "--role", "arch", "--engine", "codex"]);
+    house.ok(&["agent", "add", "eve", "--role", "gov"]);
+    house.ok(&[
+        "run",
+        "al",
+        "--claim",
+        "src/a.txt",
+        "--",
+        "sh",
+        "-c",
+        "echo b > src/a.txt",
+    ]);
+    let ran = house.fails(3, &["merge", "al"]);
+    assert!(ran.stdout.contains("lane arch must approve"), "{ran:?}");
+    let asked = house.json(&["review", "request", "al"]);
+    assert_eq!(
+        asked["reviewers"],
+        serde_json::json!(["dan", "dee"]),
+        "{asked}"
+    );
+    house.fails(3, &["review", "approve", "al", "--as", "eve"]);
+    house.ok(&["review", "approve", "al", "--as", "dee"]);
+    let ran = house.fails(3, &["merge", "al"]);
+    assert!(ran.stdout.contains("another engine"), "{ran:?}");
+    house.ok(&["review", "approve", "al", "--as", "dan"]);
+    house.ok(&["merge", "al"]);
+    clean(&house);
+}
+
+#[test]
 fn next_hands_over_between_lanes_and_says_why() {
     let house = with(&[("a.txt", "a\n"), ("b.txt", "b\n")]);
     charter(

@@ -6,15 +6,15 @@
 //! findings out.
 
 use crate::app::session::Session;
-use crate::domain::charter;
 use crate::domain::charter::Charter;
 use crate::domain::command::Need;
-use crate::domain::event::{QueueState, ReviewAction};
+use crate::domain::event::QueueState;
 use crate::domain::merge::{MergeRefusal, Verdict};
-use crate::domain::names::{AgentName, PlanId, RoleName};
+use crate::domain::names::PlanId;
 use crate::domain::path::RepoPath;
 use crate::domain::plan::Plan;
-use crate::domain::review::{self, Candidate, Party, PathRule, ReviewRules, Stance, Vote};
+use crate::domain::review::decide::{party, rules_for, votes};
+use crate::domain::review::{self, Candidate, Stance, Vote};
 use crate::domain::state::{Kind, State};
 
 /// What is asked about.
@@ -146,8 +146,9 @@ pub fn review_findings(asked: &Asked<'_>) -> Reviews {
             ..Reviews::default()
         };
     };
-    let (entries, votes): (Vec<u64>, Vec<Vote>) = votes(asked).into_iter().unzip();
-    let rules = rules_of(asked.charter);
+    let votes = votes(asked.state, &asked.session.id);
+    let (entries, votes): (Vec<u64>, Vec<Vote>) = votes.into_iter().unzip();
+    let rules = rules_for(asked.charter, &author.role);
     let verdict = review::judge(&rules, &author, asked.candidate, asked.paths, &votes);
     let void: Vec<String> = verdict
         .void
@@ -168,77 +169,15 @@ pub fn review_findings(asked: &Asked<'_>) -> Reviews {
         .iter()
         .map(|line| MergeRefusal::general("review-advice", line.clone(), ""));
     let counts = entries.into_iter().zip(&votes).filter(|(_, vote)| {
-        vote.stance == Stance::Approve && verdict.approved.contains(&vote.by.agent)
+        vote.stance == Stance::Approve
+            && vote.candidate == asked.candidate
+            && verdict.approved.contains(&vote.by.agent)
     });
     Reviews {
         refusals: missing.collect(),
         advice: advice.collect(),
         entries: counts.map(|(entry, _)| entry).collect(),
     }
-}
-
-/// Returns what a charter asks of reviews, in the words of the judge.
-pub fn rules_of(charter: &Charter) -> ReviewRules {
-    let lanes = charter.roles.keys().filter_map(|role| {
-        let reviewers: std::collections::BTreeSet<RoleName> =
-            charter.reviewers_of(role).into_iter().cloned().collect();
-        (!reviewers.is_empty()).then(|| (role.clone(), reviewers))
-    });
-    let rules = charter.reviews.rules.iter().map(|rule| PathRule {
-        paths: rule.paths.clone(),
-        roles: rule.roles.clone(),
-        person: rule.person,
-        required: 0,
-    });
-    ReviewRules {
-        required: charter.reviews.required,
-        reviewers: lanes.collect(),
-        paths: rules.collect(),
-        diversity: match charter.reviews.engine_diversity {
-            charter::Diversity::Off => review::Diversity::Off,
-            charter::Diversity::Prefer => review::Diversity::Prefer,
-            charter::Diversity::Require => review::Diversity::Require,
-        },
-        person: false,
-    }
-}
-
-/// Returns an agent as reviews know it.
-pub fn party(state: &State, agent: &AgentName) -> Option<Party> {
-    let row = state.agents.get(agent)?;
-    Some(Party {
-        agent: agent.clone(),
-        role: row.role.clone(),
-        engine: row.engine.clone(),
-        person: row.person,
-    })
-}
-
-/// Returns the votes on the session, in the order of their entries.
-fn votes(asked: &Asked<'_>) -> Vec<(u64, Vote)> {
-    let rows = asked
-        .state
-        .reviews
-        .iter()
-        .filter(|(_, row)| row.session == asked.session.id);
-    rows.filter_map(|(entry, row)| {
-        let stance = match row.action {
-            ReviewAction::Request => return None,
-            ReviewAction::Approve => Stance::Approve,
-            ReviewAction::Reject => Stance::Reject,
-        };
-        let vote = Vote {
-            by: party(asked.state, row.reviewer.as_ref()?)?,
-            stance,
-            candidate: Candidate {
-                tree: row.tree,
-                base: row.base,
-            },
-            message: row.message.clone().unwrap_or_default(),
-        };
-        Some((*entry, vote))
-    })
-    .collect()
 }
 
 /// Returns the plan that the session, or one of its agent's claims, is for.

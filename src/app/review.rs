@@ -12,7 +12,7 @@ use crate::app::site::Site;
 use crate::domain::command::{Command, Need};
 use crate::domain::event::ReviewAction;
 use crate::domain::names::{AgentName, SessionId};
-use crate::domain::review::decide::{ReviewAsk, party, rules, votes};
+use crate::domain::review::decide::{ReviewAsk, party, rules_for};
 use crate::domain::review::{Candidate, Party, Stance, reviewers};
 use crate::domain::state::{Kind, ReviewRow, SessionState, State};
 
@@ -85,7 +85,7 @@ fn able(site: &mut Site, session: &Session) -> Result<Vec<AgentName>, Failure> {
     let (Some(law), Some(author)) = (&state.law, party(&state, &session.agent)) else {
         return Ok(Vec::new());
     };
-    let rules = rules(law);
+    let rules = rules_for(law, &author.role);
     let all: Vec<Party> = state
         .agents
         .keys()
@@ -128,9 +128,4 @@ pub fn list(site: &mut Site) -> Result<Vec<Listed>, Failure> {
         });
     }
     Ok(out)
-}
-
-/// Returns how many votes a session has; a coordinator looks whether that changed.
-pub fn count(state: &State, session: &SessionId) -> usize {
-    votes(state, session).len()
 }

@@ -10,11 +10,9 @@ use crate::domain::base::Oid;
 use crate::domain::charter::{self, Charter};
 use crate::domain::command::{Need, No, Refusal, Verdict, no_charter};
 use crate::domain::event::{Decision, Draft, Event, ReviewAction, Reviewed};
-use crate::domain::names::{AgentName, SessionId};
-use crate::domain::path::RepoPath;
-use crate::domain::review::{
-    Candidate, Diversity, Party, PathRule, ReviewRules, ReviewVerdict, Stance, Vote, judge_all,
-};
+use crate::domain::names::{AgentName, RoleName, SessionId};
+use crate::domain::pattern::Pattern;
+use crate::domain::review::{Candidate, Diversity, Party, PathRule, ReviewRules, Stance, Vote};
 use crate::domain::state::{Kind, RowKey, State};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,6 +171,21 @@ pub fn rules(law: &Charter) -> ReviewRules {
     }
 }
 
+/// Returns the charter's rules for a change by `author`: besides the paths' rules,
+/// each lane that reviews the author's must approve.
+pub fn rules_for(law: &Charter, author: &RoleName) -> ReviewRules {
+    let mut rules = rules(law);
+    let lanes: Vec<RoleName> = law.reviewers_of(author).into_iter().cloned().collect();
+    if let (false, Ok(all)) = (lanes.is_empty(), Pattern::parse(b"**")) {
+        rules.paths.push(PathRule {
+            paths: vec![all],
+            roles: lanes,
+            ..PathRule::default()
+        });
+    }
+    rules
+}
+
 /// Returns the votes on a session's candidates, with their entries.
 pub fn votes(state: &State, session: &SessionId) -> Vec<(u64, Vote)> {
     let of_session = state
@@ -197,22 +210,4 @@ pub fn votes(state: &State, session: &SessionId) -> Vec<(u64, Vote)> {
         Some((*entry, vote))
     };
     of_session.filter_map(vote).collect()
-}
-
-/// Judges a session's candidate by the charters that hold for it.
-pub fn verdict(
-    state: &State,
-    laws: &[&Charter],
-    author: &Party,
-    session: &SessionId,
-    candidate: Candidate,
-    paths: &[RepoPath],
-) -> ReviewVerdict {
-    let rules: Vec<ReviewRules> = laws.iter().map(|law| self::rules(law)).collect();
-    let rules: Vec<&ReviewRules> = rules.iter().collect();
-    let votes: Vec<Vote> = votes(state, session)
-        .into_iter()
-        .map(|(_, vote)| vote)
-        .collect();
-    judge_all(&rules, author, candidate, paths, &votes)
 }
