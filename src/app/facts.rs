@@ -222,6 +222,10 @@ impl<'a> History<'a> {
         }
     }
 
+    pub fn ground(&self) -> &'a Ground {
+        self.ground
+    }
+
     /// Returns what moved after `base`. Where the branch no longer holds `base`,
     /// everything that differs from it has moved.
     pub fn since(&mut self, base: Oid) -> Result<Vec<Moved>, Failure> {

@@ -111,13 +111,15 @@ fn faults(site: &Site, state: &State, queue: &Queue) -> Result<BTreeMap<PlanId, 
     let law = state.law.clone().ok_or_else(no_law)?;
     let ground = Ground::open(site, state)?;
     let mut history = History::new(&ground, state);
+    let members = queue.members();
+    let graph = Graph::new(&members);
     let mut out = BTreeMap::new();
     for item in queue.0.values() {
         if item.state != QueueState::Todo || !queue.waits_for(&item.plan).is_empty() {
             continue;
         }
         let row = find(state, &item.plan.id)?;
-        let found = one(site, &law, &ground, &mut history, queue, item, row)?;
+        let found = one(site, &law, &mut history, &graph, item, row)?;
         if !found.findings.is_empty() {
             out.insert(item.plan.id.clone(), found);
         }
@@ -128,22 +130,19 @@ fn faults(site: &Site, state: &State, queue: &Queue) -> Result<BTreeMap<PlanId, 
 fn one(
     site: &Site,
     law: &Charter,
-    ground: &Ground,
     history: &mut History<'_>,
-    queue: &Queue,
+    graph: &Graph<'_>,
     item: &Item,
     row: &PlanRow,
 ) -> Result<Faults, Failure> {
     let mut faults = Faults::default();
     if let Some(base) = row.base {
-        let members = queue.members();
-        let graph = Graph::new(&members);
         let moved = history.since(base)?;
         faults
             .findings
-            .extend(validators::stale(&item.plan, &graph, &moved));
+            .extend(validators::stale(&item.plan, graph, &moved));
     }
-    let moment = facts::preconditions(site, law, ground, &item.plan);
+    let moment = facts::preconditions(site, law, history.ground(), &item.plan);
     faults.findings.extend(moment.findings);
     faults.checks = moment.checks;
     Ok(faults)
@@ -177,8 +176,10 @@ pub fn claim(
         let ground = Ground::open(site, &state)?;
         let mut history = History::new(&ground, &state);
         let item = stored::item(row)?;
+        let members = queue.members();
+        let graph = Graph::new(&members);
         if queue.waits_for(&item.plan).is_empty() {
-            let faults = one(site, &law, &ground, &mut history, &queue, &item, row)?;
+            let faults = one(site, &law, &mut history, &graph, &item, row)?;
             ask.faults = faults.texts();
             ask.checks = faults.checks;
         }
