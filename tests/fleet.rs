@@ -213,3 +213,46 @@ fn a_stopped_fleet_ends_its_programs_and_takes_them_up_again() {
     assert_eq!(house.git(&["show", "HEAD:work/0/x"]), "again");
     clean(&house);
 }
+
+#[test]
+fn a_fleet_waits_for_reviews_and_goes_on_when_they_come() {
+    let house = House::new();
+    let text = "# Rules\n\n```toml charter\n[reviews]\nrequired = 1\n[merge]\npeople = [\"op\"]\n```\n";
+    house.commit("governor.md", text);
+    house.ok(&["agent", "add", "rob"]);
+    plans(
+        &house,
+        2,
+        |n| format!("mkdir -p work/{n}; echo {n} > work/{n}/x"),
+        |n| if n == 1 { vec![0] } else { Vec::new() },
+    );
+    house.ok(&["fleet", "run", "--once"]);
+    assert_eq!(states(&house)[0].1, "in_progress", "it waits");
+    let child = house.spawn(&["--json", "fleet", "run"]);
+    let begin = Instant::now();
+    for n in 0..2 {
+        let agent = format!("p{n}");
+        while !house
+            .ok(&["--json", "review", "list"])
+            .contains(&format!("\"agent\":\"{agent}\""))
+        {
+            assert!(begin.elapsed() < Duration::from_secs(60), "nobody asked");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        house.ok(&["review", "approve", &agent, "--as", "rob"]);
+    }
+    while !states(&house).iter().all(|(_, state)| state == "done") {
+        assert!(
+            begin.elapsed() < Duration::from_secs(90),
+            "{:?}",
+            states(&house)
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    house.ok(&["fleet", "stop"]);
+    let output = child.wait_with_output().expect("an end");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let log = house.ok(&["--json", "log", "--op", "fleet"]);
+    assert_eq!(log.matches("\"launch\"").count(), 2, "{log}");
+    clean(&house);
+}

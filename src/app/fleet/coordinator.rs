@@ -35,6 +35,8 @@ use crate::domain::state::{Kind as Row, RowKey};
 
 /// How often children and the ledger are looked at.
 pub(super) const TICK_MS: u16 = 20;
+/// Many entries and ends are looked at together: looking costs more than waiting.
+const PACE: Duration = Duration::from_millis(120);
 /// Leases end and coordinators' children are lost without a change of the ledger.
 const LOOK: Duration = Duration::from_secs(1);
 /// How many merges are computed at once.
@@ -176,10 +178,15 @@ impl Coordinator<'_> {
     fn work(&mut self, signals: &SignalFd) -> Result<Ended, Failure> {
         let mut pulse = None;
         let mut looked = Instant::now();
+        let mut first = true;
         loop {
-            let ended = self.reap()?;
+            if self.reap()? {
+                pulse = None;
+            }
             let beat = Some(self.site.ledger.pulse()?);
-            if ended || beat != pulse || looked.elapsed() > LOOK {
+            let due = beat != pulse && (first || looked.elapsed() > PACE);
+            if due || looked.elapsed() > LOOK {
+                first = false;
                 pulse = beat;
                 looked = Instant::now();
                 let (acted, picture) = self.round()?;
