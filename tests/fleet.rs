@@ -217,7 +217,8 @@ fn a_stopped_fleet_ends_its_programs_and_takes_them_up_again() {
 #[test]
 fn a_fleet_waits_for_reviews_and_goes_on_when_they_come() {
     let house = House::new();
-    let text = "# Rules\n\n```toml charter\n[reviews]\nrequired = 1\n[merge]\npeople = [\"op\"]\n```\n";
+    let text =
+        "# Rules\n\n```toml charter\n[reviews]\nrequired = 1\n[merge]\npeople = [\"op\"]\n```\n";
     house.commit("governor.md", text);
     house.ok(&["agent", "add", "rob"]);
     plans(
