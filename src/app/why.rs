@@ -137,6 +137,19 @@ impl Why {
     }
 }
 
+impl Explained {
+    /// Rewrites the hint for someone outside the mount, where `claim` must name its agent.
+    #[must_use]
+    pub fn outside(mut self) -> Self {
+        let agent = self.agent.as_ref().map_or("AGENT", AgentName::as_str);
+        if let Some(refusal) = &mut self.refusal {
+            let named = format!("govfs claim {agent} ");
+            refusal.hint = refusal.hint.replace("govfs claim ", &named);
+        }
+        self
+    }
+}
+
 /// Answers by the zone, and for governed paths by the gate's rules.
 fn judge(zone: Zone, path: &RepoPath, rules: &Rules, now_ms: u64) -> Result<Option<u64>, Refusal> {
     match zone {

@@ -39,7 +39,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let inside = inside.strip_suffix(b"/").unwrap_or(inside);
     let path = RepoPath::parse(inside).map_err(Failure::usage)?;
     let why = why::why(&mut site, &path, args.agent.as_ref())?;
-    show(&why.explained(args.agent), context);
+    show(&why.explained(args.agent).outside(), context);
     Ok(())
 }
 

@@ -292,7 +292,7 @@ impl Rules {
     }
 
     fn outside_role(&self) -> Refusal {
-        let paths: Vec<String> = self.role.iter().flatten().map(Pattern::encode).collect();
+        let paths: Vec<String> = self.role.iter().flatten().map(Pattern::to_string).collect();
         Refusal::by_rule("role", format!("the role may write {}", paths.join(" ")))
     }
 
@@ -300,31 +300,37 @@ impl Rules {
         if let Some(held) = self.others.iter().find(|held| held.pattern.covers(path)) {
             return Refusal {
                 rule: "held",
-                reason: format!(
-                    "{} holds {}, which covers {path}",
-                    held.agent,
-                    held.pattern.encode()
+                reason: format!("{} holds {}, which covers {path}", held.agent, held.pattern),
+                hint: format!(
+                    "work on something else until it is free, then: govfs claim {}",
+                    Pattern::argument(path)
                 ),
-                hint: "work on something else, or wait: govfs claim --wait".into(),
             };
         }
         if unexplicit {
-            let hint = format!("claim the path itself: govfs claim {path}");
+            let word = Pattern::argument(path);
+            let hint = format!("claim the path itself: govfs claim {word}");
             return Refusal::by_rule("sensitive", hint);
         }
         if lapsed {
-            return Refusal::by_rule("expired", format!("claim it again: govfs claim {path}"));
+            return Refusal::by_rule(
+                "expired",
+                format!("claim it again: govfs claim {}", Pattern::argument(path)),
+            );
         }
         let own: Vec<String> = (self.claims.iter())
             .take(8)
-            .map(|grant| grant.pattern.encode())
+            .map(|grant| grant.pattern.to_string())
             .collect();
         let may = if own.is_empty() {
             "nothing is claimed yet".to_owned()
         } else {
             format!("you may write {}", own.join(" "))
         };
-        Refusal::by_rule("not-claimed", format!("{may}; or: govfs claim {path}"))
+        Refusal::by_rule(
+            "not-claimed",
+            format!("{may}; or: govfs claim {}", Pattern::argument(path)),
+        )
     }
 }
 

@@ -24,6 +24,7 @@ use serde::Serialize;
 
 use crate::domain::names::{AgentName, PlanId};
 use crate::domain::path::RepoPath;
+use crate::domain::pattern::Pattern;
 
 pub use held::claim_fact;
 pub use names::{check_raw, is_git_control};
@@ -318,7 +319,8 @@ pub fn judge(proposed: &[Proposed], facts: &Facts<'_>) -> Verdict {
 fn rights(change: &Proposed, facts: &Facts<'_>, out: &mut Vec<MergeRefusal>) {
     let path = &change.path;
     let claim = (facts.claim)(path);
-    let again = format!("run `govfs claim {} {path}`, then merge again", facts.agent);
+    let word = Pattern::argument(path);
+    let again = format!("run `govfs claim {} {word}`, then merge again", facts.agent);
     match &claim {
         ClaimFact::Held { .. } | ClaimFact::Lapsed { .. } => {}
         ClaimFact::Lost { by } => {
@@ -338,7 +340,7 @@ fn rights(change: &Proposed, facts: &Facts<'_>, out: &mut Vec<MergeRefusal>) {
     if claim.explicit() {
         return;
     }
-    let hint = format!("claim it by name: `govfs claim {} {path}`", facts.agent);
+    let hint = format!("claim it by name: `govfs claim {} {word}`", facts.agent);
     if is_git_control(path.name()) {
         let reason = "git obeys this file, so a wide claim is not enough";
         out.push(MergeRefusal::at("git-control", path, reason, hint));
@@ -390,8 +392,9 @@ fn tests(change: &Proposed, facts: &Facts<'_>, out: &mut Verdict) {
         return;
     };
     let hint = format!(
-        "put it back, or claim it by name: `govfs claim {} {path}`",
-        facts.agent
+        "put it back, or claim it by name: `govfs claim {} {}`",
+        facts.agent,
+        Pattern::argument(path)
     );
     let line = MergeRefusal::at(rule, path, reason, hint);
     if (facts.claim)(path).explicit() {

@@ -26,6 +26,7 @@ mod names;
 mod odd;
 mod overlap;
 mod parse;
+mod shell;
 #[cfg(test)]
 mod tests;
 

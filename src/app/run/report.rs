@@ -21,6 +21,7 @@ use crate::domain::layer::Status;
 use crate::domain::logop::LogOp;
 use crate::domain::names::{AgentName, SessionId};
 use crate::domain::path::RepoPath;
+use crate::domain::pattern::Pattern;
 use crate::store::writelog::Lines;
 
 /// How many paths one suggested command names.
@@ -173,30 +174,13 @@ fn command(agent: &AgentName, group: &Refused) -> Option<String> {
     };
     let mut paths: Vec<String> = Vec::new();
     for refused in &group.paths {
-        let path = quoted(&refused.path);
+        let path = Pattern::argument(&refused.path);
         if !paths.contains(&path) {
             paths.push(path);
         }
     }
     paths.truncate(NAMED_MAX);
     Some(format!("govfs claim {wait}{agent} {}", paths.join(" ")))
-}
-
-/// Writes a path as a pattern that means it alone, safe in a shell.
-fn quoted(path: &RepoPath) -> String {
-    let text = String::from_utf8_lossy(path.as_bytes());
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@,:".contains(c);
-    if !text.is_empty() && !text.starts_with('-') && text.chars().all(plain) {
-        return text.into_owned();
-    }
-    let mut pattern = String::new();
-    for c in text.chars() {
-        if "*?[]{}\\".contains(c) {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    format!("'{}'", pattern.replace('\'', r"'\''"))
 }
 
 fn next(agent: &AgentName, changes: &[Changed], denials: &[Refused]) -> Vec<String> {
