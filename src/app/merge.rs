@@ -185,6 +185,7 @@ pub struct Attempt<'a> {
     wish: &'a Wish,
     standing: Standing,
     promote: Promote,
+    versions: Versions,
     branch: String,
     /// What the checks said, by the tree that they were run on.
     checked: parking_lot::Mutex<BTreeMap<Oid, Vec<Check>>>,
@@ -206,6 +207,7 @@ impl<'a> Attempt<'a> {
             wish,
             standing: Standing::read(site, session, still.count)?,
             promote: open(site)?,
+            versions: Versions::of(&site.store),
             branch,
             checked: parking_lot::Mutex::default(),
         })
@@ -358,7 +360,11 @@ impl<'a> Round<'a> {
             stage: &self.stage.lock(),
             base: self.attempt.standing.base.root(),
             candidate: &self.candidate,
-            others: &[&checks::findings(&self.checks), others].concat(),
+            others: &[
+                &checks::findings(&self.attempt.versions, &self.checks),
+                others,
+            ]
+            .concat(),
         }
         .judge()
     }

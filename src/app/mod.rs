@@ -50,6 +50,7 @@ pub mod site;
 pub mod snapshot;
 pub mod status;
 pub mod sync;
+pub mod trace;
 pub mod trial;
 pub mod upgrade;
 pub mod verify;

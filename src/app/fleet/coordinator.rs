@@ -130,7 +130,10 @@ pub fn run(site: &mut Site, plan: &Plan, tell: &mut dyn FnMut(Told)) -> Result<E
         counts: [0; 4],
     };
     let ended = coordinator.work(&signals);
-    let stopped = coordinator.stop();
+    if matches!(&ended, Ok(ended) if ended.stopped) {
+        coordinator.tell_stopping();
+    }
+    let stopped = coordinator.stop(&signals);
     let ended = ended?;
     stopped?;
     let mut body = moved(FleetAction::Stop, None);
@@ -164,7 +167,7 @@ fn signals() -> Result<SignalFd, Failure> {
 }
 
 /// Sleeps for one tick, or until a signal comes; says whether one did.
-fn nap(signals: &SignalFd) -> Result<bool, Failure> {
+pub(super) fn nap(signals: &SignalFd) -> Result<bool, Failure> {
     use std::os::fd::AsFd;
     let mut wanted = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
     match poll(&mut wanted, PollTimeout::from(TICK_MS)) {
@@ -270,8 +273,12 @@ impl Coordinator<'_> {
             Action::Block { plan, reason } => {
                 let mut ask = QueueAsk::set(plan.clone(), QueueState::Blocked);
                 ask.reason = Some(reason.clone());
-                queue::set_status(self.site, &ask)?;
-                self.say("block", plan, None, None, Some(reason.clone()));
+                match queue::set_status(self.site, &ask) {
+                    Ok(_) => self.say("block", plan, None, None, Some(reason.clone())),
+                    // Somebody moved the plan meanwhile; the next look tells.
+                    Err(failure) if failure.kind == Kind::Refused => {}
+                    Err(failure) => return Err(failure),
+                }
                 Ok(true)
             }
         }
@@ -381,6 +388,18 @@ impl Coordinator<'_> {
         Ok(())
     }
 
+    fn tell_stopping(&mut self) {
+        (self.tell)(Told {
+            event: "stopping",
+            plan: None,
+            agent: None,
+            attempt: None,
+            status: None,
+            reason: Some("stopping; once more to kill what does not end".to_owned()),
+            counts: self.counts,
+        });
+    }
+
     fn say(
         &mut self,
         event: &'static str,
@@ -402,6 +421,7 @@ impl Coordinator<'_> {
 
     /// Tells what others wrote: programs that ended, plans that are done.
     fn tell_changes(&mut self, picture: &Picture) {
+        let first = self.seen.is_empty();
         let rows = picture.state.plans.values();
         let count = |state| rows.clone().filter(|row| row.state == state).count();
         self.counts = [
@@ -414,6 +434,9 @@ impl Coordinator<'_> {
             let job = picture.state.jobs.get(id);
             let now = (row.state, job.map_or(FleetAction::Start, |job| job.action));
             let before = self.seen.insert(id.clone(), now);
+            if first && row.state == QueueState::InProgress && job.is_some() {
+                self.say("resume", id, row.owner.as_ref(), None, None);
+            }
             let Some(before) = before.filter(|before| *before != now) else {
                 continue;
             };
