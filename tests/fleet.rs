@@ -262,7 +262,7 @@ struct Terminal {
 
 impl Terminal {
     fn new(house: &House, words: &str) -> Self {
-        let line = format!("{} {words}", env!("CARGO_BIN_EXE_govfs"));
+        let line = format!("exec {} {words}", env!("CARGO_BIN_EXE_govfs"));
         let mut child = house
             .hermetic("script", &house.root())
             .args(["-qefc", &line, "/dev/null"])
@@ -333,7 +333,14 @@ fn a_terminal_shows_a_live_table_and_control_c_ends_it_cleanly() {
     terminal.press(CONTROL_C);
     let (status, seen) = terminal.end();
     assert_eq!(status, 0, "{seen}");
-    for part in ["AGENT", "p0", "p1", "stopping", "1 done, 0 blocked"] {
+    for part in [
+        "AGENT",
+        "p0",
+        "p1",
+        "stopping",
+        "1 done, 0 blocked",
+        "p0: it was stopped",
+    ] {
         assert!(seen.contains(part), "{part:?} in {seen}");
     }
     assert!(!seen.contains("{\"schema\""), "{seen}");

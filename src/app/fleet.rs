@@ -26,6 +26,7 @@ use crate::domain::state::{FleetRow, JobRow, Kind, PlanRow, State};
 pub mod coordinator;
 pub mod job;
 pub mod stopping;
+pub mod telling;
 
 /// Where the fleet keeps its locks and its jobs' output, inside the store.
 const FLEET: &str = "fleet";

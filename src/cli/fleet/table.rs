@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::app::fleet::coordinator::Told;
+use crate::app::fleet::telling::Told;
 use crate::domain::names::{AgentName, PlanId};
 
 /// How often the table moves.
