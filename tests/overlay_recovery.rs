@@ -87,6 +87,27 @@ fn acknowledged_writes_survive_the_server() {
 }
 
 #[test]
+fn a_kill_between_a_version_and_its_entry_loses_nothing() {
+    let bench = bench();
+    let overlay = bench.open();
+    let dir = overlay.lookup(1, b"w").unwrap().attr.ino;
+    let made = overlay.create(dir, b"new", 0o644, CALLER).unwrap().ino;
+    overlay.write(made, 0, b"fresh", false, CALLER).unwrap();
+    bench.gate.full.store(true, Ordering::SeqCst);
+    overlay.settle_all().unwrap_err(); // its bytes are kept, and no entry says so
+    drop(overlay);
+    bench.gate.full.store(false, Ordering::SeqCst);
+    let overlay = bench.open();
+    assert_eq!(text(&overlay, "new"), "fresh");
+    assert_eq!(recovered(&bench), [("w/new".into(), 5, vec![])]);
+    // The version stands by itself.
+    overlay
+        .write(ino(&overlay, "new"), 0, b"F", false, CALLER)
+        .unwrap();
+    assert_eq!(bench.gate.version_bytes(&Digest::of(b"fresh")), b"fresh");
+}
+
+#[test]
 fn a_write_that_was_logged_and_not_done_is_said_to_be_lost() {
     let bench = bench();
     let overlay = bench.open();

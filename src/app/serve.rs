@@ -128,7 +128,9 @@ pub fn serve(orders: Orders, ready: impl FnOnce(&Path)) -> Result<(), Failure> {
     watch_signals(signals, &desk)?;
     ready(&orders.shown.place);
     let end = wait(&desk, &mut site, &ends);
-    finish(&desk, &mut site, &session, &orders.shown, end)
+    let finished = finish(&desk, &mut site, &session, &orders.shown, end);
+    desk.last_word();
+    finished
 }
 
 /// Takes as many descriptors as the machine lets us have: a shell's usual 1024 are few

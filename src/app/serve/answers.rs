@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::Sender;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -28,6 +29,9 @@ use crate::domain::gate::Halt;
 use crate::domain::path::{RepoPath, percent_encode};
 use crate::domain::pattern::Pattern;
 use crate::vfs::server::Server;
+
+/// How long the end of a server waits for an answer that is on its way.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// Who keeps a sealed mount up.
 #[derive(Debug, Default)]
@@ -48,6 +52,7 @@ pub(super) struct Desk {
     keeper: OnceLock<Arc<Keeper>>,
     server: RwLock<Option<Server>>,
     ends: Mutex<Option<Sender<End>>>,
+    speaking: RwLock<()>,
     holders: Mutex<Holders>,
     pub(super) seal_entries: u64,
     pub(super) seal_interval_ms: u64,
@@ -89,6 +94,7 @@ impl Desk {
             keeper: OnceLock::new(),
             server: RwLock::new(None),
             ends: Mutex::new(None),
+            speaking: RwLock::new(()),
             holders: Mutex::default(),
             seal_entries: u64::from(charter.ledger.seal_entries),
             seal_interval_ms: charter.ledger.seal_interval_ms,
@@ -122,6 +128,11 @@ impl Desk {
         if let Some(ends) = self.ends.lock().as_ref() {
             let _ = ends.send(end); // the server is ending already
         }
+    }
+
+    /// Waits until every answer that is on its way is sent; nobody is waited for long.
+    pub(super) fn last_word(&self) {
+        drop(self.speaking.try_write_for(LAST_WORD));
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -441,5 +452,9 @@ impl Handler for Desk {
 
     fn anchor(&self) -> Vec<BorrowedFd<'_>> {
         self.anchor.iter().flatten().map(AsFd::as_fd).collect()
+    }
+
+    fn speaking(&self) -> &RwLock<()> {
+        &self.speaking
     }
 }

@@ -309,6 +309,7 @@ impl Overlay {
         let mut lost = Vec::new();
         let file = if self.work.exists(ino) {
             more.lock().body = Body::Working;
+            self.work.make_own(ino)?;
             let file = self.work.open(ino)?;
             lost = lost_ranges(&file, writes, same_boot)?;
             let mut len = file.metadata()?.len();
