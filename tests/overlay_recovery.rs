@@ -199,3 +199,34 @@ fn a_truncation_that_was_logged_and_not_done_is_done() {
     let overlay = bench.open();
     assert_eq!(text(&overlay, "a"), "");
 }
+
+#[test]
+fn a_version_that_a_power_loss_took_is_said_to_be_lost() {
+    let bench = bench();
+    let overlay = bench.open();
+    let dir = overlay.lookup(1, b"w").unwrap().attr.ino;
+    let made = overlay.create(dir, b"new", 0o644, CALLER).unwrap().ino;
+    overlay.write(made, 0, b"fresh", false, CALLER).unwrap();
+    overlay
+        .write(ino(&overlay, "b"), 0, b"B", false, CALLER)
+        .unwrap();
+    overlay.settle_all().unwrap();
+    drop(overlay);
+    let lost = bench.gate.dir.join(Digest::of(b"fresh").hex());
+    fs::remove_file(lost).unwrap();
+    let overlay = bench.try_open(false).unwrap();
+    assert_eq!(text(&overlay, "new"), "");
+    assert_eq!(text(&overlay, "b"), "Beta");
+    assert_eq!(recovered(&bench), [("w/new".into(), 0, vec![(0, 5)])]);
+    let voided = bench
+        .gate
+        .ops()
+        .into_iter()
+        .filter(|op| matches!(op, LogOp::Void { reason, .. } if reason.contains("power loss")));
+    assert_eq!(voided.count(), 1);
+    // The log says it for ever: opened again, nothing more is lost.
+    drop(overlay);
+    let overlay = bench.try_open(false).unwrap();
+    assert_eq!(text(&overlay, "new"), "");
+    assert_eq!(recovered(&bench).len(), 1);
+}
