@@ -11,6 +11,7 @@ use crate::app::failure::Failure;
 use crate::app::live;
 use crate::app::session::{self, Session};
 use crate::app::site::Site;
+use crate::domain::base::Oid;
 use crate::domain::command::Need;
 use crate::domain::entry::Line;
 use crate::domain::event::{Decision, Entry, Event, MergeIntended, Merged, Reverted, Tier};
@@ -75,7 +76,7 @@ fn one(
     let session = Session::of(site, id, &session_row);
     let now = promote.target(&row.branch).map_err(git_failure)?;
     let landed = match now.tip {
-        Some(tip) => promote.descends(tip, row.commit).unwrap_or(false), // a commit that is not there never landed
+        Some(tip) => has_landed(promote, tip, row.commit)?,
         None => false,
     };
     let mut remarks = Vec::new();
@@ -92,6 +93,15 @@ fn one(
         entry,
         remarks,
     })
+}
+
+/// A commit that is not there never landed; one that cannot be read now says nothing.
+fn has_landed(promote: &Promote, tip: Oid, commit: Oid) -> Result<bool, Failure> {
+    match promote.tree_of(commit) {
+        Ok(_) => promote.descends(tip, commit).map_err(git_failure),
+        Err(PromoteError::Missing(_)) => Ok(false),
+        Err(error) => Err(git_failure(error)),
+    }
 }
 
 /// Reads the entry that announced the move.
