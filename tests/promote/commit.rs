@@ -484,7 +484,8 @@ fn more_content_than_is_held_in_memory_is_whole_on_disk() {
     git(room.dir.path(), &["fsck", "--strict", &new.to_string()]);
     let packs = room.dir.path().join(".git/objects");
     let left = fs::read_dir(packs).unwrap().map(|entry| entry.unwrap());
-    assert!(left.map(|entry| entry.file_name()).all(|name| {
-        !name.to_string_lossy().starts_with("tmp_")
-    }));
+    assert!(
+        left.map(|entry| entry.file_name())
+            .all(|name| { !name.to_string_lossy().starts_with("tmp_") })
+    );
 }

@@ -32,7 +32,7 @@ pub struct Recovered {
 /// Settles every intent that nobody works on any more; waits for the lock if there is one.
 pub fn all(site: &mut Site) -> Result<Vec<Recovered>, Failure> {
     if pending(site)?.is_empty() {
-        return Ok(Vec::new());
+        return if_idle(site);
     }
     let lock = landing::lock(site)?;
     under(site, &lock)
@@ -40,7 +40,7 @@ pub fn all(site: &mut Site) -> Result<Vec<Recovered>, Failure> {
 
 /// The same for commands that merge nothing: they do not wait for a merge that is under way.
 pub fn if_idle(site: &mut Site) -> Result<Vec<Recovered>, Failure> {
-    if pending(site)?.is_empty() {
+    if !landing::is_held(site) && pending(site)?.is_empty() {
         return Ok(Vec::new());
     }
     match landing::try_lock(site)? {
@@ -56,6 +56,7 @@ fn pending(site: &mut Site) -> Result<Vec<(SessionId, IntentRow)>, Failure> {
 
 fn under(site: &mut Site, _lock: &RepoLock) -> Result<Vec<Recovered>, Failure> {
     let promote = open(site)?;
+    promote.break_locks();
     let mut done = Vec::new();
     for (id, row) in pending(site)? {
         let recovered = one(site, &promote, &id, &row)?;

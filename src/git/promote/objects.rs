@@ -263,8 +263,7 @@ fn publish(aside: &Path, name: &str, dir: &Path) -> Result<()> {
     }
     for file in &files {
         let place = dir.join(file);
-        std::fs::rename(aside.join(file), &place)
-            .map_err(io_error(place.display().to_string()))?;
+        std::fs::rename(aside.join(file), &place).map_err(io_error(place.display().to_string()))?;
     }
     sync(dir)
 }
