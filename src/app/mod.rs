@@ -44,6 +44,7 @@ pub mod revert;
 pub mod review;
 pub mod rules;
 pub mod run;
+pub mod seen;
 pub mod serve;
 pub mod session;
 pub mod site;

@@ -20,6 +20,7 @@ use crate::app::claim::{self, Answer as ClaimAnswer, Patience};
 use crate::app::control::{Answer, Ask, FORMAT, Handler, Hello, Sealing};
 use crate::app::failure::Failure;
 use crate::app::keeper::{FirstWrite, Keeper, rules_of};
+use crate::app::seen;
 use crate::app::session::Session;
 use crate::app::site::Site;
 use crate::domain::charter::ClaimMode;
@@ -157,6 +158,7 @@ impl Desk {
         let Some(server) = self.server.write().take() else {
             return Ok(());
         };
+        self.note_seen(server.overlay());
         if end == End::Unmounted {
             return server.wait();
         }
@@ -273,6 +275,7 @@ impl Desk {
                 why: format!("not every file settled: {error}"),
             };
         }
+        self.note_seen(server.overlay());
         match keeper.seal() {
             Ok(seal) => {
                 let scratch = self.scratch();
@@ -287,6 +290,13 @@ impl Desk {
             Err(error) => Answer::Failed {
                 why: format!("the log is not durable: {error}"),
             },
+        }
+    }
+
+    /// Writes down what was read, for the merge's advice; without it there is less advice.
+    fn note_seen(&self, overlay: &crate::vfs::overlay::Overlay) {
+        if let Err(error) = seen::note(&self.session.dir, &overlay.read_paths()) {
+            tracing::warn!(%error, "what was read could not be noted");
         }
     }
 
