@@ -2,9 +2,11 @@
 
 mod common;
 
-use std::fmt::Write as _;
+use std::fmt::Write;
 use std::fs;
-use std::process::Stdio;
+use std::io::{Read, Write as _};
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use common::House;
@@ -16,21 +18,17 @@ fn plans(
     command: impl Fn(usize) -> String,
     needs: impl Fn(usize) -> Vec<usize>,
 ) -> Vec<String> {
-    let dir = house.path("plans");
-    fs::create_dir_all(&dir).expect("a directory");
     let mut files = Vec::new();
     for n in 0..count {
         let needs: Vec<String> = needs(n).iter().map(|n| format!("\"p{n}\"")).collect();
         let mut text = String::new();
         let _ = write!(
             text,
-            "[plan]\nid = \"p{n}\"\ntype = \"fix\"\ndependencies = [{}]\n[claims]\nfiles = [\"work/{n}\"]\n[run]\ncommand = '''{}'''\n",
+            "dependencies = [{}]\n[claims]\nfiles = [\"work/{n}\"]\n[run]\ncommand = '''{}'''\n",
             needs.join(", "),
             command(n)
         );
-        let path = dir.join(format!("p{n}.toml"));
-        fs::write(&path, text).expect("a plan");
-        files.push(path.to_string_lossy().into_owned());
+        files.push(house.fix(&format!("p{n}"), &text));
     }
     let mut add = vec!["plan", "add"];
     add.extend(files.iter().map(String::as_str));
@@ -49,10 +47,8 @@ fn states(house: &House) -> Vec<(String, String)> {
 }
 
 fn clean(house: &House) {
-    house.ok(&["queue", "validate"]);
+    house.holds();
     house.ok(&["queue", "git-check"]);
-    house.ok(&["verify", "--deep"]);
-    house.ok(&["replay"]);
     let mounts = fs::read_to_string("/proc/mounts").expect("mounts");
     let root = house.root();
     assert!(
@@ -217,9 +213,7 @@ fn a_stopped_fleet_ends_its_programs_and_takes_them_up_again() {
 #[test]
 fn a_fleet_waits_for_reviews_and_goes_on_when_they_come() {
     let house = House::new();
-    let text =
-        "# Rules\n\n```toml charter\n[reviews]\nrequired = 1\n[merge]\npeople = [\"op\"]\n```\n";
-    house.commit("governor.md", text);
+    house.charter("[reviews]\nrequired = 1\n[merge]\npeople = [\"op\"]");
     house.ok(&["agent", "add", "rob"]);
     plans(
         &house,
@@ -255,5 +249,139 @@ fn a_fleet_waits_for_reviews_and_goes_on_when_they_come() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let log = house.ok(&["--json", "log", "--op", "fleet"]);
     assert_eq!(log.matches("\"launch\"").count(), 2, "{log}");
+    clean(&house);
+}
+
+/// The program on a terminal of its own, by the keyboard of `script`.
+struct Terminal {
+    child: Child,
+    keyboard: ChildStdin,
+    screen: mpsc::Receiver<Vec<u8>>,
+    seen: String,
+}
+
+impl Terminal {
+    fn new(house: &House, words: &str) -> Self {
+        let line = format!("exec {} {words}", env!("CARGO_BIN_EXE_govfs"));
+        let mut child = house
+            .hermetic("script", &house.root())
+            .args(["-qefc", &line, "/dev/null"])
+            .env("TERM", "xterm")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("script starts");
+        let keyboard = child.stdin.take().expect("a keyboard");
+        let mut output = child.stdout.take().expect("a screen");
+        let (send, screen) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = output.read(&mut bytes) {
+                if send.send(bytes[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            child,
+            keyboard,
+            screen,
+            seen: String::new(),
+        }
+    }
+
+    /// Waits until the screen has shown `text`.
+    fn shows(&mut self, text: &str) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !self.seen.contains(text) {
+            let left = end.saturating_duration_since(Instant::now());
+            let bytes = self.screen.recv_timeout(left);
+            let bytes = bytes.unwrap_or_else(|_| panic!("no {text:?} in {}", self.seen));
+            self.seen.push_str(&String::from_utf8_lossy(&bytes));
+        }
+    }
+
+    fn press(&mut self, key: u8) {
+        self.keyboard.write_all(&[key]).expect("a key");
+    }
+
+    /// Waits for the end and returns the status and all that was shown.
+    fn end(mut self) -> (i32, String) {
+        while let Ok(bytes) = self.screen.recv_timeout(Duration::from_secs(60)) {
+            self.seen.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        let status = self.child.wait().expect("an end");
+        (status.code().unwrap_or(-1), self.seen)
+    }
+}
+
+const CONTROL_C: u8 = 3;
+
+#[test]
+fn a_terminal_shows_a_live_table_and_control_c_ends_it_cleanly() {
+    let house = House::new();
+    let command = |n: usize| match n {
+        0 => "mkdir -p work/0; [ -e work/0/x ] && exit; echo x > work/0/x; sleep 100".to_owned(),
+        n => format!("mkdir -p work/{n}; echo {n} > work/{n}/x"),
+    };
+    plans(&house, 3, command, |n| {
+        if n == 2 { vec![0] } else { Vec::new() }
+    });
+    let mut terminal = Terminal::new(&house, "fleet run --jobs 2");
+    terminal.shows("1/3 done");
+    terminal.shows("launch");
+    terminal.press(CONTROL_C);
+    let (status, seen) = terminal.end();
+    assert_eq!(status, 0, "{seen}");
+    for part in [
+        "AGENT",
+        "p0",
+        "p1",
+        "stopping",
+        "1 done, 0 blocked",
+        "p0: it was stopped",
+    ] {
+        assert!(seen.contains(part), "{part:?} in {seen}");
+    }
+    assert!(!seen.contains("{\"schema\""), "{seen}");
+    assert_eq!(states(&house)[0].1, "in_progress");
+    clean(&house);
+    // On a pipe the same goes on in lines of JSON.
+    let lines = house.ok(&["fleet", "run", "--once"]);
+    let events: Vec<String> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a document"))
+        .map(|line| line["event"].as_str().expect("an event").to_owned())
+        .collect();
+    assert_eq!(events[0], "resume", "{events:?}");
+    assert_eq!(events.last().map(String::as_str), Some("end"));
+    assert!(states(&house).iter().all(|(_, state)| state == "done"));
+    clean(&house);
+}
+
+#[test]
+fn a_second_control_c_kills_what_does_not_end() {
+    let house = House::new();
+    let stubborn = "trap '' TERM INT HUP; mkdir -p work/0; if [ -e work/0/x ]; then exit 0; fi; echo x > work/0/x; sleep 100; sleep 100";
+    plans(&house, 1, |_| stubborn.to_owned(), |_| Vec::new());
+    let mut terminal = Terminal::new(&house, "fleet run --once");
+    let begin = Instant::now();
+    while !house
+        .ok(&["--json", "log", "--session", "p0-1"])
+        .contains("work/0/x")
+    {
+        assert!(begin.elapsed() < Duration::from_secs(60), "it never wrote");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    terminal.press(CONTROL_C);
+    terminal.shows("stopping");
+    let begin = Instant::now();
+    terminal.press(CONTROL_C);
+    let (status, seen) = terminal.end();
+    assert_eq!(status, 0, "{seen}");
+    assert!(begin.elapsed() < Duration::from_secs(8), "{seen}");
+    assert_eq!(states(&house)[0].1, "in_progress");
+    house.ok(&["fleet", "run", "--once"]);
+    assert_eq!(states(&house)[0].1, "done");
     clean(&house);
 }

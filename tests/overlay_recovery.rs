@@ -87,6 +87,27 @@ fn acknowledged_writes_survive_the_server() {
 }
 
 #[test]
+fn a_kill_between_a_version_and_its_entry_loses_nothing() {
+    let bench = bench();
+    let overlay = bench.open();
+    let dir = overlay.lookup(1, b"w").unwrap().attr.ino;
+    let made = overlay.create(dir, b"new", 0o644, CALLER).unwrap().ino;
+    overlay.write(made, 0, b"fresh", false, CALLER).unwrap();
+    bench.gate.full.store(true, Ordering::SeqCst);
+    overlay.settle_all().unwrap_err(); // its bytes are kept, and no entry says so
+    drop(overlay);
+    bench.gate.full.store(false, Ordering::SeqCst);
+    let overlay = bench.open();
+    assert_eq!(text(&overlay, "new"), "fresh");
+    assert_eq!(recovered(&bench), [("w/new".into(), 5, vec![])]);
+    // The version stands by itself.
+    overlay
+        .write(ino(&overlay, "new"), 0, b"F", false, CALLER)
+        .unwrap();
+    assert_eq!(bench.gate.version_bytes(&Digest::of(b"fresh")), b"fresh");
+}
+
+#[test]
 fn a_write_that_was_logged_and_not_done_is_said_to_be_lost() {
     let bench = bench();
     let overlay = bench.open();
@@ -177,4 +198,35 @@ fn a_truncation_that_was_logged_and_not_done_is_done() {
     fs::write(&working, before).unwrap();
     let overlay = bench.open();
     assert_eq!(text(&overlay, "a"), "");
+}
+
+#[test]
+fn a_version_that_a_power_loss_took_is_said_to_be_lost() {
+    let bench = bench();
+    let overlay = bench.open();
+    let dir = overlay.lookup(1, b"w").unwrap().attr.ino;
+    let made = overlay.create(dir, b"new", 0o644, CALLER).unwrap().ino;
+    overlay.write(made, 0, b"fresh", false, CALLER).unwrap();
+    overlay
+        .write(ino(&overlay, "b"), 0, b"B", false, CALLER)
+        .unwrap();
+    overlay.settle_all().unwrap();
+    drop(overlay);
+    let lost = bench.gate.dir.join(Digest::of(b"fresh").hex());
+    fs::remove_file(lost).unwrap();
+    let overlay = bench.try_open(false).unwrap();
+    assert_eq!(text(&overlay, "new"), "");
+    assert_eq!(text(&overlay, "b"), "Beta");
+    assert_eq!(recovered(&bench), [("w/new".into(), 0, vec![(0, 5)])]);
+    let voided = bench
+        .gate
+        .ops()
+        .into_iter()
+        .filter(|op| matches!(op, LogOp::Void { reason, .. } if reason.contains("power loss")));
+    assert_eq!(voided.count(), 1);
+    // The log says it for ever: opened again, nothing more is lost.
+    drop(overlay);
+    let overlay = bench.try_open(false).unwrap();
+    assert_eq!(text(&overlay, "new"), "");
+    assert_eq!(recovered(&bench).len(), 1);
 }

@@ -6,28 +6,11 @@ use std::fs;
 
 use common::House;
 
-/// Writes a plan file and returns its path.
-fn plan(house: &House, id: &str, body: &str) -> String {
-    let dir = house.path("plans");
-    fs::create_dir_all(&dir).expect("a directory");
-    let path = dir.join(format!("{id}.toml"));
-    fs::write(&path, body).expect("a plan");
-    path.to_string_lossy().into_owned()
-}
-
 fn simple(house: &House, id: &str, needs: &str, file: &str) -> String {
     let body = format!(
         "[plan]\nid = \"{id}\"\ntype = \"fix\"\ndependencies = [{needs}]\n[claims]\nfiles = [\"{file}\"]\n"
     );
-    plan(house, id, &body)
-}
-
-/// Changes the charter and brings it into force.
-fn charter(house: &House, block: &str) {
-    let path = house.root().join("governor.md");
-    let text = format!("# Rules\n\n```toml charter\n{block}\n```\n");
-    fs::write(path, text).expect("a charter");
-    house.git(&["commit", "-qam", "the charter"]);
+    house.plan(id, &body)
 }
 
 const WHOLE: &str = r#"[plan]
@@ -49,12 +32,10 @@ coverage_delta = 0
 #[test]
 fn a_whole_plan_is_accepted_as_it_stands() {
     let house = House::new();
-    let first = plan(
-        &house,
-        "first",
+    let first = house.plan("first",
         "[plan]\nid = \"migration-add-oauth-table\"\ntype = \"migration\"\n[claims]\nfiles = [\"migrations/1_oauth.sql\"]\n",
     );
-    let whole = plan(&house, "whole", WHOLE);
+    let whole = house.plan("whole", WHOLE);
     let alone = house.fails(3, &["plan", "check", &whole]);
     assert!(
         alone
@@ -83,13 +64,8 @@ fn a_whole_plan_is_accepted_as_it_stands() {
 #[test]
 fn all_faults_of_all_files_are_shown_at_once_with_file_line_and_key() {
     let house = House::new();
-    let one = plan(
-        &house,
-        "one",
-        "[plan]\nid = \"a b\"\ntype = 3\ncolour = \"red\"\n",
-    );
-    let two = plan(
-        &house,
+    let one = house.plan("one", "[plan]\nid = \"a b\"\ntype = 3\ncolour = \"red\"\n");
+    let two = house.plan(
         "two",
         "[plan]\nid = \"two\"\ntype = \"fix\"\n[claims]\nfiles = [\"../up\"]\n",
     );
@@ -111,9 +87,7 @@ fn all_faults_of_all_files_are_shown_at_once_with_file_line_and_key() {
 #[test]
 fn what_a_set_of_plans_must_not_be() {
     let house = House::new();
-    charter(
-        &house,
-        "[paths]\nprotected = [\"governor.md\", \"secret\"]\n[agents]\ndefault-role = \"core\"\n[roles.core]\npaths = [\"src\"]\n[roles.docs]\npaths = [\"docs\"]",
+    house.charter("[paths]\nprotected = [\"governor.md\", \"secret\"]\n[agents]\ndefault-role = \"core\"\n[roles.core]\npaths = [\"src\"]\n[roles.docs]\npaths = [\"docs\"]",
     );
     let cycle = [
         simple(&house, "a", "\"b\"", "src/a"),
@@ -161,7 +135,7 @@ fn what_a_set_of_plans_must_not_be() {
         ),
     ];
     for (case, body, rule) in cases {
-        let file = plan(&house, "case", body);
+        let file = house.plan("case", body);
         let ran = house.fails(3, &["plan", "check", &file]);
         assert!(ran.stdout.contains(rule), "{case}: {}", ran.stdout);
         house.fails(3, &["plan", "add", &file]);
@@ -178,8 +152,7 @@ fn an_id_is_one_plans_and_its_own_file_replaces_it() {
     let house = House::new();
     let one = simple(&house, "one", "", "src/a");
     house.ok(&["plan", "add", &one]);
-    let other = plan(
-        &house,
+    let other = house.plan(
         "other",
         "[plan]\nid=\"one\"\ntype=\"fix\"\n[claims]\nfiles=[\"src/z\"]\n",
     );
@@ -244,15 +217,13 @@ fn facts_and_validators_come_from_sealed_programs() {
     fs::write(house.root().join("VERSION"), "2.3.0\n").expect("a file");
     house.git(&["add", "."]);
     let budget = r#"grep -q cheap && echo '{\"verdict\":\"allow\"}' || echo '{\"verdict\":\"deny\",\"reasons\":[\"too dear\"]}'"#;
-    charter(
-        &house,
-        &format!(
+    house.charter(&format!(
             "[facts]\nschema-version = \"cat VERSION\"\nfeature-flags = \"echo one two\"\n[plans.types]\nbudget = [\"budget\"]\ncrash = [\"crash\"]\nwords = [\"words\"]\nslow = [\"slow\"]\n[validators.budget]\ncommand = \"{budget}\"\n[validators.crash]\ncommand = \"kill -9 $$\"\n[validators.words]\ncommand = \"echo yes\"\n[validators.slow]\ncommand = \"sleep 60\"\ntimeout = \"1s\""
         ),
     );
     let check = |kind: &str, text: &str, more: &str| {
         let body = format!("[plan]\nid=\"p\"\ntype=\"{kind}\"\ndescription=\"{text}\"\n{more}");
-        house.run(&["plan", "check", &plan(&house, "p", &body)])
+        house.run(&["plan", "check", &house.plan("p", &body)])
     };
     let cases = [
         ("budget", "cheap", "", 0, "verifies"),

@@ -8,52 +8,14 @@ use std::os::unix::fs::PermissionsExt;
 
 use common::House;
 
-fn plan(house: &House, id: &str, body: &str) -> String {
-    let path = house.path(&format!("{id}.toml"));
-    let head = format!("[plan]\nid = \"{id}\"\ntype = \"fix\"\n");
-    fs::write(&path, head + body).expect("a plan");
-    path.to_string_lossy().into_owned()
-}
-
-fn charter(house: &House, block: &str) {
-    let path = house.root().join("governor.md");
-    let text = format!("# Rules\n\n```toml charter\n{block}\n```\n");
-    fs::write(path, text).expect("a charter");
-    house.git(&["commit", "-qam", "the charter"]);
-}
-
-fn commit(house: &House, path: &str, text: &str) {
-    let path = house.root().join(path);
-    fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
-    fs::write(path, text).expect("a file");
-    house.git(&["add", "."]);
-    house.git(&["commit", "-qm", "work"]);
-}
-
-/// A house whose first commit, before the ledger, holds these files.
-fn with(files: &[(&str, &str)]) -> House {
-    let house = House::bare_of_charter();
-    for (path, text) in files {
-        commit(&house, path, text);
-    }
-    house.ok(&["init"]);
-    house
-}
-
 fn run(house: &House, agent: &str, id: &str, line: &str) {
     house.ok(&["run", agent, "--plan", id, "--", "sh", "-c", line]);
 }
 
-fn clean(house: &House) {
-    house.ok(&["queue", "validate"]);
-    house.ok(&["verify", "--deep"]);
-    house.ok(&["replay"]);
-}
-
 #[test]
 fn an_edited_export_is_judged() {
-    let house = with(&[("a.txt", "a\n")]);
-    let file = plan(&house, "one", "[claims]\nfiles=[\"a.txt\"]\n");
+    let house = House::with(&[("a.txt", "a\n")]);
+    let file = house.fix("one", "[claims]\nfiles=[\"a.txt\"]\n");
     house.ok(&["plan", "add", &file]);
     house.ok(&["queue", "claim", "one", "--owner", "al"]);
     let export = house.ok(&["queue", "export"]);
@@ -96,14 +58,14 @@ fn an_edited_export_is_judged() {
     fs::write(&path, &export).expect("a file");
     house.ok(&["plan", "import", &path.to_string_lossy()]);
     assert_eq!(house.ok(&["queue", "export"]), export);
-    clean(&house);
+    house.holds();
 }
 
 #[test]
 fn a_merge_passes_the_plans_acceptance_checks_or_is_none() {
-    let house = with(&[("a.txt", "a\n")]);
+    let house = House::with(&[("a.txt", "a\n")]);
     let body = "[claims]\nfiles=[\"a.txt\"]\n[acceptance]\nchecks=[\"grep -q good a.txt\"]\n[postconditions]\ncommands=[\"test -f a.txt\"]\n";
-    house.ok(&["plan", "add", &plan(&house, "one", body)]);
+    house.ok(&["plan", "add", &house.fix("one", body)]);
     run(&house, "al", "one", "echo bad > a.txt");
     house.fails(3, &["queue", "set-status", "one", "done"]);
     let ran = house.fails(3, &["merge", "al"]);
@@ -124,7 +86,7 @@ fn a_merge_passes_the_plans_acceptance_checks_or_is_none() {
     assert!(removed["commit"].is_string(), "{removed}");
     assert_eq!(house.git(&["show", "HEAD:a.txt"]), "a");
     house.ok(&["queue", "git-check"]);
-    clean(&house);
+    house.holds();
 }
 
 #[test]
@@ -133,7 +95,7 @@ fn a_plan_has_one_owner_however_many_ask_at_once() {
     house.ok(&[
         "plan",
         "add",
-        &plan(&house, "one", "[claims]\nfiles=[\"a\"]\n"),
+        &house.fix("one", "[claims]\nfiles=[\"a\"]\n"),
     ]);
     let names: Vec<String> = (0..12).map(|n| format!("agent-{n}")).collect();
     let children: Vec<_> = names
@@ -162,22 +124,27 @@ fn a_plan_has_one_owner_however_many_ask_at_once() {
         .expect("an owner")
         .to_owned();
     let other = names.iter().find(|name| **name != owner).expect("another");
-    house
-        .fails(3, &["run", other, "--plan", "one", "--", "true"])
-        .stderr
-        .contains("owns it");
+    house.fails(3, &["run", other, "--plan", "one", "--", "true"]);
+    // A script that asked for a document hears the refusal in one.
+    let refused = house.json(&["queue", "claim", "one", "--owner", other]);
+    assert_eq!(refused["schema"], "govfs/queue-claim/v1");
+    assert_eq!(refused["error"]["kind"], "refused");
+    assert_eq!(refused["error"]["rule"], "owned");
+    let refused = house.json(&["queue", "set-status", "one", "done"]);
+    assert_eq!(refused["schema"], "govfs/queue-set-status/v1");
+    assert_eq!(refused["error"]["rule"], "not-merged");
     // Its paths are taken with it, and given back with it.
     house.fails(3, &["claim", other, "a"]);
     house.ok(&["queue", "set-status", "one", "todo"]);
     house.ok(&["claim", other, "a"]);
-    clean(&house);
+    house.holds();
 }
 
 #[test]
 fn tests_are_not_dropped_to_turn_a_check_green() {
-    let house = with(&[("a.txt", "a\n"), ("tests/test_a.py", "assert False\n")]);
+    let house = House::with(&[("a.txt", "a\n"), ("tests/test_a.py", "assert False\n")]);
     let body = "[claims]\nfiles=[\"a.txt\"]\ntests=[\"tests/test_a.py\"]\n[acceptance]\nchecks=[\"! test -s tests/test_a.py\"]\n";
-    house.ok(&["plan", "add", &plan(&house, "one", body)]);
+    house.ok(&["plan", "add", &house.fix("one", body)]);
     for line in [
         "rm tests/test_a.py; echo b > a.txt",
         "git checkout -q tests 2>/dev/null; : > tests/test_a.py",
@@ -186,12 +153,12 @@ fn tests_are_not_dropped_to_turn_a_check_green() {
         let ran = house.fails(3, &["merge", "al"]);
         assert!(ran.stdout.contains("tests/test_a.py"), "{line}: {ran:?}");
     }
-    clean(&house);
+    house.holds();
 }
 
 #[test]
 fn a_protected_branch_moves_through_govfs_or_by_leave() {
-    let house = with(&[("a.txt", "a\n")]);
+    let house = House::with(&[("a.txt", "a\n")]);
     let hook = house.root().join(".git/hooks/reference-transaction");
     fs::create_dir_all(hook.parent().expect("a parent")).expect("hooks");
     let trace = house.path("trace");
@@ -243,7 +210,7 @@ fn a_protected_branch_moves_through_govfs_or_by_leave() {
     // A charter with leave comes by whoever has it already, so protection ends for it.
     house.ok(&["protect", "--off"]);
     assert_eq!(fs::read_to_string(&hook).expect("the hook"), own);
-    charter(&house, "[merge]\ntarget = \"main\"\npeople = [\"alice\"]");
+    house.charter("[merge]\ntarget = \"main\"\npeople = [\"alice\"]");
     let before = house.fails(3, &["queue", "git-check"]);
     assert!(before.stdout.contains("around-govfs"), "{before:?}");
     house.ok(&["protect"]);
@@ -259,15 +226,13 @@ fn a_protected_branch_moves_through_govfs_or_by_leave() {
     );
     house.ok(&["protect", "--off"]);
     house.fails(5, &["protect", "--off"]);
-    clean(&house);
+    house.holds();
 }
 
 #[test]
 fn lanes_review_exactly_one_candidate() {
-    let house = with(&[("src/a.txt", "a\n"), ("docs/x.md", "x\n")]);
-    charter(
-        &house,
-        "[agents]\ndefault-role = \"core\"\n[roles.core]\npaths = [\"src\"]\n[roles.D-arch]\npaths = [\"docs\"]\n[roles.E-governance]\npaths = [\"docs\"]\n[reviews]\nrequired = 0\nengine-diversity = \"off\"\n[[reviews.rules]]\npaths = [\"src/**\", \"docs/**\"]\nroles = [\"D-arch\", \"E-governance\"]",
+    let house = House::with(&[("src/a.txt", "a\n"), ("docs/x.md", "x\n")]);
+    house.charter("[agents]\ndefault-role = \"core\"\n[roles.core]\npaths = [\"src\"]\n[roles.D-arch]\npaths = [\"docs\"]\n[roles.E-governance]\npaths = [\"docs\"]\n[reviews]\nrequired = 0\nengine-diversity = \"off\"\n[[reviews.rules]]\npaths = [\"src/**\", \"docs/**\"]\nroles = [\"D-arch\", \"E-governance\"]",
     );
     house.ok(&["agent", "add", "dee", "--role", "D-arch"]);
     house.ok(&["agent", "add", "eve", "--role", "E-governance"]);
@@ -320,15 +285,13 @@ fn lanes_review_exactly_one_candidate() {
     house.fails(3, &["merge", "dee"]);
     house.ok(&["review", "approve", "dee", "--as", "eve"]);
     house.ok(&["merge", "dee"]);
-    clean(&house);
+    house.holds();
 }
 
 #[test]
 fn a_lane_that_is_reviewed_needs_each_of_its_reviewers() {
-    let house = with(&[("src/a.txt", "a\n"), ("docs/x.md", "x\n")]);
-    charter(
-        &house,
-        "[agents]\ndefault-role = \"core\"\n[roles.core]\npaths = [\"src\"]\nreviewed-by = [\"arch\"]\n[roles.arch]\npaths = [\"docs\"]\nreviews = [\"gov\"]\n[roles.gov]\npaths = [\"policies\"]\nreviews = [\"arch\"]\n[reviews]\nengine-diversity = \"require\"",
+    let house = House::with(&[("src/a.txt", "a\n"), ("docs/x.md", "x\n")]);
+    house.charter("[agents]\ndefault-role = \"core\"\n[roles.core]\npaths = [\"src\"]\nreviewed-by = [\"arch\"]\n[roles.arch]\npaths = [\"docs\"]\nreviews = [\"gov\"]\n[roles.gov]\npaths = [\"policies\"]\nreviews = [\"arch\"]\n[reviews]\nengine-diversity = \"require\"",
     );
     house.ok(&["agent", "add", "al", "--engine", "claude"]);
     house.ok(&[
@@ -360,19 +323,16 @@ fn a_lane_that_is_reviewed_needs_each_of_its_reviewers() {
     assert!(ran.stdout.contains("another engine"), "{ran:?}");
     house.ok(&["review", "approve", "al", "--as", "dan"]);
     house.ok(&["merge", "al"]);
-    clean(&house);
+    house.holds();
 }
 
 #[test]
 fn next_hands_over_between_lanes_and_says_why() {
-    let house = with(&[("a.txt", "a\n"), ("b.txt", "b\n")]);
-    charter(
-        &house,
-        "[agents]\ndefault-role = \"A\"\n[roles.A]\npaths = [\"a.txt\"]\n[roles.B]\npaths = [\"b.txt\"]",
+    let house = House::with(&[("a.txt", "a\n"), ("b.txt", "b\n")]);
+    house.charter("[agents]\ndefault-role = \"A\"\n[roles.A]\npaths = [\"a.txt\"]\n[roles.B]\npaths = [\"b.txt\"]",
     );
-    let one = plan(&house, "one", "role=\"A\"\n[claims]\nfiles=[\"a.txt\"]\n");
-    let two = plan(
-        &house,
+    let one = house.fix("one", "role=\"A\"\n[claims]\nfiles=[\"a.txt\"]\n");
+    let two = house.fix(
         "two",
         "role=\"B\"\ndependencies=[\"one\"]\n[claims]\nfiles=[\"b.txt\"]\n",
     );
@@ -398,5 +358,5 @@ fn next_hands_over_between_lanes_and_says_why() {
     }
     house.fails(5, &["role", "brief", "nobody"]);
     house.fails(5, &["queue", "next", "--role", "nobody"]);
-    clean(&house);
+    house.holds();
 }

@@ -60,8 +60,11 @@ class Writer(threading.Thread):
         return self.rng.choice([self.rng.randint(1, 9000)] * 9 + [self.rng.randint(1 << 17, 1 << 20)])
 
     def write(self, fd, path, offset, size):
-        return self.try_it("write", path, lambda n: os.pwrite(fd, data(self.seed, self.number, n, size), offset),
+        """A short write is one whose second half nobody answered for: the path is left alone then."""
+        counts = []
+        fine = self.try_it("write", path, lambda n: counts.append(os.pwrite(fd, data(self.seed, self.number, n, size), offset)) or counts[0],
                            offset=offset, size=size)
+        return fine and counts[0] == size
 
     def opened(self, path, flags, each):
         """Opens a file that exists and hands it to `each`."""
@@ -174,6 +177,8 @@ class Expected:
                     if "ok" in entry:
                         self.acknowledged += 1
                         self.apply(op, prefix, seed, thread, entry["ok"])
+                        if op["op"] == "write" and entry["ok"] < op["size"]:
+                            self.doubts.append((op, prefix, seed, thread))
                     else:
                         self.errors[entry["errno"]] = self.errors.get(entry["errno"], 0) + 1
                         self.doubts.append((op, prefix, seed, thread))

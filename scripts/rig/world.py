@@ -278,7 +278,10 @@ class World:
         return len(folded.tree)
 
     def reboot(self):
-        """What recovery sees after a power loss: locks that were held in another boot."""
+        """What recovery sees after a power loss: locks and marks of another boot."""
+        mark = os.path.join(self.store, "versions", "boot")
+        if os.path.exists(mark):
+            os.unlink(mark)
         sessions = os.path.join(self.store, "sessions")
         for name in os.listdir(sessions):
             lock = os.path.join(sessions, name, "lock")

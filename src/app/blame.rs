@@ -1,21 +1,26 @@
 //! `blame`: who wrote each line of a file, down to the ledger entry that accounts for it.
 //!
 //! Owns: joining git's history of a path at the merge target's tip with the
-//! ledger's merges and reverts, by commit. A line that came in without govfs shows
-//! its commit and author. Never guesses: a commit that no entry names has none.
+//! ledger's merges and reverts, by commit, and from there with the write log of
+//! the session that was merged. A line that came in without govfs shows its commit
+//! and author. Never guesses: a commit that no entry names has none.
 
-use std::collections::BTreeMap;
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::app::failure::Failure;
 use crate::app::site::Site;
 use crate::domain::base::Oid;
 use crate::domain::entry::{Line, leaf};
-use crate::domain::event::{Entry, Event};
+use crate::domain::event::{Entry, Event, Merged};
 use crate::domain::names::{AgentName, PlanId, SessionId};
 use crate::domain::path::RepoPath;
 use crate::domain::time::Timestamp;
 use crate::git::promote::Promote;
 use crate::store::ledger::LedgerError;
+
+use source::Source;
 
 /// What the ledger says of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +29,8 @@ pub struct Account {
     pub agent: Option<AgentName>,
     pub session: Option<SessionId>,
     pub plan: Option<PlanId>,
+    /// What the merge promoted; none of a revert, which only brings back.
+    body: Option<Box<Merged>>,
 }
 
 /// One line and who wrote it.
@@ -36,6 +43,8 @@ pub struct BlamedLine {
     pub author: String,
     pub time: Timestamp,
     pub account: Option<Account>,
+    /// The entry of the session's write log whose version brought the line.
+    pub write: Option<u64>,
     pub text: Vec<u8>,
 }
 
@@ -59,8 +68,14 @@ pub fn blame(site: &mut Site, path: &RepoPath) -> Result<Blame, Failure> {
         return Err(Failure::missing(format!("{target} has no file {path}"))
             .hint("the path is relative to the repository's root"));
     }
-    let found = promote.blame(tip, path).map_err(Failure::failed)?;
     let accounts = accounts(site)?;
+    let renamed = |commit: Oid, path: &RepoPath| {
+        let body = accounts.get(&commit)?.body.as_ref()?;
+        let record = body.paths.iter().find(|record| record.path == *path)?;
+        record.from.clone()
+    };
+    let found = promote.blame(tip, path, &renamed);
+    let found = found.map_err(Failure::failed)?;
     let mut authors: BTreeMap<Oid, (String, Timestamp)> = BTreeMap::new();
     let mut lines = Vec::with_capacity(found.len());
     for line in found {
@@ -74,6 +89,7 @@ pub fn blame(site: &mut Site, path: &RepoPath) -> Result<Blame, Failure> {
         };
         lines.push(BlamedLine {
             account: accounts.get(&line.commit).cloned(),
+            write: None,
             commit: line.commit,
             path: line.path,
             number: line.number,
@@ -82,7 +98,45 @@ pub fn blame(site: &mut Site, path: &RepoPath) -> Result<Blame, Failure> {
             text: line.text,
         });
     }
+    trace(site, &promote, &mut lines)?;
     Ok(Blame { commit: tip, lines })
+}
+
+/// Finds the write that brought each line, file by file of each merge.
+fn trace(site: &mut Site, promote: &Promote, lines: &mut [BlamedLine]) -> Result<(), Failure> {
+    let mut sources: BTreeMap<SessionId, Source> = BTreeMap::new();
+    let files: BTreeSet<(Oid, RepoPath)> = lines
+        .iter()
+        .filter(|line| line.account.is_some())
+        .map(|line| (line.commit, line.path.clone()))
+        .collect();
+    for (commit, path) in files {
+        let mut those: Vec<&mut BlamedLine> = lines
+            .iter_mut()
+            .filter(|line| line.commit == commit && line.path == path)
+            .collect();
+        let account = those.first().and_then(|line| line.account.clone());
+        let Some(Account {
+            session: Some(id),
+            body: Some(body),
+            ..
+        }) = account
+        else {
+            continue;
+        };
+        if !sources.contains_key(&id) {
+            sources.insert(id.clone(), Source::read(site, &id, &body)?);
+        }
+        let Some(source) = sources.get(&id) else {
+            continue;
+        };
+        let numbers: Vec<usize> = those.iter().map(|line| line.number - 1).collect();
+        let entries = source.entries(promote, &body, &path, &numbers)?;
+        for line in &mut those {
+            line.write = entries.get(&(line.number - 1)).copied();
+        }
+    }
+    Ok(())
 }
 
 /// Maps every commit that an entry made to that entry.
@@ -95,9 +149,9 @@ fn accounts(site: &mut Site) -> Result<BTreeMap<Oid, Account>, Failure> {
             return Ok(true);
         }
         let entry = Entry::from_line(&line, leaf(bytes))?;
-        let (commit, plan) = match entry.event {
-            Event::Merge(body) => (body.commit, body.plan),
-            Event::Revert(body) => (Some(body.commit), body.plan),
+        let (commit, plan, body) = match entry.event {
+            Event::Merge(body) => (body.commit, body.plan.clone(), Some(body)),
+            Event::Revert(body) => (Some(body.commit), body.plan, None),
             _ => return Ok(true),
         };
         if let Some(commit) = commit {
@@ -106,6 +160,7 @@ fn accounts(site: &mut Site) -> Result<BTreeMap<Oid, Account>, Failure> {
                 agent: entry.agent,
                 session: entry.session,
                 plan,
+                body,
             };
             found.insert(commit, account);
         }

@@ -20,6 +20,10 @@ use crate::store::versions::Versions;
 
 /// The status of a check that could not be run.
 const NOT_RUN: i64 = 125;
+/// How many of the last bytes are looked through for words.
+const WORDS_FROM: usize = 4096;
+/// How many characters of them are told.
+const WORDS_MAX: usize = 200;
 
 /// Returns the checks that a merge under `charter` needs.
 pub fn needed(charter: &Charter) -> Vec<&Wanted> {
@@ -191,16 +195,21 @@ fn one(site: &Site, tree: Oid, wanted: &Wanted) -> Result<Check, Failure> {
     Ok(check)
 }
 
-/// Returns what the checks that did not pass have against the merge.
-pub fn findings(checks: &[Check]) -> Vec<MergeRefusal> {
+/// Returns what the checks that did not pass have against the merge, with the
+/// last words of each: a status alone tells nobody what to mend.
+pub fn findings(versions: &Versions, checks: &[Check]) -> Vec<MergeRefusal> {
     let failed = checks.iter().filter(|check| !check.passed);
     failed
         .map(|check| {
-            let reason = match check.status {
+            let mut reason = match check.status {
                 124 => format!("check {} took longer than it may", check.name),
                 125 => format!("check {} could not be run", check.name),
                 status => format!("check {} ended with status {status}", check.name),
             };
+            let said = check.output.and_then(|sha256| versions.read(&sha256).ok());
+            if let Some(words) = said.and_then(|said| last_words(&said)) {
+                reason = format!("{reason}: {words}");
+            }
             let hint = match check.output {
                 Some(sha256) => format!("what it said is kept as version {sha256}"),
                 None => "it said nothing".to_owned(),
@@ -208,4 +217,34 @@ pub fn findings(checks: &[Check]) -> Vec<MergeRefusal> {
             MergeRefusal::general("check", reason, hint)
         })
         .collect()
+}
+
+/// Returns the last line that says anything, without what could steer a terminal.
+pub fn last_words(said: &[u8]) -> Option<String> {
+    let end = &said[said.len().saturating_sub(WORDS_FROM)..];
+    let text = String::from_utf8_lossy(end);
+    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
+    let plain = line.trim().chars().filter(|c| !c.is_control());
+    Some(plain.take(WORDS_MAX).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_are_the_last_line_that_says_anything() {
+        let long = "x".repeat(9000);
+        for (said, expected) in [
+            ("", None),
+            (" \n\n", None),
+            ("one\ntwo\n\n", Some("two")),
+            ("\u{1b}[31mred\u{7}\n", Some("[31mred")),
+            (&long, Some(&long[..WORDS_MAX])),
+        ] {
+            let found = last_words(said.as_bytes());
+            assert_eq!(found.as_deref(), expected, "{said:.20}");
+        }
+        assert_eq!(last_words(b"\xffbad\n").as_deref(), Some("\u{fffd}bad"));
+    }
 }

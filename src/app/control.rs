@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
+use parking_lot::RwLock;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -249,6 +250,10 @@ pub trait Handler: Send + Sync {
 
     /// Returns what is sent beside the answer to [`Ask::Anchor`].
     fn anchor(&self) -> Vec<BorrowedFd<'_>>;
+
+    /// Held for reading while an answer is made and sent: a server whose answer is
+    /// that it ends takes it for writing before it does.
+    fn speaking(&self) -> &RwLock<()>;
 }
 
 /// The server's end: the socket in the session's directory.
@@ -302,6 +307,7 @@ fn converse(stream: UnixStream, handler: &dyn Handler) {
     let mut holds = 0;
     let mut freezes = false;
     while let Ok(ask) = receive::<Ask>(&mut stream) {
+        let _speaking = handler.speaking().read();
         freezes = (freezes || ask == Ask::Freeze) && ask != Ask::Thaw;
         let beside = if ask == Ask::Anchor {
             handler.anchor()
@@ -340,7 +346,7 @@ mod tests {
     use super::*;
     use std::os::fd::AsFd;
 
-    struct Fixed(std::fs::File);
+    struct Fixed(std::fs::File, RwLock<()>);
 
     impl Handler for Fixed {
         fn answer(&self, ask: Ask) -> Answer {
@@ -357,13 +363,21 @@ mod tests {
         }
 
         fn leave(&self) -> Answer {
-            Answer::Done
+            // Nobody may end the server between this answer and its way out.
+            if self.1.try_write().is_some() {
+                return Answer::Done;
+            }
+            Answer::Ending
         }
 
         fn let_go(&self) {}
 
         fn anchor(&self) -> Vec<BorrowedFd<'_>> {
             vec![self.0.as_fd()]
+        }
+
+        fn speaking(&self) -> &RwLock<()> {
+            &self.1
         }
     }
 
@@ -375,8 +389,8 @@ mod tests {
         assert!(Live::connect(&dir).unwrap().is_none());
         let listener = Listener::bind(&dir).unwrap();
         std::thread::spawn(move || {
-            let handler: Arc<dyn Handler> =
-                Arc::new(Fixed(std::fs::File::open("/dev/null").unwrap()));
+            let null = std::fs::File::open("/dev/null").unwrap();
+            let handler: Arc<dyn Handler> = Arc::new(Fixed(null, RwLock::new(())));
             listener.serve(&handler)
         });
         let mut live = Live::connect(&dir).unwrap().unwrap();
@@ -392,6 +406,12 @@ mod tests {
         assert_eq!(live.ask(&Ask::Refresh, limit).unwrap(), Answer::Done);
         assert_eq!(live.anchor(limit).unwrap().len(), 1);
         assert_eq!(live.ask(&Ask::Thaw, limit).unwrap(), Answer::Done);
+        assert_eq!(live.ask(&Ask::Hold, limit).unwrap(), Answer::Done);
+        assert_eq!(
+            live.ask(&Ask::Leave, limit).unwrap(),
+            Answer::Ending,
+            "the end waits for the answer"
+        );
     }
 
     #[test]

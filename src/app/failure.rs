@@ -37,6 +37,19 @@ impl Kind {
             .unwrap_or(Self::Failed)
     }
 
+    /// Returns the kind's name in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Refused => "refused",
+            Self::Integrity => "integrity",
+            Self::Missing => "missing",
+            Self::Machine => "machine",
+            Self::Launch => "launch",
+        }
+    }
+
     pub fn code(self) -> u8 {
         match self {
             Self::Failed => 1,
@@ -55,6 +68,8 @@ pub struct Failure {
     pub kind: Kind,
     pub message: String,
     pub hint: Option<String>,
+    /// The name of the rule that refused.
+    pub rule: Option<&'static str>,
 }
 
 impl Failure {
@@ -63,6 +78,7 @@ impl Failure {
             kind,
             message: message.to_string(),
             hint: None,
+            rule: None,
         }
     }
 
@@ -112,7 +128,8 @@ impl From<Refusal> for Failure {
             No::Missing => Kind::Missing,
             No::Usage => Kind::Usage,
         };
-        let failure = Self::new(kind, refusal.message);
+        let mut failure = Self::new(kind, refusal.message);
+        failure.rule = Some(refusal.rule);
         if refusal.hint.is_empty() {
             failure
         } else {

@@ -11,6 +11,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::app::checks;
 use crate::app::failure::Failure;
 use crate::app::plan::current;
 use crate::app::site::Site;
@@ -25,6 +26,7 @@ use crate::domain::state::{FleetRow, JobRow, Kind, PlanRow, State};
 pub mod coordinator;
 pub mod job;
 pub mod stopping;
+pub mod telling;
 
 /// Where the fleet keeps its locks and its jobs' output, inside the store.
 const FLEET: &str = "fleet";
@@ -288,8 +290,5 @@ pub fn status(site: &mut Site) -> Result<Standing, Failure> {
 
 /// Returns the end of a job's output, for a reason that says more than a number.
 fn last_words(path: &Path) -> Option<String> {
-    let bytes = fs::read(path).ok()?;
-    let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(4096)..]).into_owned();
-    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
-    Some(line.chars().filter(|c| !c.is_control()).take(200).collect())
+    checks::last_words(&fs::read(path).ok()?)
 }

@@ -62,6 +62,8 @@ pub struct Ground {
     pub session: SessionId,
     pub log: WriteLog,
     pub versions: Versions,
+    /// The versions that entries name which no seal covers yet.
+    pub fresh: Vec<Digest>,
     pub work: OwnedFd,
     pub rules: Rules,
     pub first_write: Option<FirstWrite>,
@@ -84,7 +86,7 @@ impl Keeper {
             durable,
             versions: ground.versions,
             work: ground.work,
-            fresh: Mutex::new(Vec::new()),
+            fresh: Mutex::new(ground.fresh),
             denials: Mutex::new(VecDeque::new()),
             refused: AtomicU64::new(0),
             active_ms: AtomicU64::new(0),

@@ -9,12 +9,14 @@
 //! Never moves a branch that no intent announces, and never trusts a byte that no
 //! entry of the ledger accounts for.
 
+mod account;
 pub mod again;
 pub mod candidate;
 pub mod judge;
 pub mod landing;
 pub mod message;
 pub mod recover;
+mod standing;
 pub mod work;
 
 use std::collections::BTreeMap;
@@ -23,24 +25,21 @@ use crate::app::checks;
 use crate::app::failure::Failure;
 use crate::app::gates;
 use crate::app::live::still::{self, Hold, Still};
-use crate::app::serve::ground;
 use crate::app::session::{self, Session};
 use crate::app::site::Site;
 use crate::domain::base::{Base, Oid};
 use crate::domain::charter::Charter;
 use crate::domain::command::Need;
 use crate::domain::event::{Check, Decision, Draft, Event, Finding, Merged, MergedPath, Tier};
-use crate::domain::layer::Change;
 use crate::domain::merge::MergeRefusal;
 use crate::domain::names::AgentName;
 use crate::domain::path::RepoPath;
-use crate::domain::review;
 use crate::domain::state::State;
-use crate::git::base::GitBase;
 use crate::git::promote::{CommitSpec, Promote, PromoteError, Stage, Target};
-use crate::store::versions::Versions;
 
-use candidate::{Candidate, Ground, git_failure};
+pub use standing::{Standing, reviewable};
+
+use candidate::{Candidate, git_failure};
 use judge::{Case, Judged};
 
 /// How often a merge starts again because the branch or the claims moved meanwhile.
@@ -112,69 +111,6 @@ fn closed(site: &mut Site, session: &Session) -> bool {
     session::load(site, &session.id).is_ok_and(|row| row.end.is_some())
 }
 
-/// A session that stands still, read and ready to be laid over its base.
-pub struct Standing {
-    pub session: Session,
-    pub base: GitBase,
-    pub changes: Vec<Change>,
-    pub leftovers: Vec<RepoPath>,
-    pub count: u64,
-}
-
-impl Standing {
-    /// Reads the first `count` entries of a session's log and folds them.
-    pub fn read(site: &Site, session: &Session, count: u64) -> Result<Self, Failure> {
-        let work = work::read(session, count)?;
-        let base = ground::base(site, session)?;
-        let changes = work
-            .layer
-            .changes(&base)
-            .map_err(|error| Failure::failed(format!("the base cannot be read: {error}")))?;
-        Ok(Self {
-            session: session.clone(),
-            base,
-            changes,
-            leftovers: work.layer.leftovers(),
-            count,
-        })
-    }
-
-    /// Makes the candidate over the tip `onto`.
-    pub fn candidate(
-        &self,
-        site: &Site,
-        stage: &mut Stage,
-        onto: Oid,
-    ) -> Result<Candidate, Failure> {
-        let versions = Versions::of(&site.store);
-        let ground = Ground {
-            base: &self.base,
-            versions: &versions,
-        };
-        Candidate::make(stage, &ground, &self.changes, onto)
-    }
-}
-
-/// Returns what a review of the agent's session would be a review of: the
-/// session's own tree and its base. The session is settled for it.
-pub fn reviewable(
-    site: &mut Site,
-    agent: &AgentName,
-) -> Result<(Session, review::Candidate), Failure> {
-    let session = Session::find(site, agent)?;
-    let still = still::hold(site, &session, Hold::Settle)?;
-    let session = reopened(site, &session)?;
-    let standing = Standing::read(site, &session, still.count)?;
-    let promote = open(site)?;
-    let mut stage = promote.stage().map_err(git_failure)?;
-    let made = standing.candidate(site, &mut stage, session.row.base)?;
-    let candidate = review::Candidate {
-        tree: made.own,
-        base: session.row.base,
-    };
-    Ok((session, candidate))
-}
-
 /// Opens the operator's repository for promotion.
 pub fn open(site: &Site) -> Result<Promote, Failure> {
     Promote::open(site.repo.common_dir()).map_err(git_failure)
@@ -185,6 +121,7 @@ pub struct Attempt<'a> {
     wish: &'a Wish,
     standing: Standing,
     promote: Promote,
+    versions: Versions,
     branch: String,
     /// What the checks said, by the tree that they were run on.
     checked: parking_lot::Mutex<BTreeMap<Oid, Vec<Check>>>,
@@ -202,10 +139,13 @@ impl<'a> Attempt<'a> {
             Some(branch) => branch.clone(),
             None => Site::target(&site.ledger.state(&[])?)?,
         };
+        let standing = Standing::read(site, session, still.count)?;
+        standing.account(site)?;
         Ok(Self {
             wish,
-            standing: Standing::read(site, session, still.count)?,
+            standing,
             promote: open(site)?,
+            versions: Versions::of(&site.store),
             branch,
             checked: parking_lot::Mutex::default(),
         })
@@ -225,7 +165,10 @@ impl<'a> Attempt<'a> {
                 return round.close_empty(site);
             }
             if !round.judged.verdict.refusals.is_empty() {
-                return round.refuse(site);
+                match round.refuse(site, &[])? {
+                    Some(report) => return Ok(report),
+                    None => continue,
+                }
             }
             let lock = match held {
                 Some(lock) => lock,
@@ -268,6 +211,8 @@ pub struct Round<'a> {
     candidate: Candidate,
     charter: Charter,
     judged: Judged,
+    /// What was found to keep the checkouts from following.
+    found: Vec<MergeRefusal>,
     checks: Vec<Check>,
     paths: Vec<MergedPath>,
     state: State,
@@ -296,6 +241,7 @@ impl<'a> Round<'a> {
                 claims: BTreeMap::new(),
                 reviews: Vec::new(),
             },
+            found: Vec::new(),
             checks: Vec::new(),
             paths,
             state,
@@ -319,9 +265,9 @@ impl<'a> Round<'a> {
             self.checks = self.check(site)?;
         }
         self.judged = self.asked(&self.state, &[])?;
-        let others = self.obstacles(site)?;
-        if !others.is_empty() {
-            self.judged = self.asked(&self.state, &others)?;
+        self.found = self.obstacles(site)?;
+        if !self.found.is_empty() {
+            self.judged = self.asked(&self.state, &self.found)?;
         }
         Ok(())
     }
@@ -357,8 +303,13 @@ impl<'a> Round<'a> {
             charter: &self.charter,
             stage: &self.stage.lock(),
             base: self.attempt.standing.base.root(),
+            seen: &self.attempt.standing.seen,
             candidate: &self.candidate,
-            others: &[&checks::findings(&self.checks), others].concat(),
+            others: &[
+                &checks::findings(&self.attempt.versions, &self.checks),
+                others,
+            ]
+            .concat(),
         }
         .judge()
     }
@@ -390,10 +341,13 @@ impl<'a> Round<'a> {
             return Ok(false);
         }
         let state = site.ledger.state(&judge::needs(self.session()))?;
-        if judge::both_charters(&state, self.session())? != self.charter {
-            return Ok(false);
-        }
-        Ok(self.asked(&state, &[])? == self.judged)
+        self.is_judged_so(&state)
+    }
+
+    /// Says whether the verdict of this moment is the one that was reached.
+    fn is_judged_so(&self, state: &State) -> Result<bool, Failure> {
+        let same = judge::both_charters(state, self.session())? == self.charter;
+        Ok(same && self.asked(state, &[])? == self.judged)
     }
 
     /// Returns the body of the entry that says what came of it.
@@ -431,24 +385,35 @@ impl<'a> Round<'a> {
         })
     }
 
-    /// Records the refusal; nothing else changes.
-    fn refuse(&self, site: &mut Site) -> Result<Report, Failure> {
-        self.refuse_as(site, &self.judged)
-    }
-
-    fn refuse_as(&self, site: &mut Site, judged: &Judged) -> Result<Report, Failure> {
-        let mut body = self.body(Decision::Deny, None);
-        body.refusals = findings(&judged.verdict.refusals);
-        let refusals = body.refusals.clone();
-        let entry = append(site, self.session(), Event::Merge(Box::new(body)))?;
+    /// Records the refusal; nothing else changes. It is judged once more as of that
+    /// entry; `None` where nothing would be refused any more, or other rules hold.
+    fn refuse(&self, site: &mut Site, others: &[MergeRefusal]) -> Result<Option<Report>, Failure> {
+        let needs = judge::needs(self.session());
+        let body = self.body(Decision::Deny, None);
+        let (done, _, _) = site.act(|turn| {
+            turn.load(&needs)?;
+            if judge::both_charters(turn.state(), self.session())? != self.charter {
+                return Ok(None);
+            }
+            let mut shown = self.found.clone();
+            shown.extend_from_slice(others);
+            let refused = self.asked(turn.state(), &shown)?.verdict.refusals;
+            if refused.is_empty() {
+                return Ok(None);
+            }
+            let mut body = body.clone();
+            body.refusals = findings(&refused);
+            let draft = Draft::new(Event::Merge(Box::new(body.clone())))
+                .by(&self.session().agent)
+                .within(Some(&self.session().id));
+            Ok(Some((turn.append(&draft)?.seq, body.refusals)))
+        })?;
+        let Some((entry, refusals)) = done else {
+            return Ok(None);
+        };
         let mut report = self.told(false, Some(entry))?;
         report.refusals = refusals;
-        Ok(report)
-    }
-
-    /// Judges once more, with what was found besides.
-    fn refused_besides(&self, others: &[MergeRefusal]) -> Result<Judged, Failure> {
-        self.asked(&self.state, others)
+        Ok(Some(report))
     }
 
     /// Makes a commit durable.

@@ -11,7 +11,7 @@ use crate::app::merge::again::{self, Again};
 use crate::app::site::Site;
 use crate::domain::command::differs;
 use crate::domain::digest::Digest;
-use crate::domain::entry::Chain;
+use crate::domain::entry::{Chain, Line, leaf};
 use crate::domain::event::{Entry, Event};
 use crate::domain::state::State;
 use crate::store::ledger::LedgerError;
@@ -27,6 +27,20 @@ pub struct Report {
     pub remarks: Vec<String>,
 }
 
+impl Report {
+    /// Notes what came of computing an entry again; a difference is the answer.
+    fn note(&mut self, seq: u64, again: Again) -> Result<(), Failure> {
+        match again {
+            Again::Same => Ok(()),
+            Again::Gone(why) => {
+                self.remarks.push(format!("entry {seq}: {why}"));
+                Ok(())
+            }
+            Again::Differs(what) => Err(Failure::integrity(format!("entry {seq}: {what}"))),
+        }
+    }
+}
+
 /// Replays up to and including entry `to`. The first difference is the answer.
 pub fn replay(site: &mut Site, to: Option<u64>) -> Result<Report, Failure> {
     let mut chain = Chain::new(Digest::ZERO);
@@ -34,25 +48,38 @@ pub fn replay(site: &mut Site, to: Option<u64>) -> Result<Report, Failure> {
     let mut report = Report::default();
     let mut difference = None;
     let mut moves = Vec::new();
-    let mut dropped = BTreeSet::new();
-    site.ledger.lines()?.forward(0, &mut |seq, bytes| {
-        if to.is_some_and(|to| seq > to) {
-            return Ok(false);
-        }
-        let (line, leaf) = chain.push(bytes)?;
-        let entry = Entry::from_line(&line, leaf).map_err(LedgerError::from)?;
-        difference = differs(&state, &entry).map(|what| format!("entry {seq}: {what}"));
-        report.entries += 1;
-        report.refusals += u64::from(line.get("decision") == Some(br#""deny""#));
+    let mut dropped: Option<BTreeSet<Digest>> = None;
+    loop {
+        let mut judged = None;
+        let from = chain.seq();
+        site.ledger.lines()?.forward(from, &mut |seq, bytes| {
+            if to.is_some_and(|to| seq > to) {
+                return Ok(false);
+            }
+            let (line, leaf) = chain.push(bytes)?;
+            let entry = Entry::from_line(&line, leaf).map_err(LedgerError::from)?;
+            difference = differs(&state, &entry).map(|what| format!("entry {seq}: {what}"));
+            report.entries += 1;
+            report.refusals += u64::from(line.get("decision") == Some(br#""deny""#));
+            if difference.is_none() && again::has_verdict(&entry) {
+                judged = Some(entry); // the state must stay as it was before this one
+                return Ok(false);
+            }
+            state.apply(&entry);
+            if again::moved_a_branch(&entry) {
+                moves.push(entry);
+            }
+            Ok(difference.is_none())
+        })?;
+        let Some(entry) = judged else { break };
+        let dropped = match &dropped {
+            Some(dropped) => dropped,
+            None => dropped.insert(dropped_contents(site)?),
+        };
+        let again = again::judged_again(site, &state, &entry, dropped)?;
+        report.note(entry.seq, again)?;
         state.apply(&entry);
-        if let Event::Gc(body) = &entry.event {
-            dropped.extend(body.versions.iter().copied());
-        }
-        if again::moved_a_branch(&entry) {
-            moves.push(entry);
-        }
-        Ok(difference.is_none())
-    })?;
+    }
     if let Some(to) = to
         && report.entries <= to
         && difference.is_none()
@@ -62,8 +89,27 @@ pub fn replay(site: &mut Site, to: Option<u64>) -> Result<Report, Failure> {
     if let Some(what) = difference {
         return Err(Failure::integrity(what));
     }
+    let dropped = match dropped {
+        Some(dropped) => dropped,
+        None => dropped_contents(site)?,
+    };
     compute(site, &moves, &dropped, &mut report)?;
     Ok(report)
+}
+
+/// Returns every content that `gc` has dropped, whenever that was.
+fn dropped_contents(site: &mut Site) -> Result<BTreeSet<Digest>, Failure> {
+    let mut dropped = BTreeSet::new();
+    site.ledger.lines()?.forward(0, &mut |_, bytes| {
+        let line = Line::parse(bytes).map_err(|fault| LedgerError::Damaged(fault.to_string()))?;
+        if line.op == "gc"
+            && let Event::Gc(body) = Entry::from_line(&line, leaf(bytes))?.event
+        {
+            dropped.extend(body.versions);
+        }
+        Ok(true)
+    })?;
+    Ok(dropped)
 }
 
 /// Computes every merge and revert again. The first difference is the answer.
@@ -75,13 +121,9 @@ fn compute(
 ) -> Result<(), Failure> {
     for entry in moves {
         let seq = entry.seq;
-        match again::again(site, entry, dropped)? {
-            Again::Same => report.trees += 1,
-            Again::Gone(why) => report.remarks.push(format!("entry {seq}: {why}")),
-            Again::Differs(what) => {
-                return Err(Failure::integrity(format!("entry {seq}: {what}")));
-            }
-        }
+        let again = again::again(site, entry, dropped)?;
+        report.trees += u64::from(again == Again::Same);
+        report.note(seq, again)?;
     }
     Ok(())
 }

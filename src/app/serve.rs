@@ -54,17 +54,6 @@ pub struct Orders {
     pub inherited: Option<[i32; 2]>,
 }
 
-/// Sends what the server has to say to its log (its standard error); `RUST_LOG` chooses how much.
-pub fn begin_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false);
-    let _ = log.try_init(); // only the first in a process counts
-}
-
 /// Takes over what a launcher made: the device from standard input, and the namespaces.
 fn inherit(numbers: [i32; 2]) -> Result<(Mounting, [OwnedFd; 2]), Failure> {
     let device = std::io::stdin()
@@ -139,7 +128,9 @@ pub fn serve(orders: Orders, ready: impl FnOnce(&Path)) -> Result<(), Failure> {
     watch_signals(signals, &desk)?;
     ready(&orders.shown.place);
     let end = wait(&desk, &mut site, &ends);
-    finish(&desk, &mut site, &session, &orders.shown, end)
+    let finished = finish(&desk, &mut site, &session, &orders.shown, end);
+    desk.last_word();
+    finished
 }
 
 /// Takes as many descriptors as the machine lets us have: a shell's usual 1024 are few

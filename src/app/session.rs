@@ -244,10 +244,11 @@ impl Lock {
         (&*self.file).write_all(line.as_bytes())
     }
 
-    /// Says whether the last holder ran in this boot.
+    /// Says whether the last holder ran in this boot. A lock that nobody signed, or
+    /// whose signature a power loss took, is no witness of that.
     pub fn same_boot(&self) -> bool {
         self.last_boot
             .as_deref()
-            .is_none_or(|boot| boot == clock::boot_id())
+            .is_some_and(|boot| boot == clock::boot_id())
     }
 }

@@ -36,7 +36,7 @@ use crate::domain::path::RepoPath;
 use crate::domain::validate::external::{ANSWER_BYTES_MAX, Outcome};
 use crate::git::base::{GitBase, Options as BaseOptions};
 use crate::sandbox::{self, Identity, MAPPED, MountSource, Spec};
-use crate::vfs::overlay::{Options, Overlay, Parts};
+use crate::vfs::overlay::{Options, Overlay, Parts, Since};
 use crate::vfs::server::{Mounting, ServeOptions, serve as serve_mount};
 
 /// Where trials keep their scratch while they run, inside the store.
@@ -375,7 +375,7 @@ fn overlay(
         transient: Arc::new(|_| false),
         quiet: Duration::from_secs(1),
     };
-    Overlay::open(parts, options, &[], true)
+    Overlay::open(parts, options, &[], Since::SameBoot)
         .map_err(|error| Failure::failed(format!("the tree {tree} cannot be shown: {error}")))
 }
 

@@ -52,12 +52,18 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Entry, who, and in which plan or when.
+/// Returns the name of the write-log entry that brought a line.
+fn write_of(line: &BlamedLine) -> Option<String> {
+    let session = line.account.as_ref()?.session.as_ref()?;
+    line.write.map(|seq| format!("{session}:{seq}"))
+}
+
+/// Entry, who (with the entry of the session's own log), and in which plan or when.
 fn columns(line: &BlamedLine) -> [String; 3] {
     let commit = line.commit.to_string();
     match &line.account {
         Some(account) => {
-            let who = account.session.as_ref().map(ToString::to_string);
+            let who = write_of(line).or_else(|| account.session.as_ref().map(ToString::to_string));
             let plan = account.plan.as_ref().map(ToString::to_string);
             [
                 account.entry.to_string(),
@@ -81,6 +87,7 @@ fn fields((number, line): (usize, &BlamedLine)) -> Value {
         "session": account.and_then(|account| account.session.as_ref()),
         "plan": account.and_then(|account| account.plan.as_ref()),
         "entry": account.map(|account| account.entry),
+        "write": write_of(line),
         "commit": line.commit,
         "author": line.author,
         "time": line.time,

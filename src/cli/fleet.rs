@@ -1,31 +1,30 @@
 //! `govfs fleet`, and the hidden verb that its jobs are
 
-use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
-use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::Context;
 use super::output::{Ink, Output};
 use crate::app::clock;
 use crate::app::failure::Failure;
-use crate::app::fleet::coordinator::{self, Ended, Plan, Told};
+use crate::app::fleet::coordinator::{self, Ended, Plan};
 use crate::app::fleet::job::{self, Orders};
+use crate::app::fleet::telling::Told;
 use crate::app::fleet::{Standing, status, stopping};
 use crate::app::queue;
 use crate::domain::event::{QueueState, Tier};
 use crate::domain::fleet::{Action, Limits, Stage};
 use crate::domain::names::{AgentName, PlanId};
 use crate::domain::plan::Command;
+use table::Table;
+
+mod table;
 
 /// How many plans run at once where nothing else is said.
 const JOBS: usize = 4;
 /// How often a plan that failed is run again where nothing else is said.
 const RETRIES: u32 = 1;
-/// How often the table moves.
-const FRAME: Duration = Duration::from_millis(120);
 
 /// The fleet: run eligible plans, each sealed in its mount, and merge them in the order of their dependencies
 ///
@@ -224,69 +223,6 @@ fn summary(ended: &Ended, live: bool, context: &mut Context) {
     }
     for (plan, _, reason) in &ended.waiting {
         out.line(format!("{plan}: {reason}"));
-    }
-}
-
-/// The live table: a line for each plan under way, and one for all.
-struct Table {
-    all: MultiProgress,
-    total: ProgressBar,
-    lines: BTreeMap<PlanId, ProgressBar>,
-}
-
-impl Table {
-    fn new() -> Self {
-        let all = MultiProgress::new();
-        let total = all.add(ProgressBar::new(0));
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} done  {msg}") {
-            total.set_style(style);
-        }
-        Self {
-            all,
-            total,
-            lines: BTreeMap::new(),
-        }
-    }
-
-    fn tell(&mut self, told: &Told) {
-        let [done, busy, blocked, all] = told.counts;
-        self.total.set_length(all as u64);
-        self.total.set_position(done as u64);
-        self.total
-            .set_message(format!("{busy} under way, {blocked} blocked"));
-        let Some(plan) = &told.plan else { return };
-        let why = told.reason.as_deref().unwrap_or_default();
-        if matches!(told.event, "merge" | "block" | "declined") {
-            if let Some(line) = self.lines.remove(plan) {
-                line.finish_and_clear();
-                self.all.remove(&line);
-            }
-            if told.event != "merge" {
-                let _ = self.all.println(format!("{plan}: {}: {why}", told.event));
-            }
-            return;
-        }
-        let line = self.lines.entry(plan.clone()).or_insert_with(|| {
-            let line = self
-                .all
-                .insert_before(&self.total, ProgressBar::new_spinner());
-            if let Ok(style) =
-                ProgressStyle::with_template("{spinner} {prefix:28} {elapsed:>5}  {msg}")
-            {
-                line.set_style(style);
-            }
-            line.set_prefix(plan.to_string());
-            line.enable_steady_tick(FRAME);
-            line
-        });
-        line.set_message(format!("{} {why}", told.event));
-    }
-
-    fn close(self) {
-        for line in self.lines.values() {
-            line.finish_and_clear();
-        }
-        self.total.finish_and_clear();
     }
 }
 

@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgAction, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::app::failure::Failure;
 use crate::app::merge::recover::{self, Recovered};
 use crate::app::site::Site;
+use crate::app::trace;
 use output::Output;
 
 mod abandon;
@@ -196,16 +197,38 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(status) = inside::run(&arguments) {
         return status;
     }
-    let cli = match Cli::try_parse_from(arguments) {
-        Ok(cli) => cli,
+    let parsed = Cli::command()
+        .try_get_matches_from(arguments)
+        .and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, document_of(&matches))));
+    let (cli, document) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return output::usage(&error),
     };
+    if !matches!(cli.verb, Verb::Serve(_)) {
+        trace::begin(trace::level(cli.quiet, cli.verbose)); // a server logs in its own way
+    }
     let mut context = Context {
         dir: cli.start.unwrap_or_else(|| PathBuf::from(".")),
-        out: Output::new(cli.json, cli.quiet, cli.verbose, cli.color),
+        out: Output::new(cli.json, cli.quiet, cli.verbose, cli.color).failing_as(document),
     };
     let done = dispatch(cli.verb, &mut context);
     context.out.finish(done)
+}
+
+/// Verbs whose stdout holds ledger lines, files or a program's own words, and no documents.
+const WITHOUT_DOCUMENT: [&str; 6] = ["log", "show", "export", "run", "completions", "man"];
+
+/// Returns the name in the schema of the verb's document, e.g. `queue-claim`.
+fn document_of(matches: &ArgMatches) -> Option<String> {
+    let mut words = Vec::new();
+    let mut at = matches;
+    while let Some((word, below)) = at.subcommand() {
+        words.push(word);
+        at = below;
+    }
+    let printed = |first: &&str| !WITHOUT_DOCUMENT.contains(first);
+    words.first().copied().filter(|first| printed(&first))?;
+    Some(words.join("-"))
 }
 
 fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {

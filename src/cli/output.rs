@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Color;
 use crate::app::failure::Failure;
@@ -18,6 +18,10 @@ pub(super) struct Output {
     pub verbose: u8,
     color: bool,
     stdout: BufWriter<io::Stdout>,
+    /// The name in the schema of a failure's document; none where only results may be printed.
+    failing: Option<String>,
+    /// Something was printed already.
+    spoke: bool,
     /// What the program ends with where nothing failed.
     pub status: u8,
     /// The reader went away, or the disk behind it is full.
@@ -60,9 +64,18 @@ impl Output {
             verbose,
             color,
             stdout: BufWriter::with_capacity(1 << 16, io::stdout()),
+            failing: None,
+            spoke: false,
             status: 0,
             broken: None,
         }
+    }
+
+    /// Names the verb whose document a failure prints where the verb printed none itself.
+    #[must_use]
+    pub(super) fn failing_as(mut self, verb: Option<String>) -> Self {
+        self.failing = verb;
+        self
     }
 
     /// Prints one line of a result.
@@ -72,6 +85,7 @@ impl Output {
 
     /// Prints bytes as they are.
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.spoke = true;
         if self.broken.is_none()
             && let Err(error) = self.stdout.write_all(bytes)
         {
@@ -129,8 +143,27 @@ impl Output {
         }
     }
 
+    /// A script that asked for a document gets one, also for a refusal.
+    fn failure(&mut self, failure: &Failure) {
+        if !self.json || self.spoke {
+            return;
+        }
+        if let Some(verb) = self.failing.take() {
+            let error = json!({
+                "kind": failure.kind.as_str(),
+                "rule": failure.rule,
+                "message": failure.message,
+                "hint": failure.hint,
+            });
+            self.document(&verb, json!({ "error": error }));
+        }
+    }
+
     /// Ends the program: flushes, shows a failure, says the exit status.
     pub(super) fn finish(mut self, done: Result<(), Failure>) -> ExitCode {
+        if let Err(failure) = &done {
+            self.failure(failure);
+        }
         self.flush();
         if let Err(failure) = done {
             complain(&format!("error: {}", failure.message));

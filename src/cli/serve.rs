@@ -6,6 +6,7 @@ use super::Context;
 use crate::app::failure::Failure;
 use crate::app::serve::ground::Shown;
 use crate::app::serve::{self, Orders};
+use crate::app::trace;
 use crate::domain::names::SessionId;
 
 /// Serve one session's mount (started by `mount` and `run`)
@@ -32,7 +33,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let inherited = args
         .sealed
         .and_then(|numbers| <[i32; 2]>::try_from(numbers).ok());
-    serve::begin_log();
+    trace::begin("info");
     let (uid, gid) = serve::own_ids();
     let orders = Orders {
         dir: context.dir.clone(),

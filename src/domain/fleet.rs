@@ -179,6 +179,14 @@ impl Action {
         }
     }
 
+    /// Says whether it goes on with a plan that somebody has begun.
+    pub fn is_under_way(&self) -> bool {
+        !matches!(
+            self,
+            Self::Claim { .. } | Self::Block { .. } | Self::Wait { .. }
+        )
+    }
+
     /// Says whether anything is to be done, or is being done, so that looking
     /// again later may show something new without anybody's help.
     pub fn is_progress(&self) -> bool {

@@ -9,6 +9,7 @@
 //! is what the last `version` or `recovered` said, unless a write followed.
 //! Never reads a file.
 
+pub mod account;
 mod diff;
 mod place;
 #[cfg(test)]
@@ -195,6 +196,26 @@ impl Layer {
     /// Returns every path that some entry named: what a watcher has to look at again.
     pub fn touched(&self) -> &BTreeSet<RepoPath> {
         &self.touched
+    }
+
+    /// Returns the path of the base whose bytes or names show at `path`, if any can.
+    fn shows(&self, path: &RepoPath) -> Option<RepoPath> {
+        let mut base = self.root.base.clone();
+        let mut node = Some(&self.root);
+        for name in path.components() {
+            node = match node.and_then(|node| node.kids.get(name)) {
+                Some(Slot::Gone) => return None,
+                Some(Slot::Here(next)) => {
+                    base.clone_from(&next.base);
+                    Some(next.as_ref())
+                }
+                None => {
+                    base = base.and_then(|base| base.join(name).ok());
+                    None
+                }
+            };
+        }
+        base
     }
 
     fn touch(&mut self, op: &LogOp) {

@@ -155,3 +155,14 @@ pub enum LogOp {
     /// Entry `entry` of this log was written, but the operation then failed.
     Void { entry: u64, reason: String },
 }
+
+impl LogOp {
+    /// Returns the version that the entry names, whose bytes must be kept for it.
+    pub fn content(&self) -> Option<Digest> {
+        match self {
+            Self::Version { sha256, .. } | Self::Recovered { sha256, .. } => Some(*sha256),
+            Self::Xattr { sha256, .. } => *sha256,
+            _ => None,
+        }
+    }
+}

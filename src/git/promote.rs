@@ -35,7 +35,7 @@ use crate::domain::base::Oid;
 use crate::domain::logop::FileMode;
 use crate::domain::path::RepoPath;
 
-pub use blame::{BlamedLine, Touch};
+pub use blame::{BlamedLine, Touch, kept_lines};
 pub use checkout::{Follow, Obstacle, Trouble};
 pub use commit::{CommitSpec, Person, message_with_trailers};
 pub use objects::Stage;

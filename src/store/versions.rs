@@ -22,6 +22,8 @@ use crate::domain::digest::{Digest, Hasher};
 /// More contents than this are made durable by syncing the whole file system once.
 const SYNC_EACH_MAX: usize = 64;
 const BUFFER: usize = 1 << 17;
+/// What is older than this beside the newest version was written out long ago.
+const YOUNG_SECONDS: i64 = 3600;
 /// Nobody writes a version, not even its owner.
 const MODE: u32 = 0o400;
 
@@ -256,6 +258,54 @@ impl Versions {
                 sha256: *first,
                 source,
             })
+    }
+
+    /// Puts out of the way what a power loss damaged: a version of which only the name
+    /// survived would stand for its content for ever. Once in each boot, and only the
+    /// newest are looked at: older bytes are long on the disk.
+    pub fn after_boot(&self, boot: &str) -> Result<(), VersionError> {
+        let mark = self.dir.join("boot");
+        if fs::read_to_string(&mark).is_ok_and(|known| known == boot) {
+            return Ok(());
+        }
+        let fault = |source| VersionError::Io {
+            sha256: Digest::ZERO,
+            source,
+        };
+        let changed =
+            |sha256: Digest| Some((fs::metadata(self.path(&sha256)).ok()?.ctime(), sha256));
+        let all = self.all().map_err(fault)?;
+        let all: Vec<(i64, Digest)> = all.into_iter().filter_map(changed).collect();
+        let newest = all
+            .iter()
+            .map(|(ctime, _)| *ctime)
+            .max()
+            .unwrap_or_default();
+        for (_, sha256) in all
+            .iter()
+            .filter(|(ctime, _)| ctime + YOUNG_SECONDS >= newest)
+        {
+            self.set_aside_damaged(sha256)?;
+        }
+        if self.dir.exists() {
+            fs::write(&mark, boot).map_err(fault)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a version whose bytes are not its own out of its place; they are kept for whoever asks.
+    pub fn set_aside_damaged(&self, sha256: &Digest) -> Result<(), VersionError> {
+        match self.check(sha256) {
+            Ok(_) | Err(VersionError::Missing(_)) => Ok(()),
+            Err(VersionError::Altered { .. }) => {
+                let aside = self.dir.join(format!("lost-{}", sha256.hex()));
+                fs::rename(self.path(sha256), aside).map_err(|source| VersionError::Io {
+                    sha256: *sha256,
+                    source,
+                })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns the names of all versions, in order.

@@ -32,7 +32,7 @@ use node::mix;
 
 pub(crate) use node::{
     CHANGED, DirTimes, FROM_BASE, Kind, LOADED, More, Node, ORPHAN, READ, SHOWN, SHOWN_W,
-    TRANSIENT, hash_name,
+    TRANSIENT, WAS_READ, hash_name,
 };
 pub use node::{ROOT_INO, Realm};
 

@@ -47,12 +47,14 @@ use crate::domain::zone::GitdirRule;
 use crate::vfs::error::Error;
 use crate::vfs::error::Result;
 use crate::vfs::nodes::CHANGED;
+use crate::vfs::nodes::FROM_BASE;
 use crate::vfs::nodes::Idx;
 use crate::vfs::nodes::LOADED;
 use crate::vfs::nodes::ORPHAN;
 use crate::vfs::nodes::SHOWN;
 use crate::vfs::nodes::SHOWN_W;
 use crate::vfs::nodes::Tree;
+use crate::vfs::nodes::WAS_READ;
 use crate::vfs::real::RealTree;
 use crate::vfs::working::WorkDir;
 
@@ -62,7 +64,7 @@ pub use control::Control;
 pub use meta::SetAttr;
 pub use read::Listed;
 pub use rename::{End, RenameHow};
-pub use replay::Logged;
+pub use replay::{Logged, Since};
 pub use settle::Settler;
 
 use control::ControlDir;
@@ -242,9 +244,7 @@ impl Overlay {
 
     fn is_loaded(tree: &Tree, idx: Idx) -> bool {
         let node = tree.node(idx);
-        node.is(LOADED)
-            || node.kind == crate::vfs::nodes::Kind::Submodule
-            || !node.is(crate::vfs::nodes::FROM_BASE)
+        node.is(LOADED) || node.kind == crate::vfs::nodes::Kind::Submodule || !node.is(FROM_BASE)
     }
 
     /// Finds a path, loading directories on the way.
@@ -294,6 +294,17 @@ impl Overlay {
     /// Returns every path that was touched since the base: more than changed, never less.
     pub fn changed_paths(&self) -> Vec<RepoPath> {
         self.touched.lock().iter().cloned().collect()
+    }
+
+    /// Returns the base's files whose bytes the kernel has asked for: more were read
+    /// where it had them already.
+    pub fn read_paths(&self) -> BTreeSet<RepoPath> {
+        let tree = self.tree.read();
+        let read = tree.all().filter(|&idx| {
+            let node = tree.node(idx);
+            node.has_seen(WAS_READ) && node.kind.is_file() && node.is(FROM_BASE)
+        });
+        read.filter_map(|idx| tree.base_path(idx).ok()).collect()
     }
 
     pub fn numbers(&self) -> Numbers {

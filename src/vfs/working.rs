@@ -15,6 +15,7 @@ use std::io;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicI64;
@@ -284,6 +285,16 @@ impl WorkDir {
             return Err(error);
         }
         self.cached(ino, || Ok(file))
+    }
+
+    /// Copies a working file that has another name too: after a crash that can be
+    /// a version's, whose bytes nobody may change.
+    pub(crate) fn make_own(&self, ino: u64) -> io::Result<()> {
+        let mut shared = self.open_with(&work_name(ino), OFlags::RDONLY)?;
+        if shared.metadata()?.nlink() > 1 {
+            self.copy_up(ino, |target| io::copy(&mut shared, target).map(drop))?;
+        }
+        Ok(())
     }
 
     /// Returns a second name for the working file, for a store that moves what it keeps.

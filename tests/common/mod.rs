@@ -120,6 +120,46 @@ impl House {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
+    /// Makes a repository whose first commit, before the ledger, holds these files.
+    pub(crate) fn with(files: &[(&str, &str)]) -> Self {
+        let house = Self::bare_of_charter();
+        for (path, text) in files {
+            house.commit(path, text);
+        }
+        house.ok(&["init"]);
+        house
+    }
+
+    /// Brings a charter of this block into force.
+    pub(crate) fn charter(&self, block: &str) {
+        let text = format!("# Rules\n\n```toml charter\n{block}\n```\n");
+        self.commit("governor.md", &text);
+    }
+
+    /// Writes a plan file and returns its path.
+    pub(crate) fn plan(&self, id: &str, text: &str) -> String {
+        let dir = self.path("plans");
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let path = dir.join(format!("{id}.toml"));
+        std::fs::write(&path, text).expect("a plan");
+        path.to_string_lossy().into_owned()
+    }
+
+    /// Writes a plan of type fix.
+    pub(crate) fn fix(&self, id: &str, rest: &str) -> String {
+        self.plan(
+            id,
+            &format!("[plan]\nid = \"{id}\"\ntype = \"fix\"\n{rest}"),
+        )
+    }
+
+    /// The queue holds together, the ledger verifies, and replay agrees.
+    pub(crate) fn holds(&self) {
+        self.ok(&["queue", "validate"]);
+        self.ok(&["verify", "--deep"]);
+        self.ok(&["replay"]);
+    }
+
     /// Writes a file of the worktree and commits it.
     pub(crate) fn commit(&self, name: &str, text: &str) {
         let path = self.root().join(name);

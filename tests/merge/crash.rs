@@ -4,8 +4,9 @@ use std::fs;
 
 use super::{World, can_mount};
 
-const STEPS: [(&str, bool); 7] = [
+const STEPS: [(&str, bool); 8] = [
     ("objects", false),
+    ("locked", false),
     ("intent", false),
     ("ref", true),
     ("recheck", true),
@@ -31,6 +32,12 @@ fn the_next_command_finishes_or_undoes_what_a_crash_cut_short() {
         assert_eq!(world.tip("main") != before, moved, "{step}");
         // Any command settles it.
         world.govfs(&["claims"]).is(0);
+        for left in ["index.lock", "index.govfs", "index.govfs-lock"] {
+            assert!(
+                !world.repo().join(".git").join(left).exists(),
+                "{step}: {left}"
+            );
+        }
         let entries = world.entries("merge");
         if moved {
             assert_eq!(entries.last().unwrap()["decision"], "allow", "{step}");
@@ -90,4 +97,88 @@ fn a_revert_that_was_cut_short_is_finished_or_undone() {
         assert!(world.is_clean(), "{step}");
         world.is_whole();
     }
+}
+
+/// Returns the system calls that a merge makes from its intent on, as strace
+/// counts them: the name, and how many of it the process had made by then.
+fn calls_from_the_intent(world: &World, agent: &str) -> Vec<(String, usize)> {
+    let trace = world.path("trace");
+    let out = trace.to_str().unwrap();
+    let words = ["-f", "-s", "5000", "-o", out];
+    world.traced(&words, &["merge", agent]).is(0);
+    let text = fs::read(&trace).unwrap();
+    let mut seen = std::collections::BTreeMap::<(String, String), usize>::new();
+    let (mut intended, mut found) = (false, Vec::new());
+    for line in String::from_utf8_lossy(&text).lines() {
+        let Some((process, rest)) = line.split_once(' ') else {
+            continue;
+        };
+        let rest = rest.trim_start();
+        let name: String = rest
+            .chars()
+            .take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '_')
+            .collect();
+        if name.is_empty() || !rest[name.len()..].starts_with('(') || name.starts_with("exit") {
+            continue;
+        }
+        let count = seen.entry((process.to_owned(), name.clone())).or_default();
+        *count += 1;
+        intended |= line.contains("merge-intent");
+        if intended {
+            found.push((name, *count));
+        }
+    }
+    assert!(found.len() > 100, "{} calls", found.len());
+    found
+}
+
+#[test]
+fn a_kill_at_any_system_call_leaves_it_finished_or_undone() {
+    const ROUNDS: usize = 6;
+    if !can_mount()
+        || std::process::Command::new("strace")
+            .arg("-V")
+            .output()
+            .is_err()
+    {
+        return;
+    }
+    let mut world = World::new(&[("src/b.txt", "b\n"), ("gone.txt", "g\n")]);
+    let mut calls = Vec::new();
+    for round in 0..=ROUNDS {
+        let agent = format!("a{round}");
+        let part = format!("part{round}");
+        let dir = world.mount(&agent, &[&part]);
+        world.work(
+            &dir,
+            &format!("mkdir {part}; for n in 1 2 3; do echo {round} > {part}/$n; done"),
+        );
+        world.govfs(&["unmount", &agent]).is(0);
+        if round == 0 {
+            calls = calls_from_the_intent(&world, &agent);
+            continue;
+        }
+        let before = world.tip("main");
+        let (name, count) = &calls[round * (calls.len() - 1) / ROUNDS];
+        let at = format!("inject={name}:signal=KILL:when={count}");
+        let only = format!("trace={name}");
+        let words = ["-f", "-o", "/dev/null", "-e", &only, "-e", &at];
+        world.traced(&words, &["merge", &agent]);
+        world.govfs(&["claims"]).is(0);
+        let mine = |entry: &serde_json::Value| entry["agent"] == agent.as_str();
+        let entries: Vec<_> = world.entries("merge").into_iter().filter(mine).collect();
+        let allowed = entries.iter().any(|entry| entry["decision"] == "allow");
+        assert_eq!(
+            world.tip("main") != before,
+            allowed,
+            "{name} {count}: {entries:?}"
+        );
+        if !allowed {
+            world.govfs(&["merge", &agent]).is(0);
+        }
+        assert_eq!(world.at("main", &format!("{part}/3")), format!("{round}\n"));
+        assert!(world.is_clean(), "{name} {count}");
+    }
+    world.git(&["fsck", "--strict", "--no-dangling"]);
+    world.is_whole();
 }

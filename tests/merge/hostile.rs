@@ -180,3 +180,59 @@ fn harmful_content_is_refused_by_name() {
     }
     assert_eq!(seen.len(), cases.len());
 }
+
+/// Bytes put into a working file before it settles are hashed with the others: the
+/// version is whole, and only the writes tell that they are foreign.
+#[test]
+fn a_byte_put_into_a_file_before_it_settles_is_refused() {
+    if !can_mount() {
+        return;
+    }
+    let long: String = (0..20_000).map(|n| format!("{n}\n")).collect();
+    for killed in [false, true] {
+        let mut world = World::new(&[("src/long.txt", &long)]);
+        let dir = world.mount("alice", &["src"]);
+        let session = world.store().join("sessions/alice-1");
+        let pid = world.entries("mount")[0]["pid"].to_string();
+        let last_is_a_write = || {
+            let log = fs::read_to_string(session.join("log.jsonl")).unwrap();
+            let last = log.lines().rfind(|line| line.contains("long.txt"));
+            last.is_some_and(|line| line.contains("\"op\":\"write\""))
+        };
+        loop {
+            let write = "printf X | dd of=src/long.txt bs=1 seek=5000 conv=notrunc status=none";
+            world.work(&dir, write);
+            if killed {
+                world.work(&world.repo(), &format!("kill -9 {pid}"));
+            }
+            for entry in fs::read_dir(session.join("work")).unwrap() {
+                let path = entry.unwrap().path();
+                let mut bytes = fs::read(&path).unwrap();
+                bytes[70_000] = b'!';
+                fs::write(&path, bytes).unwrap();
+            }
+            if last_is_a_write() {
+                break; // it was not settled before the byte came
+            }
+            assert!(!killed, "the machine is too slow for this test");
+        }
+        let tip = world.tip("main");
+        let refused = world.govfs(&["merge", "alice"]).is(4);
+        assert!(refused.err.contains("src/long.txt"), "{refused:?}");
+        world.govfs(&["merge", "alice", "--dry-run"]).is(4);
+        assert_eq!(world.tip("main"), tip);
+        if killed {
+            let again = world.path("mount-again");
+            world
+                .govfs(&["mount", "alice", again.to_str().unwrap()])
+                .is(0);
+            world.work(&again, "echo honest > src/long.txt");
+            world.govfs(&["merge", "alice"]).is(0);
+            world.govfs(&["unmount", "alice"]).is(0);
+        } else {
+            world.work(&dir, "echo honest > src/long.txt");
+            world.govfs(&["merge", "alice"]).is(0);
+        }
+        assert_eq!(world.at("main", "src/long.txt"), "honest\n");
+    }
+}

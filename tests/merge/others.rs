@@ -163,3 +163,75 @@ fn a_revert_says_which_later_merges_stand_on_it() {
     world.govfs(&["revert", &entries[0]]).is(0);
     assert_eq!(world.at("main", "src/b.txt"), "b\n");
 }
+
+#[test]
+fn a_file_that_was_only_read_is_advice_and_no_refusal() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = world();
+    let dir = world.mount("alice", &["src/b.txt"]);
+    world.work(&dir, "cat doc.md > src/b.txt");
+    world.commit(
+        &[("doc.md", "other\n"), ("src/a.txt", "unread\n")],
+        "people",
+    );
+    let seen = |report: &serde_json::Value| {
+        let lines = report["advice"].as_array().unwrap().iter();
+        let seen = lines.filter(|line| line["rule"] == "seen-read");
+        seen.map(|line| line["path"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let dry = world.govfs(&["--json", "merge", "alice", "--dry-run"]);
+    assert_eq!(seen(&dry.is(0).json()), ["doc.md"]);
+    world.govfs(&["unmount", "alice"]).is(0);
+    let report = world.govfs(&["--json", "merge", "alice"]).is(0).json();
+    assert_eq!(seen(&report), ["doc.md"], "it outlives the mount");
+    assert_eq!(report["merged"], true);
+    world.is_whole();
+}
+
+#[test]
+fn blame_names_the_write_that_brought_each_line() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = world();
+    let dir = world.mount("alice", &["src", "moved"]);
+    world.work(&dir, "printf 'one\\nb\\n' > src/b.txt; sync src/b.txt; printf 'one\\nb\\nthree\\n' > src/.b.txt.swp; mv src/.b.txt.swp src/b.txt; mkdir moved; mv src/b.txt moved/c.txt");
+    let entry = world.govfs(&["--json", "merge", "alice"]).is(0).json()["entry"].clone();
+    let bob = world.mount("bob", &["moved"]);
+    world.work(&bob, "echo four >> moved/c.txt");
+    world.govfs(&["merge", "bob"]).is(0);
+    let report = world
+        .govfs(&["--json", "blame", "moved/c.txt"])
+        .is(0)
+        .json();
+    let lines = report["lines"].as_array().unwrap();
+    let texts: Vec<&str> = lines
+        .iter()
+        .map(|line| line["text"].as_str().unwrap())
+        .collect();
+    assert_eq!(texts, ["one\n", "b\n", "three\n", "four\n"]);
+    assert_eq!(lines[0]["entry"], entry);
+    assert_eq!(
+        lines[1]["entry"],
+        serde_json::Value::Null,
+        "it was there before"
+    );
+    let op = |line: &serde_json::Value| {
+        let name = line["write"].as_str().unwrap();
+        let shown = world.govfs(&["--json", "show", name]).is(0).json();
+        (
+            shown["op"].as_str().unwrap().to_owned(),
+            shown["path"].as_str().unwrap().to_owned(),
+        )
+    };
+    assert_eq!(op(&lines[0]), ("version".into(), "src/b.txt".into()));
+    assert_eq!(op(&lines[3]), ("version".into(), "moved/c.txt".into()));
+    assert_ne!(
+        lines[0]["write"], lines[2]["write"],
+        "a later save brought the third"
+    );
+    assert_eq!(lines[3]["agent"], "bob");
+}

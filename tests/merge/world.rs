@@ -106,6 +106,13 @@ impl World {
         Ended::of(&self.govfs_command(args).output().unwrap())
     }
 
+    /// Runs govfs beneath a tracer.
+    pub(crate) fn traced(&self, words: &[&str], args: &[&str]) -> Ended {
+        let mut command = self.command("strace");
+        command.args(words).arg(GOVFS).args(args);
+        Ended::of(&command.output().unwrap())
+    }
+
     /// Crashes at a named step.
     pub(crate) fn govfs_until(&self, step: &str, args: &[&str]) -> Ended {
         let mut command = self.govfs_command(args);
@@ -205,6 +212,7 @@ impl World {
     #[track_caller]
     pub(crate) fn is_whole(&self) {
         self.govfs(&["verify", "--deep"]).is(0);
+        self.govfs(&["replay"]).is(0);
     }
 
     pub(crate) fn is_clean(&self) -> bool {

@@ -431,3 +431,61 @@ fn a_failing_signature_is_a_refusal_and_makes_no_commit() {
         );
     }
 }
+
+/// What a process leaves that was killed between two objects: a tree without its file.
+#[test]
+fn a_tree_left_without_its_file_is_not_taken_for_whole() {
+    for files in [1, 60] {
+        let room = room();
+        let dir = room.dir.path();
+        let mut stage = room.promote.stage().unwrap();
+        let mut changes = Vec::new();
+        for n in 0..files {
+            let what = What::Put {
+                mode: FileMode::Plain,
+                blob: stage.blob(format!("text {n}\n").as_bytes()).unwrap(),
+            };
+            changes.push(Change {
+                path: path(&format!("dir/f{n}")),
+                what,
+            });
+        }
+        let mut stale = room.promote.stage().unwrap();
+        let tree = stale.tree(None, &changes).unwrap();
+        stale.settle(&[tree]).unwrap();
+        let missing = git(dir, &["cat-file", "--batch-check", "--batch-all-objects"]);
+        assert!(!missing.contains("blob"), "only trees are there: {missing}");
+        let again = stage.tree(None, &changes).unwrap();
+        assert_eq!(again, tree);
+        let new = stage.commit(&spec(tree, &[])).unwrap();
+        stage.settle(&[new]).unwrap();
+        git(dir, &["fsck", "--strict", &new.to_string()]);
+    }
+}
+
+#[test]
+fn more_content_than_is_held_in_memory_is_whole_on_disk() {
+    let room = room();
+    let mut stage = room.promote.stage().unwrap();
+    let mut changes = Vec::new();
+    for n in 0..70_u8 {
+        let what = What::Put {
+            mode: FileMode::Plain,
+            blob: stage.blob(&vec![n; 1 << 20]).unwrap(),
+        };
+        changes.push(Change {
+            path: path(&format!("dir/f{n}")),
+            what,
+        });
+    }
+    let tree = stage.tree(None, &changes).unwrap();
+    let new = stage.commit(&spec(tree, &[])).unwrap();
+    stage.settle(&[new]).unwrap();
+    git(room.dir.path(), &["fsck", "--strict", &new.to_string()]);
+    let packs = room.dir.path().join(".git/objects");
+    let left = fs::read_dir(packs).unwrap().map(|entry| entry.unwrap());
+    assert!(
+        left.map(|entry| entry.file_name())
+            .all(|name| { !name.to_string_lossy().starts_with("tmp_") })
+    );
+}

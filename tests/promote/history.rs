@@ -68,7 +68,7 @@ fn blame_agrees_with_git_through_renames_and_merges() {
         )],
     );
     let tip = oid(&git(dir, &["rev-parse", "HEAD"]));
-    let found = room.promote.blame(tip, &path("new")).unwrap();
+    let found = room.promote.blame(tip, &path("new"), &|_, _| None).unwrap();
     let ours: Vec<String> = found
         .iter()
         .map(|line| {
@@ -91,7 +91,7 @@ fn blame_agrees_with_git_through_renames_and_merges() {
     }
     assert_eq!(ours, theirs);
     assert!(found.iter().any(|line| line.path == path("old")));
-    assert_eq!(room.promote.blame(tip, &path("none")).unwrap(), []);
+    assert_eq!(room.promote.blame(tip, &path("none"), &|_, _| None).unwrap(), []);
     let touches = room.promote.touches(tip, &path("new"), 10).unwrap();
     let statuses: Vec<_> = touches.iter().map(|touch| touch.status).collect();
     let (m, a) = (Status::Modified, Status::Added);

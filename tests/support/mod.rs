@@ -30,7 +30,7 @@ use govfs::domain::path::RepoPath;
 use govfs::domain::pattern::Pattern;
 use govfs::domain::time::Timestamp;
 use govfs::domain::zone::gitdir_rule;
-use govfs::vfs::overlay::{Gitdir, Logged, Options, Overlay, Parts, Share};
+use govfs::vfs::overlay::{Gitdir, Logged, Options, Overlay, Parts, Share, Since};
 
 pub const BASE_TIME: i64 = 1_700_000_000;
 
@@ -151,7 +151,7 @@ pub struct ListGate {
     pub rules: Mutex<Rules>,
     pub log: Mutex<Vec<Logged>>,
     pub denials: Mutex<Vec<Denial>>,
-    dir: PathBuf,
+    pub dir: PathBuf,
     work: PathBuf,
     /// The first write to a free path claims it.
     pub first_write: AtomicBool,
@@ -367,7 +367,12 @@ impl Bench {
             objects: Vec::new(),
         };
         let log = self.gate.log.lock().unwrap().clone();
-        Overlay::open(parts, self.options(), &log, same_boot)
+        let since = if same_boot {
+            Since::SameBoot
+        } else {
+            Since::Reboot { sealed: 0 }
+        };
+        Overlay::open(parts, self.options(), &log, since)
     }
 }
 

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use serde::Serialize;
 
 use crate::app::agent;
 use crate::app::failure::{Failure, Kind};
 use crate::app::fleet::job::{self, Orders, moved};
+use crate::app::fleet::telling::Told;
 use crate::app::fleet::{Picture, Places};
 use crate::app::plan::find;
 use crate::app::queue;
@@ -39,6 +39,8 @@ pub(super) const TICK_MS: u16 = 20;
 const PACE: Duration = Duration::from_millis(120);
 /// Leases end and coordinators' children are lost without a change of the ledger.
 const LOOK: Duration = Duration::from_secs(1);
+/// When a refused claim is asked again though nothing that is known has changed.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// How many merges are computed at once.
 const MERGES_MAX: usize = 2;
 /// How the fleet is to go.
@@ -48,24 +50,6 @@ pub struct Plan {
     pub once: bool,
     /// The lowest tier that the operator puts up with.
     pub lowest: Tier,
-}
-
-/// What happens, for whoever watches.
-#[derive(Clone, Debug, Serialize)]
-pub struct Told {
-    pub event: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub plan: Option<PlanId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub agent: Option<AgentName>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub attempt: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// All plans by state: done, under way, blocked, all.
-    pub counts: [usize; 4],
 }
 
 /// How it went.
@@ -87,8 +71,16 @@ pub fn rehearsal(site: &mut Site, limits: &Limits) -> Result<(Rehearsal, Vec<Act
     Ok((rehearse(picture.fleet(), limits), actions))
 }
 
-/// A refused claim holds until what it was judged by has changed.
+/// What a claim is judged by besides the queue: the tip, the charter, the plan's text.
 type Stamp = (Option<Oid>, Option<Digest>, u64);
+
+/// A refused claim: it holds until what it was judged by has changed, and not for
+/// ever, since a precondition may look at what stands outside of git.
+struct Declined {
+    stamp: Stamp,
+    at: Instant,
+    reason: String,
+}
 
 pub(super) struct Coordinator<'a> {
     pub(super) site: &'a mut Site,
@@ -96,11 +88,11 @@ pub(super) struct Coordinator<'a> {
     pub(super) places: Places,
     pub(super) jobs: BTreeMap<PlanId, Child>,
     pub(super) merges: BTreeMap<PlanId, Child>,
-    declined: BTreeMap<PlanId, (Stamp, String)>,
+    declined: BTreeMap<PlanId, Declined>,
     /// How each plan stood when it was told last.
-    seen: BTreeMap<PlanId, (QueueState, FleetAction)>,
-    tell: &'a mut dyn FnMut(Told),
-    counts: [usize; 4],
+    pub(super) seen: BTreeMap<PlanId, (QueueState, FleetAction)>,
+    pub(super) tell: &'a mut dyn FnMut(Told),
+    pub(super) counts: [usize; 4],
 }
 
 /// Runs the fleet until it is stopped, or (once) until nothing can go on.
@@ -130,9 +122,16 @@ pub fn run(site: &mut Site, plan: &Plan, tell: &mut dyn FnMut(Told)) -> Result<E
         counts: [0; 4],
     };
     let ended = coordinator.work(&signals);
-    let stopped = coordinator.stop();
-    let ended = ended?;
+    if matches!(&ended, Ok(ended) if ended.stopped) {
+        coordinator.tell_stopping();
+    }
+    let stopped = coordinator.stop(&signals);
+    let mut ended = ended?;
     stopped?;
+    if ended.stopped {
+        let picture = Picture::take(coordinator.site)?;
+        ended = coordinator.summary(&picture, true);
+    }
     let mut body = moved(FleetAction::Stop, None);
     body.reason = Some(
         if ended.stopped {
@@ -164,7 +163,7 @@ fn signals() -> Result<SignalFd, Failure> {
 }
 
 /// Sleeps for one tick, or until a signal comes; says whether one did.
-fn nap(signals: &SignalFd) -> Result<bool, Failure> {
+pub(super) fn nap(signals: &SignalFd) -> Result<bool, Failure> {
     use std::os::fd::AsFd;
     let mut wanted = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
     match poll(&mut wanted, PollTimeout::from(TICK_MS)) {
@@ -198,8 +197,10 @@ impl Coordinator<'_> {
                 }
             }
             if nap(signals)? {
-                let picture = Picture::take(self.site)?;
-                return Ok(self.summary(&picture, true));
+                return Ok(Ended {
+                    stopped: true,
+                    ..Ended::default()
+                });
             }
         }
     }
@@ -211,10 +212,11 @@ impl Coordinator<'_> {
         picture.alive.extend(self.jobs.keys().cloned());
         picture.alive.extend(self.merges.keys().cloned());
         let stamps = self.stamps(&picture)?;
-        self.declined
-            .retain(|id, (stamp, _)| stamps.get(id) == Some(stamp));
-        for (id, (_, reason)) in &self.declined {
-            picture.refused.insert(id.clone(), reason.clone());
+        self.declined.retain(|id, declined| {
+            stamps.get(id) == Some(&declined.stamp) && declined.at.elapsed() < ASK_AGAIN
+        });
+        for (id, declined) in &self.declined {
+            picture.refused.insert(id.clone(), declined.reason.clone());
         }
         self.tell_changes(&picture);
         let mut acted = false;
@@ -224,7 +226,6 @@ impl Coordinator<'_> {
         Ok((acted, picture))
     }
 
-    /// What a claim is judged by besides the queue: the tip, the charter, the plan's text.
     fn stamps(&self, picture: &Picture) -> Result<BTreeMap<PlanId, Stamp>, Failure> {
         let target = Site::target(&picture.state)?;
         let tip = self.site.repo.tip(&target)?;
@@ -270,8 +271,12 @@ impl Coordinator<'_> {
             Action::Block { plan, reason } => {
                 let mut ask = QueueAsk::set(plan.clone(), QueueState::Blocked);
                 ask.reason = Some(reason.clone());
-                queue::set_status(self.site, &ask)?;
-                self.say("block", plan, None, None, Some(reason.clone()));
+                match queue::set_status(self.site, &ask) {
+                    Ok(_) => self.say("block", plan, None, None, Some(reason.clone())),
+                    // Somebody moved the plan meanwhile; the next look tells.
+                    Err(failure) if failure.kind == Kind::Refused => {}
+                    Err(failure) => return Err(failure),
+                }
                 Ok(true)
             }
         }
@@ -296,7 +301,12 @@ impl Coordinator<'_> {
                 let reason = failure.message;
                 self.say("declined", plan, Some(agent), None, Some(reason.clone()));
                 if let Some(stamp) = stamps.get(plan) {
-                    self.declined.insert(plan.clone(), (*stamp, reason));
+                    let declined = Declined {
+                        stamp: *stamp,
+                        at: Instant::now(),
+                        reason,
+                    };
+                    self.declined.insert(plan.clone(), declined);
                 }
                 Ok(false)
             }
@@ -341,6 +351,7 @@ impl Coordinator<'_> {
         }
         let child = job::start_merge(self.site, plan)?;
         self.merges.insert(plan.clone(), child);
+        self.say("merging", plan, None, None, None);
         Ok(true)
     }
 
@@ -381,65 +392,6 @@ impl Coordinator<'_> {
         Ok(())
     }
 
-    fn say(
-        &mut self,
-        event: &'static str,
-        plan: &PlanId,
-        agent: Option<&AgentName>,
-        attempt: Option<u32>,
-        reason: Option<String>,
-    ) {
-        (self.tell)(Told {
-            event,
-            plan: Some(plan.clone()),
-            agent: agent.cloned(),
-            attempt,
-            status: None,
-            reason,
-            counts: self.counts,
-        });
-    }
-
-    /// Tells what others wrote: programs that ended, plans that are done.
-    fn tell_changes(&mut self, picture: &Picture) {
-        let rows = picture.state.plans.values();
-        let count = |state| rows.clone().filter(|row| row.state == state).count();
-        self.counts = [
-            count(QueueState::Done),
-            count(QueueState::InProgress),
-            count(QueueState::Blocked),
-            rows.len(),
-        ];
-        for (id, row) in &picture.state.plans {
-            let job = picture.state.jobs.get(id);
-            let now = (row.state, job.map_or(FleetAction::Start, |job| job.action));
-            let before = self.seen.insert(id.clone(), now);
-            let Some(before) = before.filter(|before| *before != now) else {
-                continue;
-            };
-            if row.state == QueueState::Done && before.0 != QueueState::Done {
-                self.say("merge", id, row.owner.as_ref(), None, None);
-            } else if let Some(job) = job.filter(|job| job.action == FleetAction::Check) {
-                let (event, reason) = match &job.reason {
-                    Some(reason) => ("refused", reason.clone()),
-                    None => ("review", job.missing.join("; ")),
-                };
-                self.say(event, id, row.owner.as_ref(), None, Some(reason));
-            } else if let Some(job) = job.filter(|job| job.action == FleetAction::Finish) {
-                let told = Told {
-                    event: "finish",
-                    plan: Some(id.clone()),
-                    agent: row.owner.clone(),
-                    attempt: u32::try_from(job.attempts).ok(),
-                    status: job.status,
-                    reason: job.reason.clone(),
-                    counts: self.counts,
-                };
-                (self.tell)(told);
-            }
-        }
-    }
-
     fn summary(&self, picture: &Picture, stopped: bool) -> Ended {
         let mut ended = Ended {
             stopped,
@@ -447,9 +399,9 @@ impl Coordinator<'_> {
             ..Ended::default()
         };
         let mut fleet = picture.fleet();
-        for (id, (_, reason)) in &self.declined {
+        for (id, declined) in &self.declined {
             if let Some(job) = fleet.jobs.get_mut(id) {
-                job.refused = Some(reason.clone());
+                job.refused = Some(declined.reason.clone());
             }
         }
         for action in fleet.next(&self.plan.limits) {
@@ -460,6 +412,11 @@ impl Coordinator<'_> {
                     reason,
                 } => ended.blocked.push((plan, reason)),
                 Action::Wait { plan, on, reason } => ended.waiting.push((plan, on, reason)),
+                other if stopped && other.is_under_way() => {
+                    let reason = "it was stopped, and goes on with the next run".to_owned();
+                    let plan = other.plan().clone();
+                    ended.waiting.push((plan, Waiting::Running, reason));
+                }
                 _ => {}
             }
         }

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 
 use crate::app::failure::Failure;
-use crate::app::fleet::coordinator::{Coordinator, TICK_MS};
+use crate::app::fleet::coordinator::{Coordinator, TICK_MS, nap};
 use crate::app::fleet::job::moved;
 use crate::app::fleet::{Picture, Places};
 use crate::app::site::Site;
@@ -21,8 +22,10 @@ use crate::domain::names::{AgentName, PlanId};
 const GRACE: Duration = Duration::from_secs(10);
 
 impl Coordinator<'_> {
-    /// Ends all programs; what they were stopped at is no failure of theirs.
-    pub(super) fn stop(&mut self) -> Result<(), Failure> {
+    /// Ends all programs; what they were stopped at is no failure of theirs. A
+    /// signal while they end makes it short: programs are killed, and merges, which
+    /// end by themselves, are no longer waited for.
+    pub(super) fn stop(&mut self, signals: &SignalFd) -> Result<(), Failure> {
         let picture = Picture::take(self.site)?;
         let mut left: BTreeMap<PlanId, Option<AgentName>> = BTreeMap::new();
         for id in picture.alive.iter().chain(self.jobs.keys()) {
@@ -38,18 +41,16 @@ impl Coordinator<'_> {
                 left.insert(id.clone(), owner);
             }
         }
-        for (_, mut child) in std::mem::take(&mut self.merges) {
-            child.wait().map_err(Failure::failed)?;
-        }
         let began = Instant::now();
         let mut hard = false;
+        let mut patient = true;
         self.signal_all(left.keys(), Signal::SIGTERM);
-        while !self.are_gone(left.keys())? {
-            if began.elapsed() > GRACE && !hard {
+        while !self.are_gone(left.keys())? || (patient && !self.merges.is_empty()) {
+            patient &= !nap(signals)?;
+            if !hard && (!patient || began.elapsed() > GRACE) {
                 hard = true;
                 self.signal_all(left.keys(), Signal::SIGKILL);
             }
-            std::thread::sleep(Duration::from_millis(u64::from(TICK_MS)));
         }
         let picture = Picture::take(self.site)?;
         for (plan, owner) in &left {

@@ -411,7 +411,7 @@ pub fn git_failure(error: PromoteError) -> Failure {
     }
 }
 
-fn bad(path: &RepoPath, error: &VersionError) -> Failure {
+pub(super) fn bad(path: &RepoPath, error: &VersionError) -> Failure {
     match error {
         VersionError::Io { .. } => Failure::failed(format!("{path}: {error}")),
         VersionError::Missing(_) | VersionError::Altered { .. } => {
@@ -420,7 +420,7 @@ fn bad(path: &RepoPath, error: &VersionError) -> Failure {
     }
 }
 
-fn lost(path: &RepoPath, error: &std::io::Error) -> Failure {
+pub(super) fn lost(path: &RepoPath, error: &std::io::Error) -> Failure {
     Failure::failed(format!("{path}: the base cannot be read: {error}"))
 }
 

@@ -4,7 +4,7 @@
 //! again under the repository's lock, so that a verdict is never about a state
 //! that has passed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::app::failure::Failure;
 use crate::app::gates::{self, Asked};
@@ -83,6 +83,8 @@ pub struct Case<'a> {
     pub stage: &'a Stage,
     /// The tree of the session's base.
     pub base: Oid,
+    /// What the session was seen to read.
+    pub seen: &'a BTreeSet<RepoPath>,
     pub candidate: &'a Candidate,
     /// Verdicts decided elsewhere: checks, checkouts.
     pub others: &'a [MergeRefusal],
@@ -111,7 +113,7 @@ impl Case<'_> {
         others.extend_from_slice(self.others);
         others.extend(gates::plan_findings(&asked));
         others.extend(reviews.refusals);
-        let stale = self.stale(before)?;
+        let (stale, seen) = self.reads(before)?;
         let view = self.stage.view();
         let (after_node, after_names) = questions(view, self.candidate.merged.tree);
         let (before_node, before_names) = questions(view, before);
@@ -134,7 +136,7 @@ impl Case<'_> {
             test: &|path| self.is_test(path),
             conflicts: &self.candidate.merged.conflicts,
             stale: &stale,
-            seen: &[],
+            seen: &seen,
             dependencies: &dependencies,
             others: &others,
         };
@@ -165,27 +167,35 @@ impl Case<'_> {
         tests.iter().any(|pattern| pattern.covers(path))
     }
 
-    /// Files that changed on the branch under a read claim of the session.
-    fn stale(&self, now: Oid) -> Result<Vec<(RepoPath, String)>, Failure> {
+    /// Files that changed on the branch under a read claim of the session, and those
+    /// that it was only seen to read.
+    fn reads(&self, now: Oid) -> Result<(Vec<(RepoPath, String)>, Vec<RepoPath>), Failure> {
         let patterns: Vec<&Pattern> = self
             .state
             .claims_of(&self.session.agent)
             .filter(|claim| claim.mode == Mode::Read)
             .map(|claim| &claim.pattern)
             .collect();
-        if patterns.is_empty() || now == self.base {
-            return Ok(Vec::new());
+        let (mut stale, mut seen) = (Vec::new(), Vec::new());
+        if patterns.is_empty() && self.seen.is_empty() || now == self.base {
+            return Ok((stale, seen));
         }
         let moved = self
             .stage
             .view()
             .diff(Some(self.base), Some(now))
             .map_err(git_failure)?;
-        let stale = moved.into_iter().filter_map(|delta| {
-            let pattern = patterns.iter().find(|one| one.covers(&delta.path))?;
-            Some((delta.path, pattern.to_string()))
-        });
-        Ok(stale.collect())
+        for delta in moved {
+            let declared = patterns.iter().find(|one| one.covers(&delta.path));
+            match declared {
+                Some(pattern) => stale.push((delta.path, pattern.to_string())),
+                // What it changed as well is merged line by line, or conflicts.
+                None if self.candidate.made.contains_key(&delta.path) => {}
+                None if self.seen.contains(&delta.path) => seen.push(delta.path),
+                None => {}
+            }
+        }
+        Ok((stale, seen))
     }
 
     fn proposed(&self) -> Result<Vec<Proposed>, Failure> {

@@ -9,8 +9,8 @@
 //!
 //! Before 4 the intent is undone by the next command, after it finished.
 
-use std::fs::{File, OpenOptions};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -40,29 +40,54 @@ use crate::git::promote::{
 use crate::store::ledger::LedgerError;
 use crate::store::versions::Versions;
 
-/// The repository's lock: one branch moves at a time.
+/// The repository's lock: one branch moves at a time. While it is held its file
+/// says so; a word that stands there without a holder is a dead one's.
 #[derive(Debug)]
-pub struct RepoLock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
+pub struct RepoLock(Flock<File>);
+
+const LOCK: &str = "merge.lock";
+const HELD: &[u8] = b"held\n";
+
+impl RepoLock {
+    fn of(mut file: Flock<File>) -> Result<Self, Failure> {
+        file.rewind()
+            .and_then(|()| file.write_all(HELD))
+            .map_err(Failure::failed)?;
+        Ok(Self(file))
+    }
+}
+
+impl Drop for RepoLock {
+    fn drop(&mut self) {
+        // Left standing, the next command looks whether something is to be recovered.
+        let _ = self.0.set_len(0);
+    }
+}
+
+/// Says whether somebody holds the lock, or died with it.
+pub fn is_held(site: &Site) -> bool {
+    fs::metadata(site.store.join(LOCK)).is_ok_and(|meta| meta.len() > 0)
+}
 
 /// Waits for the repository's lock.
 pub fn lock(site: &Site) -> Result<RepoLock, Failure> {
     let file = lock_file(site)?;
     Flock::lock(file, FlockArg::LockExclusive)
-        .map(RepoLock)
         .map_err(|(_, errno)| Failure::failed(format!("the repository's lock: {errno}")))
+        .and_then(RepoLock::of)
 }
 
 /// Takes the lock if nobody holds it: whoever has left an intent behind is then dead.
 pub fn try_lock(site: &Site) -> Result<Option<RepoLock>, Failure> {
     match Flock::lock(lock_file(site)?, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Some(RepoLock(lock))),
+        Ok(lock) => RepoLock::of(lock).map(Some),
         Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, errno)) => Err(Failure::failed(format!("the repository's lock: {errno}"))),
     }
 }
 
 fn lock_file(site: &Site) -> Result<File, Failure> {
-    let path = site.store.join("merge.lock");
+    let path = site.store.join(LOCK);
     OpenOptions::new()
         .write(true)
         .create(true)
@@ -98,13 +123,12 @@ pub fn land(round: &Round<'_>, site: &mut Site, _lock: &RepoLock) -> Result<Land
     let follow = match promote.prepare_follow(&round.target, tree, &shown, false) {
         Ok(follow) => follow,
         Err(PromoteError::Blocked(obstacles)) => {
-            let refused = round.refused_besides(&blocked(&obstacles));
-            return refused
-                .and_then(|judged| round.refuse_as(site, &judged))
-                .map(|report| Landed::Done(Box::new(report)));
+            let refused = round.refuse(site, &blocked(&obstacles))?;
+            return Ok(refused.map_or(Landed::Again, |report| Landed::Done(Box::new(report))));
         }
         Err(error) => return Err(git_failure(error)),
     };
+    crash_point("locked");
     let body = round.body(Decision::Allow, Some(commit));
     if !intend(round, site, &body, commit)? {
         return Ok(Landed::Again);
@@ -201,7 +225,7 @@ fn make_commit(round: &Round<'_>, site: &mut Site) -> Result<Oid, Failure> {
     round.commit(&spec)
 }
 
-/// Announces the move. `false` where the claims are no longer what was judged.
+/// Announces the move. `false` where what was judged is so no longer.
 fn intend(round: &Round<'_>, site: &mut Site, body: &Merged, commit: Oid) -> Result<bool, Failure> {
     let session = round.session();
     let intent = MergeIntended {
@@ -219,8 +243,7 @@ fn intend(round: &Round<'_>, site: &mut Site, body: &Merged, commit: Oid) -> Res
     let needs = judge::needs(session);
     let (stands, _, _) = site.act(|turn| {
         turn.load(&needs)?;
-        let now = judge::claims_of(turn.state(), session, &round.candidate);
-        if now != round.judged.claims {
+        if !round.is_judged_so(turn.state())? {
             return Ok(false);
         }
         match turn.command(&Command::Fact(Box::new(draft.clone())))? {

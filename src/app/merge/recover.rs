@@ -11,6 +11,7 @@ use crate::app::failure::Failure;
 use crate::app::live;
 use crate::app::session::{self, Session};
 use crate::app::site::Site;
+use crate::domain::base::Oid;
 use crate::domain::command::Need;
 use crate::domain::entry::Line;
 use crate::domain::event::{Decision, Entry, Event, MergeIntended, Merged, Reverted, Tier};
@@ -31,7 +32,7 @@ pub struct Recovered {
 /// Settles every intent that nobody works on any more; waits for the lock if there is one.
 pub fn all(site: &mut Site) -> Result<Vec<Recovered>, Failure> {
     if pending(site)?.is_empty() {
-        return Ok(Vec::new());
+        return if_idle(site);
     }
     let lock = landing::lock(site)?;
     under(site, &lock)
@@ -39,7 +40,7 @@ pub fn all(site: &mut Site) -> Result<Vec<Recovered>, Failure> {
 
 /// The same for commands that merge nothing: they do not wait for a merge that is under way.
 pub fn if_idle(site: &mut Site) -> Result<Vec<Recovered>, Failure> {
-    if pending(site)?.is_empty() {
+    if !landing::is_held(site) && pending(site)?.is_empty() {
         return Ok(Vec::new());
     }
     match landing::try_lock(site)? {
@@ -55,6 +56,7 @@ fn pending(site: &mut Site) -> Result<Vec<(SessionId, IntentRow)>, Failure> {
 
 fn under(site: &mut Site, _lock: &RepoLock) -> Result<Vec<Recovered>, Failure> {
     let promote = open(site)?;
+    promote.break_locks();
     let mut done = Vec::new();
     for (id, row) in pending(site)? {
         let recovered = one(site, &promote, &id, &row)?;
@@ -75,7 +77,7 @@ fn one(
     let session = Session::of(site, id, &session_row);
     let now = promote.target(&row.branch).map_err(git_failure)?;
     let landed = match now.tip {
-        Some(tip) => promote.descends(tip, row.commit).unwrap_or(false), // a commit that is not there never landed
+        Some(tip) => has_landed(promote, tip, row.commit)?,
         None => false,
     };
     let mut remarks = Vec::new();
@@ -92,6 +94,15 @@ fn one(
         entry,
         remarks,
     })
+}
+
+/// A commit that is not there never landed; one that cannot be read now says nothing.
+fn has_landed(promote: &Promote, tip: Oid, commit: Oid) -> Result<bool, Failure> {
+    match promote.tree_of(commit) {
+        Ok(_) => promote.descends(tip, commit).map_err(git_failure),
+        Err(PromoteError::Missing(_)) => Ok(false),
+        Err(error) => Err(git_failure(error)),
+    }
 }
 
 /// Reads the entry that announced the move.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::Sender;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -19,6 +20,7 @@ use crate::app::claim::{self, Answer as ClaimAnswer, Patience};
 use crate::app::control::{Answer, Ask, FORMAT, Handler, Hello, Sealing};
 use crate::app::failure::Failure;
 use crate::app::keeper::{FirstWrite, Keeper, rules_of};
+use crate::app::seen;
 use crate::app::session::Session;
 use crate::app::site::Site;
 use crate::domain::charter::ClaimMode;
@@ -28,6 +30,9 @@ use crate::domain::gate::Halt;
 use crate::domain::path::{RepoPath, percent_encode};
 use crate::domain::pattern::Pattern;
 use crate::vfs::server::Server;
+
+/// How long the end of a server waits for an answer that is on its way.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// Who keeps a sealed mount up.
 #[derive(Debug, Default)]
@@ -48,6 +53,7 @@ pub(super) struct Desk {
     keeper: OnceLock<Arc<Keeper>>,
     server: RwLock<Option<Server>>,
     ends: Mutex<Option<Sender<End>>>,
+    speaking: RwLock<()>,
     holders: Mutex<Holders>,
     pub(super) seal_entries: u64,
     pub(super) seal_interval_ms: u64,
@@ -89,6 +95,7 @@ impl Desk {
             keeper: OnceLock::new(),
             server: RwLock::new(None),
             ends: Mutex::new(None),
+            speaking: RwLock::new(()),
             holders: Mutex::default(),
             seal_entries: u64::from(charter.ledger.seal_entries),
             seal_interval_ms: charter.ledger.seal_interval_ms,
@@ -124,6 +131,11 @@ impl Desk {
         }
     }
 
+    /// Waits until every answer that is on its way is sent; nobody is waited for long.
+    pub(super) fn last_word(&self) {
+        drop(self.speaking.try_write_for(LAST_WORD));
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.server.read().as_ref().is_none_or(Server::is_over)
     }
@@ -146,6 +158,7 @@ impl Desk {
         let Some(server) = self.server.write().take() else {
             return Ok(());
         };
+        self.note_seen(server.overlay());
         if end == End::Unmounted {
             return server.wait();
         }
@@ -262,6 +275,7 @@ impl Desk {
                 why: format!("not every file settled: {error}"),
             };
         }
+        self.note_seen(server.overlay());
         match keeper.seal() {
             Ok(seal) => {
                 let scratch = self.scratch();
@@ -276,6 +290,13 @@ impl Desk {
             Err(error) => Answer::Failed {
                 why: format!("the log is not durable: {error}"),
             },
+        }
+    }
+
+    /// Writes down what was read, for the merge's advice; without it there is less advice.
+    fn note_seen(&self, overlay: &crate::vfs::overlay::Overlay) {
+        if let Err(error) = seen::note(&self.session.dir, &overlay.read_paths()) {
+            tracing::warn!(%error, "what was read could not be noted");
         }
     }
 
@@ -441,5 +462,9 @@ impl Handler for Desk {
 
     fn anchor(&self) -> Vec<BorrowedFd<'_>> {
         self.anchor.iter().flatten().map(AsFd::as_fd).collect()
+    }
+
+    fn speaking(&self) -> &RwLock<()> {
+        &self.speaking
     }
 }

@@ -19,6 +19,7 @@ use crate::app::site::Site;
 use crate::domain::charter::Charter;
 use crate::domain::command::Need;
 use crate::domain::convert::{AutoCrlf, Eol, EolConfig};
+use crate::domain::digest::Digest;
 use crate::domain::entry::{Seal, decode};
 use crate::domain::event::Pinned;
 use crate::domain::state::{Kind, RowKey, State};
@@ -29,7 +30,7 @@ use crate::git::private::{
 };
 use crate::store::versions::Versions;
 use crate::store::writelog::{Loss, WriteLog};
-use crate::vfs::overlay::{Control, Gitdir, Logged, Options, Overlay, Parts, Share};
+use crate::vfs::overlay::{Control, Gitdir, Logged, Options, Overlay, Parts, Share, Since};
 
 /// How long a file must be quiet before it settles.
 const QUIET: Duration = Duration::from_millis(500);
@@ -114,11 +115,29 @@ pub fn open(
     let charter = pinned_charter(&state, session)?;
     let mut logged = Vec::new();
     let (log, loss) = open_log(session, &mut logged)?;
+    let versions = Versions::of(&site.store);
+    versions
+        .after_boot(&clock::boot_id())
+        .map_err(Failure::failed)?;
+    let sealed = session.row.sealed.as_ref().map_or(0, |seal| seal.count);
+    let fresh = contents_from(&logged, sealed);
+    let since = if lock.same_boot() {
+        Since::SameBoot
+    } else {
+        for sha256 in &fresh {
+            versions
+                .set_aside_damaged(sha256)
+                .map_err(Failure::failed)?;
+        }
+        Since::Reboot { sealed }
+    };
+    let fresh = fresh.into_iter().filter(|sha256| versions.has(sha256));
     let keeper = Keeper::new(Ground {
         agent: session.agent.clone(),
         session: session.id.clone(),
         log,
-        versions: Versions::of(&site.store),
+        fresh: fresh.collect(),
+        versions,
         work: directory(&session.dir.join("work"))?,
         rules: rules_of(&state, &session.agent, &session.id),
         first_write: doors.first_write,
@@ -140,7 +159,7 @@ pub fn open(
             .map(|dir| directory(dir))
             .collect::<Result<_, _>>()?,
     };
-    let overlay = Overlay::open(parts, options(charter, shown), &logged, lock.same_boot())
+    let overlay = Overlay::open(parts, options(charter, shown), &logged, since)
         .map_err(|error| Failure::integrity(format!("session {}: {error}", session.id)))?;
     lock.sign().map_err(|error| fault(&session.dir, &error))?;
     Ok(Opened {
@@ -149,6 +168,12 @@ pub fn open(
         lock,
         loss,
     })
+}
+
+/// Returns the contents that entries name from entry `from` on.
+fn contents_from(logged: &[Logged], from: u64) -> Vec<Digest> {
+    let late = logged.iter().filter(|logged| logged.seq >= from);
+    late.filter_map(|logged| logged.op.content()).collect()
 }
 
 fn open_log(

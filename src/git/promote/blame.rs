@@ -36,6 +36,9 @@ pub struct Touch {
     pub renamed_from: Option<RepoPath>,
 }
 
+/// Says which path a commit is known to have renamed to this one.
+pub type Renamed<'a> = dyn Fn(Oid, &RepoPath) -> Option<RepoPath> + 'a;
+
 /// Lines that wait for the commit they are suspected to be from:
 /// (number in the final file, number in the suspect's file), both from 0.
 type Lines = Vec<(usize, usize)>;
@@ -68,8 +71,14 @@ impl Queue {
 
 impl Promote {
     /// Says of each line of `path` at `tip` which commit wrote it; nothing
-    /// where there is no such file.
-    pub fn blame(&self, tip: Oid, path: &RepoPath) -> Result<Vec<BlamedLine>> {
+    /// where there is no such file. `renamed` knows of renames that were seen to
+    /// happen; others are recognised by content.
+    pub fn blame(
+        &self,
+        tip: Oid,
+        path: &RepoPath,
+        renamed: &Renamed<'_>,
+    ) -> Result<Vec<BlamedLine>> {
         let Some(leaf) = self.file_at(tip, path)? else {
             return Ok(Vec::new());
         };
@@ -80,7 +89,7 @@ impl Promote {
         let all = (0..texts.len()).map(|at| (at, at)).collect();
         queue.push(self.time_of(tip)?, tip, path.clone(), all);
         while let Some((commit, path, lines)) = queue.pop() {
-            for (last, here) in self.pass_up(commit, &path, lines, &mut queue)? {
+            for (last, here) in self.pass_up(commit, &path, lines, &mut queue, renamed)? {
                 found[last] = Some((commit, path.clone(), here + 1));
             }
         }
@@ -103,13 +112,14 @@ impl Promote {
         path: &RepoPath,
         mut lines: Lines,
         queue: &mut Queue,
+        renamed: &Renamed<'_>,
     ) -> Result<Lines> {
         let Some(leaf) = self.file_at(commit, path)? else {
             return Ok(lines);
         };
         let mut sources = Vec::new();
         for parent in self.parents_of(commit)? {
-            if let Some((path, from)) = self.came_from(commit, parent, path)? {
+            if let Some((path, from)) = self.came_from(commit, parent, path, renamed)? {
                 sources.push((parent, path, from));
             }
         }
@@ -137,9 +147,13 @@ impl Promote {
         commit: Oid,
         parent: Oid,
         path: &RepoPath,
+        renamed: &Renamed<'_>,
     ) -> Result<Option<(RepoPath, Leaf)>> {
-        if let Some(leaf) = self.file_at(parent, path)? {
-            return Ok(Some((path.clone(), leaf)));
+        for known in [Some(path.clone()), renamed(commit, path)] {
+            let Some(known) = known else { continue };
+            if let Some(leaf) = self.file_at(parent, &known)? {
+                return Ok(Some((known, leaf)));
+            }
         }
         let (old, new) = (self.tree_of(parent)?, self.tree_of(commit)?);
         let renames = Renames::between(self, Some(old), Some(new))?;
@@ -213,7 +227,7 @@ impl Promote {
 }
 
 /// Maps each line of `new` that `old` had to its number there, both from 0.
-fn kept_lines(old: &[u8], new: &[u8]) -> Result<HashMap<usize, usize>> {
+pub fn kept_lines(old: &[u8], new: &[u8]) -> Result<HashMap<usize, usize>> {
     let mut options = DiffOptions::new();
     options.context_lines(0).force_text(true);
     let patch = Patch::from_buffers(old, None, new, None, Some(&mut options))?;

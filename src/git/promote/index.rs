@@ -55,6 +55,25 @@ impl Drop for Locked {
     }
 }
 
+/// Makes the lock with its mark in it: whoever finds it without was not stopped half way.
+fn make_lock(git_dir: &Path, lock: &Path) -> io::Result<()> {
+    let aside = git_dir.join("index.govfs-lock");
+    let _ = fs::remove_file(&aside); // a crashed merge's; nobody else is here
+    File::create_new(&aside).and_then(|mut file| file.write_all(MARK))?;
+    let made = fs::hard_link(&aside, lock);
+    let _ = fs::remove_file(&aside); // the next merge would
+    made
+}
+
+/// Takes away the lock of the index in `git_dir` that a crashed merge left, and what was beside it.
+pub(super) fn break_lock(git_dir: &Path) {
+    let lock = git_dir.join("index.lock");
+    if fs::read(&lock).is_ok_and(|mark| mark == MARK) {
+        let _ = fs::remove_file(git_dir.join("index.govfs")); // what cannot go is in the way of the next try
+        let _ = fs::remove_file(&lock);
+    }
+}
+
 /// Why an index could not be had.
 pub(super) enum NoIndex {
     /// Somebody else's lock stands.
@@ -68,10 +87,8 @@ impl Locked {
     pub(super) fn take(git_dir: &Path) -> std::result::Result<Self, NoIndex> {
         let path = git_dir.join("index");
         let lock = git_dir.join("index.lock");
-        if fs::read(&lock).is_ok_and(|mark| mark == MARK) {
-            let _ = fs::remove_file(&lock);
-        }
-        match File::create_new(&lock).and_then(|mut file| file.write_all(MARK)) {
+        break_lock(git_dir);
+        match make_lock(git_dir, &lock) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(NoIndex::Busy);

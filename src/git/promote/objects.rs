@@ -4,8 +4,11 @@
 //! loose objects, many one pack; either way every file and its directory is
 //! synced before [`Stage::settle`] returns, so a ref may name them.
 //!
+//! Invariant: an object is on disk only after everything that it names. Whoever
+//! is killed on the way leaves nothing that a later merge could take for whole.
+//!
 //! Never holds more than [`STAGED_MAX`] bytes of content: beyond that, and for
-//! streamed content, objects go straight to disk.
+//! streamed content, blobs go straight to disk.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -16,7 +19,8 @@ use std::sync::Arc;
 use git2::{Config, ConfigLevel, ObjectType, Odb, OdbLookupFlags, Repository};
 use parking_lot::Mutex;
 
-use super::{Promote, PromoteError, Result, from_git, io_error, to_git};
+use super::tree::parse;
+use super::{Promote, PromoteError, Result, from_git, ids, io_error, to_git};
 use crate::domain::base::Oid;
 use crate::domain::digest::{Digest, Hasher};
 use crate::domain::path::RepoPath;
@@ -27,6 +31,8 @@ const PACK_FROM: usize = 24;
 const STAGED_MAX: usize = 64 << 20;
 /// One piece of streamed content.
 const PIECE: usize = 1 << 16;
+/// Where a pack is made; what a crash leaves behind under such a name, `git gc` removes.
+const ASIDE: &str = "tmp_objdir-govfs-";
 /// Staged objects by id.
 pub(super) type Memory = Mutex<HashMap<Oid, (ObjectType, Arc<[u8]>)>>;
 
@@ -114,25 +120,44 @@ impl Stage {
 
     /// Stages an object; one that the repository has already is only freshened.
     pub(super) fn write(&mut self, kind: ObjectType, bytes: &[u8]) -> Result<Oid> {
-        let oid = git2::Oid::hash_object(kind, bytes)?;
-        if self.staged.contains(&from_git(oid)) {
-            return Ok(from_git(oid));
+        let id = git2::Oid::hash_object(kind, bytes)?;
+        let oid = from_git(id);
+        if self.staged.contains(&oid) {
+            return Ok(oid);
         }
-        if exists(&self.disk.repo.odb()?, oid) {
+        let there = exists(&self.disk.repo.odb()?, id);
+        if there {
             // Freshened, so that a `git gc` beside us does not take it for old garbage.
             self.disk.repo.odb()?.write(kind, bytes)?;
-            return Ok(from_git(oid));
         }
-        if self.staged_bytes + bytes.len() > STAGED_MAX {
+        let large = kind == ObjectType::Blob && self.staged_bytes + bytes.len() > STAGED_MAX;
+        if there && self.is_whole(kind, oid, bytes)? {
+            self.loose.push(oid); // whoever wrote it may have been killed before it was synced
+        } else if large {
             self.disk.repo.odb()?.write(kind, bytes)?;
-            self.loose.push(from_git(oid));
+            self.loose.push(oid);
         } else {
             let content = (kind, Arc::from(bytes));
-            self.view.memory.lock().insert(from_git(oid), content);
+            self.view.memory.lock().insert(oid, content);
             self.staged_bytes += bytes.len();
-            self.staged.insert(from_git(oid));
+            self.staged.insert(oid);
         }
-        Ok(from_git(oid))
+        Ok(oid)
+    }
+
+    /// Says whether nothing that an object on disk names is only staged.
+    fn is_whole(&self, kind: ObjectType, oid: Oid, bytes: &[u8]) -> Result<bool> {
+        Ok(match kind {
+            ObjectType::Commit => {
+                let tree = ids(bytes, b"tree ").next();
+                !tree.is_some_and(|tree| self.staged.contains(&tree))
+            }
+            ObjectType::Tree => {
+                let names = parse(oid, bytes)?;
+                !names.values().any(|leaf| self.staged.contains(&leaf.oid))
+            }
+            _ => true,
+        })
     }
 
     /// Makes `roots` and everything they reach durable; only then may a ref name
@@ -141,14 +166,15 @@ impl Stage {
         let objects = self.disk.common_dir().join("objects");
         let reached = self.reached(roots)?;
         if reached.len() >= PACK_FROM {
-            self.pack(&reached, &objects.join("pack"))?;
+            self.pack(&reached, &objects)?;
         } else {
             self.loosen(&reached)?;
         }
-        self.staged.retain(|oid| !reached.contains(oid));
         let mut memory = self.view.memory.lock();
-        for (_, bytes) in reached.iter().filter_map(|oid| memory.remove(oid)) {
-            self.staged_bytes -= bytes.len();
+        for oid in &reached {
+            self.staged.remove(oid);
+            let gone = memory.remove(oid);
+            self.staged_bytes -= gone.map_or(0, |(_, bytes)| bytes.len());
         }
         drop(memory);
         let loose = std::mem::take(&mut self.loose);
@@ -157,28 +183,35 @@ impl Stage {
         Ok(())
     }
 
-    /// Returns the staged objects among `roots` and what they name.
-    fn reached(&self, roots: &[Oid]) -> Result<BTreeSet<Oid>> {
-        let mut out = BTreeSet::new();
-        let mut waiting = roots.to_vec();
-        while let Some(oid) = waiting.pop() {
-            if !self.staged.contains(&oid) || !out.insert(oid) {
-                continue;
-            }
-            let kind = self.view.memory.lock().get(&oid).map(|(kind, _)| *kind);
-            match kind {
-                Some(ObjectType::Commit) => waiting.push(self.view.tree_of(oid)?),
-                Some(ObjectType::Tree) => {
-                    waiting.extend(self.view.names(oid)?.values().map(|leaf| leaf.oid));
-                }
-                _ => {}
-            }
+    /// Returns the staged objects among `roots` and what they name, each after all that it names.
+    fn reached(&self, roots: &[Oid]) -> Result<Vec<Oid>> {
+        let (mut seen, mut out) = (BTreeSet::new(), Vec::new());
+        for root in roots {
+            self.reach(*root, &mut seen, &mut out)?;
         }
         Ok(out)
     }
 
+    fn reach(&self, oid: Oid, seen: &mut BTreeSet<Oid>, out: &mut Vec<Oid>) -> Result<()> {
+        if !self.staged.contains(&oid) || !seen.insert(oid) {
+            return Ok(());
+        }
+        let kind = self.view.memory.lock().get(&oid).map(|(kind, _)| *kind);
+        match kind {
+            Some(ObjectType::Commit) => self.reach(self.view.tree_of(oid)?, seen, out)?,
+            Some(ObjectType::Tree) => {
+                for leaf in self.view.names(oid)?.values() {
+                    self.reach(leaf.oid, seen, out)?;
+                }
+            }
+            _ => {}
+        }
+        out.push(oid);
+        Ok(())
+    }
+
     /// Returns staged objects with their contents.
-    fn contents(&self, oids: &BTreeSet<Oid>) -> Vec<(Oid, ObjectType, Arc<[u8]>)> {
+    fn contents(&self, oids: &[Oid]) -> Vec<(Oid, ObjectType, Arc<[u8]>)> {
         let memory = self.view.memory.lock();
         let content = |oid: &Oid| {
             let (kind, bytes) = memory.get(oid)?;
@@ -187,7 +220,7 @@ impl Stage {
         oids.iter().filter_map(content).collect()
     }
 
-    fn loosen(&mut self, oids: &BTreeSet<Oid>) -> Result<()> {
+    fn loosen(&mut self, oids: &[Oid]) -> Result<()> {
         let disk = self.disk.repo.odb()?;
         for (oid, kind, bytes) in self.contents(oids) {
             disk.write(kind, &bytes)?;
@@ -196,7 +229,7 @@ impl Stage {
         Ok(())
     }
 
-    fn pack(&self, oids: &BTreeSet<Oid>, dir: &Path) -> Result<()> {
+    fn pack(&self, oids: &[Oid], objects: &Path) -> Result<()> {
         // A handle of its own: its objects are these alone, and so is its configuration.
         let repo = Repository::open(self.disk.repo.path())?;
         let odb = Odb::new()?;
@@ -210,16 +243,29 @@ impl Stage {
         for &oid in oids {
             builder.insert_object(to_git(oid), None)?;
         }
-        std::fs::create_dir_all(dir).map_err(io_error(dir.display().to_string()))?;
-        builder.write(dir, 0)?;
+        // libgit2 puts the index in its place before the pack, so both are made aside.
+        let aside = tempfile::Builder::new().prefix(ASIDE).tempdir_in(objects);
+        let aside = aside.map_err(io_error(objects.display().to_string()))?;
+        builder.write(aside.path(), 0)?;
         let name = builder
             .name()?
             .ok_or_else(|| git2::Error::from_str("the pack has no name"))?;
-        for ending in ["pack", "idx"] {
-            sync(&dir.join(format!("pack-{name}.{ending}")))?;
-        }
-        sync(dir)
+        publish(aside.path(), name, &objects.join("pack"))
     }
+}
+
+/// Moves a pack to where git looks for it, durable, its index last: that is what makes it seen.
+fn publish(aside: &Path, name: &str, dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir).map_err(io_error(dir.display().to_string()))?;
+    let files = ["pack", "idx"].map(|ending| format!("pack-{name}.{ending}"));
+    for file in &files {
+        sync(&aside.join(file))?;
+    }
+    for file in &files {
+        let place = dir.join(file);
+        std::fs::rename(aside.join(file), &place).map_err(io_error(place.display().to_string()))?;
+    }
+    sync(dir)
 }
 
 /// Gives a private handle a configuration by which packs are written without
@@ -245,8 +291,10 @@ fn sync_loose(objects: &Path, oids: &[Oid]) -> Result<()> {
         let path = loose_path(objects, oid);
         match sync(&path) {
             Ok(()) => {}
-            // The same object came into a pack meanwhile; git keeps packs synced.
+            // It is in a pack. Packs are synced before they are seen, their directory after.
             Err(PromoteError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                let packs = objects.join("pack");
+                dirs.extend(packs.exists().then_some(packs));
                 continue;
             }
             Err(error) => return Err(error),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use git2::Repository;
 
 use super::checkout::{Obstacle, Trouble};
+use super::index::break_lock;
 use super::{Promote, Result, Target, io_error};
 
 /// A worktree that has the branch checked out.
@@ -55,6 +56,20 @@ impl Promote {
             }
         }
         Ok(out)
+    }
+
+    /// Frees the indexes that a crashed merge had locked, of whatever branch. The
+    /// caller holds the repository's merge lock, so no living one has any.
+    pub fn break_locks(&self) {
+        let common = self.common_dir();
+        break_lock(&common);
+        for entry in fs::read_dir(common.join("worktrees"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            break_lock(&entry.path());
+        }
     }
 
     fn judge(

@@ -321,7 +321,7 @@ fn groups<'a>(steps: &[Step<'a>]) -> BTreeMap<&'a [u8], Group<'a>> {
 }
 
 /// Reads a tree object.
-fn parse(oid: Oid, data: &[u8]) -> Result<Names> {
+pub(super) fn parse(oid: Oid, data: &[u8]) -> Result<Names> {
     let mut names = Names::new();
     let mut rest = data;
     while !rest.is_empty() {

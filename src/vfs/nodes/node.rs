@@ -124,6 +124,8 @@ pub(crate) const SHOWN_W: u8 = 1;
 pub(crate) const SHOWN: u8 = 2;
 /// Read since the kernel last asked for its attributes.
 pub(crate) const READ: u8 = 4;
+/// Its bytes were asked for at some time in this mount's life.
+pub(crate) const WAS_READ: u8 = 8;
 
 #[derive(Debug)]
 pub(crate) struct Node {

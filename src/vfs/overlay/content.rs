@@ -18,6 +18,7 @@ use crate::domain::path::RepoPath;
 use crate::vfs::error::Error;
 use crate::vfs::error::Result;
 use crate::vfs::nodes::READ;
+use crate::vfs::nodes::WAS_READ;
 use crate::vfs::overlay::Overlay;
 use crate::vfs::overlay::attr::base_place;
 use crate::vfs::working::Body;
@@ -95,7 +96,7 @@ impl Overlay {
             if node.kind.is_dir() {
                 return Err(Error::IsDir);
             }
-            node.see(READ);
+            node.see(READ | WAS_READ);
             match node.file() {
                 Some(more) => Err(Arc::clone(more)),
                 None => Ok(base_place(&tree, idx)?),

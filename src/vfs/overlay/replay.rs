@@ -48,6 +48,15 @@ pub struct Logged {
     pub op: LogOp,
 }
 
+/// What lies between a log's last entry and its opening.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// The machine has not been restarted: only the last entry can be half done.
+    SameBoot,
+    /// It has: contents that entries from `sealed` on name may not have reached the disk.
+    Reboot { sealed: u64 },
+}
+
 /// A range that some entry wrote and nothing settled since.
 #[derive(Clone, Copy, Debug)]
 struct Wrote {
@@ -64,14 +73,8 @@ struct Unsettled {
 }
 
 impl Overlay {
-    /// Makes the tree that a log describes. `same_boot`: the machine has not been
-    /// restarted since the log's last entry, so only the last one can be half done.
-    pub fn open(
-        parts: Parts,
-        options: Options,
-        log: &[Logged],
-        same_boot: bool,
-    ) -> Result<Arc<Self>> {
+    /// Makes the tree that a log describes.
+    pub fn open(parts: Parts, options: Options, log: &[Logged], since: Since) -> Result<Arc<Self>> {
         let tree = Tree::new(parts.base.root());
         let overlay = Self {
             tree: RwLock::new(tree),
@@ -94,14 +97,43 @@ impl Overlay {
             touched: Mutex::new(BTreeSet::new()),
             notices: std::sync::OnceLock::new(),
         };
-        let unsettled = overlay.replay(log)?;
-        overlay.recover(&unsettled, same_boot)?;
+        let gone = overlay.void_lost(log, since)?;
+        let unsettled = overlay.replay(log, &gone)?;
+        overlay.recover(&unsettled, since == Since::SameBoot)?;
         overlay.sweep_work()?;
         Ok(Arc::new(overlay))
     }
 
-    fn replay(&self, log: &[Logged]) -> Result<Unsettled> {
+    /// Voids the entries whose contents a power loss took; what is left of their
+    /// files is found as that of any file that had not settled.
+    fn void_lost(&self, log: &[Logged], since: Since) -> Result<BTreeSet<u64>> {
+        let Since::Reboot { sealed } = since else {
+            return Ok(BTreeSet::new());
+        };
         let void = voided(log.iter().map(|logged| &logged.op));
+        let mut gone = BTreeSet::new();
+        for logged in log.iter().filter(|logged| logged.seq >= sealed) {
+            let Some(sha256) = logged.op.content().filter(|_| !void.contains(&logged.seq)) else {
+                continue;
+            };
+            match self.gate.version(&sha256) {
+                Ok(_) => continue,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if error.raw_os_error().is_some() => return Err(error.into()),
+                Err(_) => {} // it is not there
+            }
+            self.gate.record(&LogOp::Void {
+                entry: logged.seq,
+                reason: "its content did not survive a power loss".to_owned(),
+            })?;
+            gone.insert(logged.seq);
+        }
+        Ok(gone)
+    }
+
+    fn replay(&self, log: &[Logged], gone: &BTreeSet<u64>) -> Result<Unsettled> {
+        let mut void = voided(log.iter().map(|logged| &logged.op));
+        void.extend(gone);
         let mut unsettled = Unsettled::default();
         for logged in log.iter().filter(|logged| !void.contains(&logged.seq)) {
             for path in crate::domain::layer::paths_of(&logged.op)
@@ -309,6 +341,7 @@ impl Overlay {
         let mut lost = Vec::new();
         let file = if self.work.exists(ino) {
             more.lock().body = Body::Working;
+            self.work.make_own(ino)?;
             let file = self.work.open(ino)?;
             lost = lost_ranges(&file, writes, same_boot)?;
             let mut len = file.metadata()?.len();

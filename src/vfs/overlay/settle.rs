@@ -101,10 +101,11 @@ impl Overlay {
         let moved = self.gate.keep(&file, &name, &sha256, data.whole)?;
         if moved {
             // The file is the version now, whatever becomes of its entry: the next
-            // change starts from a copy, and that of an orphan too.
+            // change starts from a copy, and that of an orphan too. Its first name
+            // stays until the entry stands: after a crash the bytes are found by it.
             data.body = Body::Version(sha256);
             data.whole = false;
-            self.work.remove(ino);
+            self.work.close(ino);
         } else if data.whole {
             self.work.remove_name(&name);
         }
@@ -112,6 +113,7 @@ impl Overlay {
             let tree = self.tree.read();
             let idx = tree.by_ino(ino)?;
             if tree.node(idx).is(ORPHAN) {
+                self.drop_first_name(ino, moved);
                 return Ok(());
             }
             self.gate.record(&LogOp::Version {
@@ -122,8 +124,15 @@ impl Overlay {
             })?;
         }
         data.unsettled = false;
+        self.drop_first_name(ino, moved);
         self.dirty.lock().remove(&ino);
         Ok(())
+    }
+
+    fn drop_first_name(&self, ino: u64, moved: bool) {
+        if moved {
+            self.work.remove(ino);
+        }
     }
 
     /// Lets a file settle at the settler's next turn.
