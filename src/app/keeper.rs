@@ -248,7 +248,7 @@ impl Gate for Keeper {
 
     fn keep(&self, file: &File, name: &str, sha256: &Digest, take: bool) -> io::Result<bool> {
         if take {
-            self.versions.take(&self.work, name, sha256)?;
+            self.versions.adopt(&self.work, name, file, sha256)?;
         } else {
             self.versions.keep(file, sha256)?;
         }

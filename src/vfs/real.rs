@@ -8,6 +8,7 @@
 
 mod change;
 mod list;
+mod missing;
 mod same;
 mod share;
 mod xattr;
@@ -41,6 +42,7 @@ use crate::vfs::overlay::Gitdir;
 use crate::vfs::overlay::Options;
 use crate::vfs::overlay::Share;
 use crate::vfs::working::OpenFiles;
+use missing::Missing;
 use share::Shares;
 
 pub(crate) use change::Spot;
@@ -80,6 +82,7 @@ pub(crate) struct RealTree {
     prepare: Option<Box<dyn Fn() -> io::Result<()> + Send + Sync>>,
     prepared: OnceLock<()>,
     shares: Shares,
+    missing: Missing,
     table: Mutex<HashMap<u64, RealNode>>,
     open: Mutex<OpenFiles>,
 }
@@ -114,6 +117,7 @@ impl RealTree {
             prepare: None,
             prepared: OnceLock::new(),
             shares,
+            missing: Missing::default(),
             table: Mutex::new(HashMap::new()),
             open: Mutex::new(OpenFiles::default()),
         }
@@ -172,7 +176,12 @@ impl RealTree {
     /// Opens the directory that holds `path`.
     fn parent(&self, path: &RepoPath) -> io::Result<OwnedFd> {
         let dir = path.parent().unwrap_or_default();
-        self.open_at(&dir, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
+        let open = || self.open_at(&dir, OFlags::PATH | OFlags::DIRECTORY, Mode::empty());
+        if self.realm == Realm::Scratch {
+            self.missing.or(&dir, open)
+        } else {
+            open() // govfs itself makes directories there
+        }
     }
 
     fn stat_path(&self, path: &RepoPath) -> io::Result<Stat> {

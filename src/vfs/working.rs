@@ -242,6 +242,20 @@ impl WorkDir {
         self.cached(ino, || self.open_with(&work_name(ino), OFlags::RDWR))
     }
 
+    /// Returns the working file of `ino` after a crash, for reading at least: it may
+    /// have become a version already, which nobody writes.
+    pub(crate) fn reopen(&self, ino: u64) -> io::Result<Arc<File>> {
+        self.cached(ino, || {
+            let name = work_name(ino);
+            match self.open_with(&name, OFlags::RDWR) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    self.open_with(&name, OFlags::RDONLY)
+                }
+                opened => opened,
+            }
+        })
+    }
+
     /// Cuts a working file that is longer than `size`.
     pub(crate) fn cut(&self, ino: u64, size: u64) -> io::Result<()> {
         let file = self.open(ino)?;
@@ -284,15 +298,6 @@ impl WorkDir {
             return Err(error);
         }
         self.cached(ino, || Ok(file))
-    }
-
-    /// Returns a second name for the working file, for a store that moves what it keeps.
-    pub(crate) fn link_for_keeping(&self, ino: u64) -> io::Result<String> {
-        let name = work_name(ino);
-        let keep = format!("{name}.keep");
-        self.remove_name(&keep);
-        rustix::fs::linkat(&self.dir, &name, &self.dir, &keep, AtFlags::empty())?;
-        Ok(keep)
     }
 
     pub(crate) fn remove_name(&self, name: &str) {

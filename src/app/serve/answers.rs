@@ -132,7 +132,9 @@ impl Desk {
         let server = self.server.read();
         let mut text = server.as_ref().map(Server::stats).unwrap_or_default();
         if let Some(keeper) = self.keeper() {
-            let times = keeper.latency().map(|latency| format!(" {}", latency.times()));
+            let times = keeper
+                .latency()
+                .map(|latency| format!(" {}", latency.times()));
             text.push_str(&format!(
                 "entries {}{}\nrefused {}\n",
                 keeper.count(),

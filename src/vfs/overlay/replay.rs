@@ -38,6 +38,7 @@ use crate::vfs::real::RealTree;
 use crate::vfs::working::Body;
 use crate::vfs::working::WorkDir;
 use crate::vfs::working::hash_file;
+use crate::vfs::working::work_name;
 
 /// One entry of the log that an overlay is opened with.
 #[derive(Clone, Debug)]
@@ -309,7 +310,7 @@ impl Overlay {
         let mut lost = Vec::new();
         let file = if self.work.exists(ino) {
             more.lock().body = Body::Working;
-            let file = self.work.open(ino)?;
+            let file = self.work.reopen(ino)?;
             lost = lost_ranges(&file, writes, same_boot)?;
             let mut len = file.metadata()?.len();
             if len > more.size() {
@@ -335,10 +336,7 @@ impl Overlay {
         }
         let size = more.size();
         let sha256 = hash_file(&file, size)?;
-        let keep = self.work.link_for_keeping(ino)?;
-        if !self.gate.keep(&file, &keep, &sha256, true)? {
-            self.work.remove_name(&keep);
-        }
+        (self.gate).keep(&file, &work_name(ino), &sha256, true)?;
         self.gate.record(&LogOp::Recovered {
             path,
             size,
@@ -359,9 +357,7 @@ impl Overlay {
                 let file = tree.node(idx).file();
                 file.is_some_and(|file| file.lock().body == Body::Working)
             });
-            files
-                .map(|idx| crate::vfs::working::work_name(tree.node(idx).ino))
-                .collect()
+            files.map(|idx| work_name(tree.node(idx).ino)).collect()
         };
         for name in self.work.names()? {
             if !kept.contains(&name) {

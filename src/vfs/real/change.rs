@@ -53,7 +53,7 @@ impl RealTree {
             let mode = self.way_mode(&dir);
             let mode = mode.unwrap_or(Mode::from_raw_mode(SHADOW_MODE));
             match rustix::fs::mkdirat(&parent, dir.name(), mode) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Ok(()) | Err(rustix::io::Errno::EXIST) => self.missing.forget(),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -96,6 +96,7 @@ impl RealTree {
             }
             Make::Dir(bits) => {
                 rustix::fs::mkdirat(&parent, name, mode(bits)).map_err(io::Error::from)?;
+                self.missing.forget();
             }
             Make::Symlink(target) => {
                 let target = std::ffi::OsStr::from_bytes(target);
@@ -241,6 +242,7 @@ impl RealTree {
         };
         rustix::fs::renameat_with(&old, from_name, &new, to_name, flags)
             .map_err(io::Error::from)?;
+        self.missing.forget();
         if !exchange {
             self.hide(from.path)?;
         }
@@ -295,6 +297,7 @@ impl RealTree {
             let (old, new) = (self.parent(from)?, self.parent_made(to)?);
             rustix::fs::renameat_with(&old, from.name(), &new, to.name(), flags)
                 .map_err(io::Error::from)?;
+            self.missing.forget();
             Ok(())
         })();
         if let Err(error) = moved {
@@ -305,6 +308,7 @@ impl RealTree {
     fn move_shadow_one(&self, from: &RepoPath, to: &RepoPath) -> Result<()> {
         let (old, new) = (self.parent(from)?, self.parent_made(to)?);
         rustix::fs::renameat(&old, from.name(), &new, to.name()).map_err(io::Error::from)?;
+        self.missing.forget();
         Ok(())
     }
 
