@@ -142,12 +142,13 @@ impl Filesystem for Door {
         name: &OsStr,
         mode: u32,
         _umask: u32,
-        _rdev: u32,
+        rdev: u32,
         reply: ReplyEntry,
     ) {
         let _timed = self.counters.time(Op::Mknod);
         let (name, caller) = (name.as_bytes(), caller(request));
-        answer_made(self.overlay.mknod(parent.0, name, mode, caller), reply);
+        let made = self.overlay.mknod(parent.0, name, (mode, rdev), caller);
+        answer_made(made, reply);
     }
 
     fn mkdir(

@@ -4,7 +4,8 @@
 //! are one inode), their names, what was unlinked but is still open, and every
 //! system call on them. Invariants: each path is resolved beneath the tree's own
 //! root, without following any link; a number means the same file for as long as
-//! the kernel knows it; no device node is made. Never logs, never asks for claims.
+//! the kernel knows it; a device node is made for root alone and
+//! opened by nobody (the mount is `nodev`). Never logs, never asks for claims.
 
 mod change;
 mod list;
@@ -60,8 +61,8 @@ pub(crate) enum Make<'a> {
     File(u32),
     Dir(u32),
     Symlink(&'a [u8]),
-    /// A fifo or a socket, by the bits of its mode.
-    Special(u32),
+    /// A fifo, a socket or a device, by the bits of its mode and which device.
+    Special(u32, u32),
 }
 
 #[derive(Debug, Default)]
@@ -291,6 +292,7 @@ impl RealTree {
             size: u64::try_from(stat.st_size).unwrap_or(0),
             blocks: u64::try_from(stat.st_blocks).unwrap_or(0),
             nlink: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
+            rdev: u32::try_from(stat.st_rdev).unwrap_or(0),
             uid,
             gid,
             mtime: time(stat.st_mtime, stat.st_mtime_nsec),

@@ -36,6 +36,7 @@ use crate::vfs::overlay::denial::Actors;
 use crate::vfs::overlay::denial::Coalescer;
 use crate::vfs::real::RealTree;
 use crate::vfs::working::Body;
+use crate::vfs::working::Times;
 use crate::vfs::working::WorkDir;
 use crate::vfs::working::hash_file;
 use crate::vfs::working::work_name;
@@ -193,7 +194,14 @@ impl Overlay {
         let ino = tree.node(idx).ino;
         self.touch_path(path);
         if let (LogOp::Times { mtime, .. }, true) = (op, tree.node(idx).kind.is_dir()) {
-            tree.dir_times(idx, *mtime);
+            let atime = self.times(tree, idx).atime;
+            let (mtime, ctime) = (*mtime, ts);
+            let times = Times {
+                mtime,
+                ctime,
+                atime,
+            };
+            tree.set_dir_times(idx, times);
             return Ok(());
         }
         let more = self.make_changeable(tree, idx)?;

@@ -102,13 +102,14 @@ impl RealTree {
                 let target = std::ffi::OsStr::from_bytes(target);
                 rustix::fs::symlinkat(target, &parent, name).map_err(io::Error::from)?;
             }
-            Make::Special(bits) => {
-                let kind = FileType::from_raw_mode(bits);
-                rustix::fs::mknodat(&parent, name, kind, mode(bits), 0).map_err(io::Error::from)?;
+            Make::Special(bits, device) => {
+                let (kind, device) = (FileType::from_raw_mode(bits), u64::from(device));
+                rustix::fs::mknodat(&parent, name, kind, mode(bits), device)
+                    .map_err(io::Error::from)?;
             }
         }
         self.own(&parent, name, caller)?;
-        if let Make::File(bits) | Make::Dir(bits) | Make::Special(bits) = make {
+        if let Make::File(bits) | Make::Dir(bits) | Make::Special(bits, _) = make {
             // Exactly what was asked for: the caller's umask was applied already.
             rustix::fs::chmodat(&parent, name, mode(bits), AtFlags::empty())
                 .map_err(io::Error::from)?;
