@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -27,6 +28,7 @@ use crate::domain::path::RepoPath;
 use crate::domain::state::{ClaimRow, State};
 use crate::store::versions::Versions;
 use crate::store::writelog::WriteLog;
+use crate::vfs::counters::{Histogram, Latency};
 
 /// How many refusals `.govfs/denials` shows.
 const DENIALS_MAX: usize = 200;
@@ -46,6 +48,8 @@ pub struct Keeper {
     fresh: Mutex<Vec<Digest>>,
     denials: Mutex<VecDeque<String>>,
     refused: AtomicU64,
+    /// How long entries took to be appended.
+    appended: Histogram,
     active_ms: AtomicU64,
     first_write: Option<FirstWrite>,
 }
@@ -89,6 +93,7 @@ impl Keeper {
             fresh: Mutex::new(ground.fresh),
             denials: Mutex::new(VecDeque::new()),
             refused: AtomicU64::new(0),
+            appended: Histogram::default(),
             active_ms: AtomicU64::new(0),
             first_write: ground.first_write,
         })
@@ -142,6 +147,11 @@ impl Keeper {
     /// Returns the boot clock's milliseconds of the last governed change; 0 before the first.
     pub fn active_ms(&self) -> u64 {
         self.active_ms.load(Ordering::Relaxed)
+    }
+
+    /// Returns how long the entries of this server took to be appended.
+    pub fn latency(&self) -> Option<Latency> {
+        self.appended.latency()
     }
 
     pub fn refused(&self) -> u64 {
@@ -200,9 +210,12 @@ impl Gate for Keeper {
     }
 
     fn record(&self, op: &LogOp) -> io::Result<Recorded> {
+        let begun = Instant::now();
         let mut log = self.log.lock();
         let seq = log.append(clock::wall(), op)?;
         let ts = log.ts().unwrap_or_default();
+        drop(log);
+        self.appended.add(begun.elapsed());
         Ok(Recorded { seq, ts })
     }
 
@@ -237,7 +250,7 @@ impl Gate for Keeper {
 
     fn keep(&self, file: &File, name: &str, sha256: &Digest, take: bool) -> io::Result<bool> {
         if take {
-            self.versions.take(&self.work, name, sha256)?;
+            self.versions.adopt(&self.work, name, file, sha256)?;
         } else {
             self.versions.keep(file, sha256)?;
         }

@@ -76,16 +76,8 @@ fn fields(one: &SessionStatus) -> Value {
         ),
         Server::Dead { dir, .. } => (None, None, false, None, Some(encoded(dir))),
     };
-    let stats = one.stats.as_deref().map(|text| {
-        let pairs = text.lines().filter_map(|line| line.rsplit_once(' '));
-        let pairs = pairs.map(|(name, value)| {
-            let value = value
-                .parse::<u64>()
-                .map_or(json!(value), |count| json!(count));
-            (name.trim().to_owned(), value)
-        });
-        Value::Object(pairs.collect::<Map<String, Value>>())
-    });
+    let stats = one.stats.as_deref().map(counts);
+    let latencies = one.stats.as_deref().map(latencies);
     json!({
         "agent": one.row.agent,
         "session": one.id,
@@ -111,8 +103,53 @@ fn fields(one: &SessionStatus) -> Value {
         "sealed_entries": one.work.sealed,
         "log_bytes": one.log_bytes,
         "stats": stats,
+        "latencies": latencies,
         "trouble": one.trouble,
     })
+}
+
+/// Reads a server's numbers: a name and a count a line.
+fn counts(text: &str) -> Value {
+    let pairs = text.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        let (name, count) = (words.next()?, words.next()?);
+        let count = (count.parse::<u64>()).map_or(json!(count), |count| json!(count));
+        Some((name.to_owned(), count))
+    });
+    Value::Object(pairs.collect::<Map<String, Value>>())
+}
+
+/// Reads what stands after the counts: how long the requests took.
+fn latencies(text: &str) -> Value {
+    let kinds = text.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        let (name, _) = (words.next()?, words.next()?);
+        let mut times = Map::new();
+        while let (Some(what), Some(nanos)) = (words.next(), words.next()) {
+            times.insert(what.to_owned(), json!(nanos.parse::<u64>().ok()));
+        }
+        (!times.is_empty()).then(|| (name.to_owned(), Value::Object(times)))
+    });
+    Value::Object(kinds.collect::<Map<String, Value>>())
+}
+
+/// Shows one line of a server's numbers, its times in microseconds.
+fn numbers(line: &str) -> String {
+    let mut shown = String::new();
+    let mut name = "";
+    for (at, word) in line.split(' ').enumerate() {
+        match (name.strip_suffix("_ns"), word.parse::<u64>()) {
+            (Some(what), Ok(nanos)) => {
+                let tenths = (nanos + 50) / 100;
+                shown.push_str(&format!("  {what} {}.{} µs", tenths / 10, tenths % 10));
+            }
+            _ if word.ends_with("_ns") => {}
+            _ if at == 0 => shown.push_str(word),
+            _ => shown.push_str(&format!(" {word}")),
+        }
+        name = word;
+    }
+    shown
 }
 
 fn screen(out: &mut Output, found: &Status) {
@@ -173,7 +210,7 @@ fn session(out: &mut Output, one: &SessionStatus) {
         field(out, "log", &log);
     }
     for line in one.stats.iter().flat_map(|stats| stats.lines()) {
-        field(out, "", line);
+        field(out, "", &numbers(line));
     }
 }
 
@@ -297,4 +334,24 @@ fn sizes(sizes: &Sizes) -> String {
         text::files(usize::try_from(sizes.versions).unwrap_or(usize::MAX)),
         if sizes.more { " and more" } else { "" }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{counts, json, latencies, numbers};
+
+    #[test]
+    fn a_servers_numbers_are_told_with_how_long_requests_took() {
+        let text = "nodes 7\nwrite 2 mean_ns 1201 p50_ns 1024 p99_ns 20480\n";
+        assert_eq!(counts(text), json!({ "nodes": 7, "write": 2 }));
+        assert_eq!(
+            latencies(text),
+            json!({ "write": { "mean_ns": 1201, "p50_ns": 1024, "p99_ns": 20480 } })
+        );
+        let shown: Vec<String> = text.lines().map(numbers).collect();
+        assert_eq!(
+            shown,
+            ["nodes 7", "write 2  mean 1.2 µs  p50 1.0 µs  p99 20.5 µs"]
+        );
+    }
 }

@@ -418,7 +418,8 @@ pub trait Gate: Send + Sync {
     fn sync(&self) -> io::Result<()>;
 
     /// Stores the settled bytes of `file` (`name` in the work directory) as the
-    /// version `sha256`. With `take`, the file itself may be moved away; says whether it was.
+    /// version `sha256`. With `take`, the file itself may become the version, under a
+    /// name of its own beside the one it has; says whether it did.
     fn keep(&self, file: &File, name: &str, sha256: &Digest, take: bool) -> io::Result<bool>;
 
     /// Opens the version `sha256` for reading.

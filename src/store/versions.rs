@@ -15,7 +15,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nix::fcntl::RenameFlags;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::linkat;
 
 use crate::domain::digest::{Digest, Hasher};
 
@@ -87,56 +89,45 @@ impl Versions {
         Ok(sha256)
     }
 
-    /// Moves the file `name` of the directory `dir` here: its bytes become the version.
-    pub fn take(&self, dir: impl AsFd, name: &str, sha256: &Digest) -> Result<(), VersionError> {
+    /// Gives the open file `file`, `name` of the directory `dir`, a second name here:
+    /// it is the version now, and nobody may write to it any more. The first name
+    /// stays for its owner to drop.
+    pub fn adopt(
+        &self,
+        dir: impl AsFd,
+        name: &str,
+        file: &File,
+        sha256: &Digest,
+    ) -> Result<(), VersionError> {
         let fault = |source: io::Error| VersionError::Io {
             sha256: *sha256,
             source,
         };
         let path = self.path(sha256);
-        make_parent(&path).map_err(fault)?;
-        let moved = nix::fcntl::renameat2(
-            dir.as_fd(),
-            name,
-            nix::fcntl::AT_FDCWD,
-            &path,
-            RenameFlags::RENAME_NOREPLACE,
-        );
-        match moved {
-            Ok(()) => {
-                fs::set_permissions(&path, fs::Permissions::from_mode(MODE)).map_err(|error| {
+        let link = || linkat(dir.as_fd(), name, AT_FDCWD, &path, AtFlags::empty());
+        let linked = match link() {
+            Err(Errno::ENOENT) => {
+                make_parent(&path).map_err(fault)?;
+                link()
+            }
+            linked => linked,
+        };
+        match linked {
+            Ok(()) => file
+                .set_permissions(fs::Permissions::from_mode(MODE))
+                .map_err(|error| {
                     // Its owner keeps it then, and goes on writing to it.
                     let _ = fs::remove_file(&path);
                     fault(error)
-                })
-            }
+                }),
             // The same content is here already.
-            Err(nix::errno::Errno::EEXIST) => {
-                nix::unistd::unlinkat(dir, name, nix::unistd::UnlinkatFlags::NoRemoveDir)
-                    .map_err(|errno| fault(errno.into()))
+            Err(Errno::EEXIST) => Ok(()),
+            // Another file system, or one without second names.
+            Err(Errno::EXDEV | Errno::EPERM | Errno::EMLINK | Errno::EOPNOTSUPP) => {
+                self.keep(file, sha256)
             }
-            Err(nix::errno::Errno::EXDEV) => self.take_across(dir, name, sha256),
             Err(errno) => Err(fault(errno.into())),
         }
-    }
-
-    /// Copies where the working directory is on another file system.
-    fn take_across(&self, dir: impl AsFd, name: &str, sha256: &Digest) -> Result<(), VersionError> {
-        let fault = |source: io::Error| VersionError::Io {
-            sha256: *sha256,
-            source,
-        };
-        let flags = nix::fcntl::OFlag::O_RDONLY
-            | nix::fcntl::OFlag::O_NOFOLLOW
-            | nix::fcntl::OFlag::O_CLOEXEC;
-        let mode = nix::sys::stat::Mode::empty();
-        let source = nix::fcntl::openat(dir.as_fd(), name, flags, mode)
-            .map_err(|errno| fault(errno.into()))?;
-        self.make(sha256, |file| {
-            io::copy(&mut File::from(source), file).map(drop)
-        })?;
-        nix::unistd::unlinkat(dir, name, nix::unistd::UnlinkatFlags::NoRemoveDir)
-            .map_err(|errno| fault(errno.into()))
     }
 
     /// Makes a version aside and puts it in its place, if it is not there.
@@ -406,16 +397,31 @@ mod tests {
     }
 
     #[test]
-    fn a_working_file_is_moved_in_or_dropped_where_the_content_is_known() {
+    fn a_working_file_gets_a_second_name_or_none_where_the_content_is_known() {
         let (dir, versions) = versions();
         let work = File::open(dir.path()).expect("the directory");
-        for round in 0..2 {
-            fs::write(dir.path().join("7"), b"bytes").expect("a working file");
-            let sha256 = Digest::of(b"bytes");
-            versions.take(&work, "7", &sha256).expect("taken");
-            assert!(!dir.path().join("7").exists(), "round {round}");
-            assert_eq!(versions.check(&sha256).expect("whole"), 5, "round {round}");
+        let sha256 = Digest::of(b"bytes");
+        for (name, links) in [("7", 2), ("8", 1)] {
+            let path = dir.path().join(name);
+            fs::write(&path, b"bytes").expect("a working file");
+            let file = File::open(&path).expect("a working file");
+            versions.adopt(&work, name, &file, &sha256).expect("kept");
+            let meta = file.metadata().expect("its state");
+            assert_eq!(meta.nlink(), links, "{name}");
+            assert_eq!(meta.mode() & 0o222 == 0, links == 2, "{name}");
+            fs::remove_file(&path).expect("its owner drops it");
+            assert_eq!(versions.check(&sha256).expect("whole"), 5, "{name}");
         }
+    }
+
+    #[test]
+    fn a_working_file_that_is_gone_is_no_version() {
+        let (dir, versions) = versions();
+        let work = File::open(dir.path()).expect("the directory");
+        let sha256 = Digest::of(b"bytes");
+        let none = versions.adopt(&work, "7", &work, &sha256);
+        assert!(matches!(none, Err(VersionError::Io { .. })), "{none:?}");
+        assert!(!versions.has(&sha256));
     }
 
     #[test]

@@ -24,13 +24,13 @@ use fuser::{
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use crate::vfs::counters::Counters;
+use crate::vfs::counters::Op;
 use crate::vfs::error::Error;
 use crate::vfs::overlay::Caller;
 use crate::vfs::overlay::End;
 use crate::vfs::overlay::Overlay;
 use crate::vfs::overlay::SetAttr;
-use crate::vfs::server::Counters;
-use crate::vfs::server::Op;
 use crate::vfs::server::ServeOptions;
 use answer::{
     LASTING, answer_absent, answer_attr, answer_bytes, answer_created, answer_empty, answer_entry,
@@ -77,7 +77,7 @@ impl Filesystem for Door {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.counters.count(Op::Lookup);
+        let _timed = self.counters.time(Op::Lookup);
         match self.overlay.lookup(parent.0, name.as_bytes()) {
             // Every name that comes to be is a request, so its absence may be remembered.
             Err(Error::NoEntry) if self.overlay.remembers_absence(parent.0) => {
@@ -88,12 +88,12 @@ impl Filesystem for Door {
     }
 
     fn forget(&self, _request: &Request, ino: INodeNo, nlookup: u64) {
-        self.counters.count(Op::Forget);
+        let _timed = self.counters.time(Op::Forget);
         self.overlay.forget(ino.0, nlookup);
     }
 
     fn getattr(&self, request: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.counters.count(Op::Getattr);
+        let _timed = self.counters.time(Op::Getattr);
         answer_attr(self.overlay.getattr(ino.0, caller(request)), reply);
     }
 
@@ -115,7 +115,7 @@ impl Filesystem for Door {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        self.counters.count(Op::Setattr);
+        let _timed = self.counters.time(Op::Setattr);
         let set = SetAttr {
             mode,
             uid,
@@ -128,7 +128,7 @@ impl Filesystem for Door {
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
-        self.counters.count(Op::Readlink);
+        let _timed = self.counters.time(Op::Readlink);
         match self.overlay.readlink(ino.0) {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(errno(error)),
@@ -142,12 +142,13 @@ impl Filesystem for Door {
         name: &OsStr,
         mode: u32,
         _umask: u32,
-        _rdev: u32,
+        rdev: u32,
         reply: ReplyEntry,
     ) {
-        self.counters.count(Op::Mknod);
+        let _timed = self.counters.time(Op::Mknod);
         let (name, caller) = (name.as_bytes(), caller(request));
-        answer_made(self.overlay.mknod(parent.0, name, mode, caller), reply);
+        let made = self.overlay.mknod(parent.0, name, (mode, rdev), caller);
+        answer_made(made, reply);
     }
 
     fn mkdir(
@@ -159,19 +160,19 @@ impl Filesystem for Door {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        self.counters.count(Op::Mkdir);
+        let _timed = self.counters.time(Op::Mkdir);
         let (name, caller) = (name.as_bytes(), caller(request));
         answer_made(self.overlay.mkdir(parent.0, name, mode, caller), reply);
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.counters.count(Op::Unlink);
+        let _timed = self.counters.time(Op::Unlink);
         let (name, caller) = (name.as_bytes(), caller(request));
         answer_empty(self.overlay.unlink(parent.0, name, caller), reply);
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.counters.count(Op::Rmdir);
+        let _timed = self.counters.time(Op::Rmdir);
         let (name, caller) = (name.as_bytes(), caller(request));
         answer_empty(self.overlay.rmdir(parent.0, name, caller), reply);
     }
@@ -184,7 +185,7 @@ impl Filesystem for Door {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        self.counters.count(Op::Symlink);
+        let _timed = self.counters.time(Op::Symlink);
         let target = target.as_os_str().as_bytes();
         let done = self
             .overlay
@@ -202,7 +203,7 @@ impl Filesystem for Door {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        self.counters.count(Op::Rename);
+        let _timed = self.counters.time(Op::Rename);
         let Some(how) = rename_how(flags) else {
             return reply.error(Errno::EINVAL);
         };
@@ -225,19 +226,19 @@ impl Filesystem for Door {
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        self.counters.count(Op::Link);
+        let _timed = self.counters.time(Op::Link);
         let name = newname.as_bytes();
         let done = self.overlay.link(ino.0, newparent.0, name, caller(request));
         answer_made(done, reply);
     }
 
     fn open(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.counters.count(Op::Open);
+        let _timed = self.counters.time(Op::Open);
         reply.error(Errno::ENOSYS); // asked once: no open sends a message from here on
     }
 
     fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.counters.count(Op::Open);
+        let _timed = self.counters.time(Op::Open);
         reply.error(Errno::ENOSYS);
     }
 
@@ -252,7 +253,7 @@ impl Filesystem for Door {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.counters.count(Op::Read);
+        let _timed = self.counters.time(Op::Read);
         let mut reply = Some(reply);
         let done = self.overlay.read(ino.0, offset, size, |bytes| {
             if let Some(reply) = reply.take() {
@@ -276,7 +277,7 @@ impl Filesystem for Door {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        self.counters.count(Op::Write);
+        let _timed = self.counters.time(Op::Write);
         let cached = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let mut caller = caller(request);
         if cached {
@@ -297,7 +298,7 @@ impl Filesystem for Door {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        self.counters.count(Op::Fsync);
+        let _timed = self.counters.time(Op::Fsync);
         answer_empty(self.overlay.fsync(ino.0), reply);
     }
 
@@ -309,7 +310,7 @@ impl Filesystem for Door {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        self.counters.count(Op::Fsync);
+        let _timed = self.counters.time(Op::Fsync);
         answer_empty(self.overlay.fsync_dir(ino.0), reply);
     }
 
@@ -321,7 +322,7 @@ impl Filesystem for Door {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        self.counters.count(Op::Readdir);
+        let _timed = self.counters.time(Op::Readdir);
         match list(&self.overlay, ino.0, offset, &mut reply) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(errno(error)),
@@ -336,7 +337,7 @@ impl Filesystem for Door {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        self.counters.count(Op::Readdirplus);
+        let _timed = self.counters.time(Op::Readdirplus);
         match list_plus(&self.overlay, ino.0, offset, &mut reply) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(errno(error)),
@@ -344,7 +345,7 @@ impl Filesystem for Door {
     }
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        self.counters.count(Op::Statfs);
+        let _timed = self.counters.time(Op::Statfs);
         answer_statfs(self.overlay.statfs(), reply);
     }
 
@@ -358,7 +359,7 @@ impl Filesystem for Door {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        self.counters.count(Op::Xattr);
+        let _timed = self.counters.time(Op::Xattr);
         if !self.options.xattrs {
             return reply.error(Errno::ENOSYS);
         }
@@ -378,7 +379,7 @@ impl Filesystem for Door {
         size: u32,
         reply: ReplyXattr,
     ) {
-        self.counters.count(Op::Xattr);
+        let _timed = self.counters.time(Op::Xattr);
         if !self.options.xattrs {
             return reply.error(Errno::ENOSYS); // asked once
         }
@@ -386,12 +387,12 @@ impl Filesystem for Door {
     }
 
     fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        self.counters.count(Op::Xattr);
+        let _timed = self.counters.time(Op::Xattr);
         answer_bytes(self.overlay.xattrs(ino.0), size, reply);
     }
 
     fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.counters.count(Op::Xattr);
+        let _timed = self.counters.time(Op::Xattr);
         let name = name.as_bytes();
         let caller = caller(request);
         answer_empty(self.overlay.set_xattr(ino.0, name, None, 0, caller), reply);
@@ -407,7 +408,7 @@ impl Filesystem for Door {
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        self.counters.count(Op::Create);
+        let _timed = self.counters.time(Op::Create);
         let caller = caller(request);
         let done = self.overlay.create(parent.0, name.as_bytes(), mode, caller);
         let remembered = if self.overlay.remembers(parent.0, name.as_bytes()) {
@@ -428,7 +429,7 @@ impl Filesystem for Door {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.counters.count(Op::Fallocate);
+        let _timed = self.counters.time(Op::Fallocate);
         let caller = caller(request);
         answer_empty(
             self.overlay.allocate(ino.0, offset, length, mode, caller),
@@ -445,7 +446,7 @@ impl Filesystem for Door {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        self.counters.count(Op::Lseek);
+        let _timed = self.counters.time(Op::Lseek);
         let data = match whence {
             libc::SEEK_DATA => true,
             libc::SEEK_HOLE => false,
@@ -473,7 +474,7 @@ impl Filesystem for Door {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        self.counters.count(Op::CopyFileRange);
+        let _timed = self.counters.time(Op::CopyFileRange);
         let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
         let copied = self.overlay.copy_range(from, to, len, caller(request));
         answer_written(copied, reply);
@@ -490,7 +491,7 @@ impl Filesystem for Door {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        self.counters.count(Op::Other);
+        let _timed = self.counters.time(Op::Other);
         reply.error(Errno::ENOTTY);
     }
 }

@@ -25,14 +25,15 @@ use crate::domain::path::PATH_MAX;
 use crate::domain::path::RepoPath;
 use crate::vfs::error::Error;
 use crate::vfs::error::Result;
+use crate::vfs::working::Times;
 use arena::Arena;
 use node::INO_FIRST;
 use node::INO_MASK;
 use node::mix;
 
 pub(crate) use node::{
-    CHANGED, DirTimes, FROM_BASE, Kind, LOADED, More, Node, ORPHAN, READ, SHOWN, SHOWN_W,
-    TRANSIENT, WAS_READ, hash_name,
+    CHANGED, FROM_BASE, Kind, LOADED, More, Node, ORPHAN, READ, SHOWN, SHOWN_W, TRANSIENT,
+    WAS_READ, hash_name,
 };
 pub use node::{ROOT_INO, Realm};
 
@@ -360,12 +361,21 @@ impl Tree {
         self.names = fresh;
     }
 
+    /// Notes that the names in a directory changed at `now`.
     pub(crate) fn dir_times(&mut self, dir: Idx, now: i64) {
         if let More::Dir(more) = &mut self.node_mut(dir).more {
-            more.times = Some(DirTimes {
+            let atime = more.times.map_or(now, |times| times.atime);
+            more.times = Some(Times {
                 mtime: now,
                 ctime: now,
+                atime,
             });
+        }
+    }
+
+    pub(crate) fn set_dir_times(&mut self, dir: Idx, times: Times) {
+        if let More::Dir(more) = &mut self.node_mut(dir).more {
+            more.times = Some(times);
         }
     }
 }

@@ -4,10 +4,12 @@
 //! are one inode), their names, what was unlinked but is still open, and every
 //! system call on them. Invariants: each path is resolved beneath the tree's own
 //! root, without following any link; a number means the same file for as long as
-//! the kernel knows it; no device node is made. Never logs, never asks for claims.
+//! the kernel knows it; a device node is made for root alone and
+//! opened by nobody (the mount is `nodev`). Never logs, never asks for claims.
 
 mod change;
 mod list;
+mod missing;
 mod same;
 mod share;
 mod xattr;
@@ -41,6 +43,7 @@ use crate::vfs::overlay::Gitdir;
 use crate::vfs::overlay::Options;
 use crate::vfs::overlay::Share;
 use crate::vfs::working::OpenFiles;
+use missing::Missing;
 use share::Shares;
 
 pub(crate) use change::Spot;
@@ -58,8 +61,8 @@ pub(crate) enum Make<'a> {
     File(u32),
     Dir(u32),
     Symlink(&'a [u8]),
-    /// A fifo or a socket, by the bits of its mode.
-    Special(u32),
+    /// A fifo, a socket or a device, by the bits of its mode and which device.
+    Special(u32, u32),
 }
 
 #[derive(Debug, Default)]
@@ -80,6 +83,7 @@ pub(crate) struct RealTree {
     prepare: Option<Box<dyn Fn() -> io::Result<()> + Send + Sync>>,
     prepared: OnceLock<()>,
     shares: Shares,
+    missing: Missing,
     table: Mutex<HashMap<u64, RealNode>>,
     open: Mutex<OpenFiles>,
 }
@@ -114,6 +118,7 @@ impl RealTree {
             prepare: None,
             prepared: OnceLock::new(),
             shares,
+            missing: Missing::default(),
             table: Mutex::new(HashMap::new()),
             open: Mutex::new(OpenFiles::default()),
         }
@@ -172,7 +177,12 @@ impl RealTree {
     /// Opens the directory that holds `path`.
     fn parent(&self, path: &RepoPath) -> io::Result<OwnedFd> {
         let dir = path.parent().unwrap_or_default();
-        self.open_at(&dir, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
+        let open = || self.open_at(&dir, OFlags::PATH | OFlags::DIRECTORY, Mode::empty());
+        if self.realm == Realm::Scratch {
+            self.missing.or(&dir, open)
+        } else {
+            open() // govfs itself makes directories there
+        }
     }
 
     fn stat_path(&self, path: &RepoPath) -> io::Result<Stat> {
@@ -282,6 +292,7 @@ impl RealTree {
             size: u64::try_from(stat.st_size).unwrap_or(0),
             blocks: u64::try_from(stat.st_blocks).unwrap_or(0),
             nlink: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
+            rdev: u32::try_from(stat.st_rdev).unwrap_or(0),
             uid,
             gid,
             mtime: time(stat.st_mtime, stat.st_mtime_nsec),

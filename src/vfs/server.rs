@@ -1,12 +1,11 @@
 //! A mount that serves: the threads around the kernel's door.
 //!
 //! Owns: mounting (or taking a descriptor that somebody else mounted), the request
-//! threads, the one thread that sends invalidations, the settler, the counters,
-//! and the orderly end. Invariants: no request thread ever sends an invalidation
+//! threads, the one thread that sends invalidations, the settler, and the
+//! orderly end. Invariants: no request thread ever sends an invalidation
 //! (the kernel would wait for itself); when `stop` returns, everything has settled.
 
 use std::fmt;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -15,8 +14,6 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::Sender;
@@ -32,6 +29,7 @@ use nix::mount::MntFlags;
 use nix::mount::MsFlags;
 use nix::mount::umount2;
 
+use crate::vfs::counters::Counters;
 use crate::vfs::fuse::Door;
 use crate::vfs::overlay::Notice;
 use crate::vfs::overlay::Overlay;
@@ -39,93 +37,6 @@ use crate::vfs::overlay::Settler;
 
 /// More request threads than this cost more in wake-ups than they bring.
 const THREADS: usize = 2;
-
-/// The kinds of requests, as they are counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Op {
-    Lookup,
-    Forget,
-    Getattr,
-    Setattr,
-    Readlink,
-    Mknod,
-    Mkdir,
-    Unlink,
-    Rmdir,
-    Symlink,
-    Rename,
-    Link,
-    Open,
-    Read,
-    Write,
-    Fsync,
-    Readdir,
-    Readdirplus,
-    Statfs,
-    Xattr,
-    Create,
-    Fallocate,
-    Lseek,
-    CopyFileRange,
-    Other,
-}
-
-const OPS: [(Op, &str); 25] = [
-    (Op::Lookup, "lookup"),
-    (Op::Forget, "forget"),
-    (Op::Getattr, "getattr"),
-    (Op::Setattr, "setattr"),
-    (Op::Readlink, "readlink"),
-    (Op::Mknod, "mknod"),
-    (Op::Mkdir, "mkdir"),
-    (Op::Unlink, "unlink"),
-    (Op::Rmdir, "rmdir"),
-    (Op::Symlink, "symlink"),
-    (Op::Rename, "rename"),
-    (Op::Link, "link"),
-    (Op::Open, "open"),
-    (Op::Read, "read"),
-    (Op::Write, "write"),
-    (Op::Fsync, "fsync"),
-    (Op::Readdir, "readdir"),
-    (Op::Readdirplus, "readdirplus"),
-    (Op::Statfs, "statfs"),
-    (Op::Xattr, "xattr"),
-    (Op::Create, "create"),
-    (Op::Fallocate, "fallocate"),
-    (Op::Lseek, "lseek"),
-    (Op::CopyFileRange, "copy-file-range"),
-    (Op::Other, "other"),
-];
-
-/// How many requests of each kind came.
-#[derive(Debug, Default)]
-pub struct Counters {
-    counts: [AtomicU64; OPS.len()],
-}
-
-impl Counters {
-    pub(crate) fn count(&self, op: Op) {
-        self.counts[op as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Returns the kinds that came at all, with their counts.
-    pub fn nonzero(&self) -> Vec<(&'static str, u64)> {
-        let all = OPS.iter().map(|(op, name)| {
-            let count = self.counts[*op as usize].load(Ordering::Relaxed);
-            (*name, count)
-        });
-        all.filter(|(_, count)| *count > 0).collect()
-    }
-
-    /// Returns the requests that somebody waited for: all but forgets.
-    pub fn waited(&self) -> u64 {
-        let all = self.nonzero().into_iter();
-        all.filter(|(name, _)| *name != "forget")
-            .map(|(_, count)| count)
-            .sum()
-    }
-}
 
 /// Where the kernel's end comes from.
 #[derive(Debug)]
@@ -248,17 +159,17 @@ impl Server {
         &self.counters
     }
 
-    /// Returns what `status -v` and SIGUSR1 show.
+    /// Returns what `status -v` and SIGUSR1 show: a name and a number a line, and for
+    /// requests how long they took.
     pub fn stats(&self) -> String {
         let numbers = self.overlay.numbers();
-        let mut text = format!(
-            "nodes {}\nunsettled {}\ndescriptors {}\n",
-            numbers.nodes, numbers.unsettled, numbers.descriptors
-        );
-        for (name, count) in self.counters.nonzero() {
-            let _ = writeln!(text, "{name} {count}"); // a string takes everything
-        }
-        text
+        format!(
+            "nodes {}\nunsettled {}\ndescriptors {}\n{}",
+            numbers.nodes,
+            numbers.unsettled,
+            numbers.descriptors,
+            self.counters.lines()
+        )
     }
 
     /// Has the kernel write mapped pages back, then settles every file.

@@ -287,23 +287,14 @@ impl WorkDir {
         self.cached(ino, || Ok(file))
     }
 
-    /// Copies a working file that has another name too: after a crash that can be
-    /// a version's, whose bytes nobody may change.
+    /// Copies a working file that is a version too, as after a crash: nobody may change its bytes.
     pub(crate) fn make_own(&self, ino: u64) -> io::Result<()> {
         let mut shared = self.open_with(&work_name(ino), OFlags::RDONLY)?;
-        if shared.metadata()?.nlink() > 1 {
+        let meta = shared.metadata()?;
+        if meta.nlink() > 1 || meta.mode() & 0o200 == 0 {
             self.copy_up(ino, |target| io::copy(&mut shared, target).map(drop))?;
         }
         Ok(())
-    }
-
-    /// Returns a second name for the working file, for a store that moves what it keeps.
-    pub(crate) fn link_for_keeping(&self, ino: u64) -> io::Result<String> {
-        let name = work_name(ino);
-        let keep = format!("{name}.keep");
-        self.remove_name(&keep);
-        rustix::fs::linkat(&self.dir, &name, &self.dir, &keep, AtFlags::empty())?;
-        Ok(keep)
     }
 
     pub(crate) fn remove_name(&self, name: &str) {

@@ -144,9 +144,13 @@ impl Desk {
         let server = self.server.read();
         let mut text = server.as_ref().map(Server::stats).unwrap_or_default();
         if let Some(keeper) = self.keeper() {
+            let times = keeper
+                .latency()
+                .map(|latency| format!(" {}", latency.times()));
             text.push_str(&format!(
-                "entries {}\nrefused {}\n",
+                "entries {}{}\nrefused {}\n",
                 keeper.count(),
+                times.unwrap_or_default(),
                 keeper.refused()
             ));
         }

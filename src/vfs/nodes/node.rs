@@ -16,6 +16,7 @@ use crate::vfs::nodes::DEAD;
 use crate::vfs::nodes::Idx;
 use crate::vfs::nodes::arena::Name;
 use crate::vfs::working::FileMore;
+use crate::vfs::working::Times;
 
 /// The kernel's number for the root.
 pub const ROOT_INO: u64 = 1;
@@ -155,15 +156,9 @@ pub(crate) struct DirMore {
     pub(super) order: Vec<(u32, Idx)>,
     dead: u32,
     next: u32,
-    pub(crate) times: Option<DirTimes>,
+    pub(crate) times: Option<Times>,
     /// Where the base has it, once it was moved.
     pub(super) base_path: Option<RepoPath>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DirTimes {
-    pub(crate) mtime: i64,
-    pub(crate) ctime: i64,
 }
 
 impl Node {

@@ -41,6 +41,8 @@ pub struct Attr {
     pub size: u64,
     pub blocks: u64,
     pub nlink: u32,
+    /// Which device, as the kernel packs it; 0 for what is none.
+    pub rdev: u32,
     pub uid: u32,
     pub gid: u32,
     pub mtime: i64,
@@ -58,6 +60,7 @@ impl Attr {
             size: 0,
             blocks: 0,
             nlink: 0,
+            rdev: 0,
             uid: 0,
             gid: 0,
             mtime: 0,
@@ -123,6 +126,7 @@ impl Overlay {
             size,
             blocks: size.div_ceil(512),
             nlink: u32::from(!node.is(ORPHAN)),
+            rdev: 0,
             uid: self.options.uid,
             gid: self.options.gid,
             mtime: times.mtime,
@@ -131,19 +135,18 @@ impl Overlay {
         })
     }
 
-    fn times(&self, tree: &Tree, idx: Idx) -> Times {
+    pub(super) fn times(&self, tree: &Tree, idx: Idx) -> Times {
         let base = self.base.time().saturating_mul(NANOS);
         let node = tree.node(idx);
         if let Some(file) = node.file() {
             return file.times();
         }
         let own = node.dir().and_then(|dir| dir.times);
-        let (mtime, ctime) = own.map_or((base, base), |times| (times.mtime, times.ctime));
-        Times {
-            mtime,
-            ctime,
-            atime: mtime,
-        }
+        own.unwrap_or(Times {
+            mtime: base,
+            ctime: base,
+            atime: base,
+        })
     }
 
     fn size(&self, tree: &Tree, idx: Idx) -> Result<u64> {

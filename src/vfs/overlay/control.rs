@@ -363,6 +363,7 @@ fn attr(overlay: &Overlay, ino: u64, kind: FileKind, perm: u16, size: u64, now: 
         size,
         blocks: size.div_ceil(512),
         nlink: 1,
+        rdev: 0,
         uid: overlay.options.uid,
         gid: overlay.options.gid,
         mtime: now,

@@ -95,10 +95,10 @@ impl Overlay {
             Make::File(_) => Tried::Create,
             Make::Dir(_) => Tried::Mkdir,
             Make::Symlink(_) => Tried::Symlink,
-            Make::Special(_) => Tried::Mknod,
+            Make::Special(..) => Tried::Mknod,
         };
         self.check_gitdir(dir, &path, tried, caller)?;
-        if Realm::of(dir) == Realm::Gitdir && matches!(make, Make::Symlink(_) | Make::Special(_)) {
+        if Realm::of(dir) == Realm::Gitdir && matches!(make, Make::Symlink(_) | Make::Special(..)) {
             let refusal = Refusal::by_rule("gitdir", "git writes files and directories");
             return Err(self.deny(tried, &self.gitdir_path(dir)?.join(name)?, refusal, caller));
         }

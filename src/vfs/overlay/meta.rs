@@ -14,6 +14,7 @@ use crate::vfs::overlay::Attr;
 use crate::vfs::overlay::Caller;
 use crate::vfs::overlay::Overlay;
 use crate::vfs::overlay::write::Leave;
+use crate::vfs::working::Times;
 
 /// What a change of attributes asks for; times are nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,6 +85,11 @@ impl Overlay {
         let leave = self.leave(&tree, idx, Tried::Mode, caller)?;
         let old = tree.node(idx).kind;
         if !old.is_file() {
+            if old.is_dir() {
+                let ctime = self.now();
+                let times = self.times(&tree, idx);
+                tree.set_dir_times(idx, Times { ctime, ..times });
+            }
             return Ok(());
         }
         let state = self.make_changeable(&mut tree, idx)?;
@@ -126,7 +132,13 @@ impl Overlay {
         }
         let now = self.now();
         if is_dir {
-            tree.dir_times(idx, set.mtime.unwrap_or(now));
+            let old = self.times(&tree, idx);
+            let times = Times {
+                mtime: set.mtime.unwrap_or(old.mtime),
+                ctime: now,
+                atime: set.atime.unwrap_or(old.atime),
+            };
+            tree.set_dir_times(idx, times);
             return Ok(());
         }
         let more = self.make_changeable(&mut tree, idx)?;

@@ -89,23 +89,41 @@ impl Overlay {
         )
     }
 
-    /// Makes a regular file, a fifo or a socket; never a device.
-    pub fn mknod(&self, dir: u64, name: &[u8], mode: u32, caller: Caller) -> Result<Attr> {
+    /// Makes a regular file, and in scratch a fifo or a socket too; a device there
+    /// only for root on a mount that keeps true owners (the kernel has asked for the
+    /// capability by then, and the mount itself opens none).
+    pub fn mknod(
+        &self,
+        dir: u64,
+        name: &[u8],
+        (mode, device): (u32, u32),
+        caller: Caller,
+    ) -> Result<Attr> {
         match mode & libc::S_IFMT {
             0 | libc::S_IFREG => self.create(dir, name, mode, caller),
-            libc::S_IFIFO | libc::S_IFSOCK => self.make_special(dir, name, mode, caller),
+            libc::S_IFIFO | libc::S_IFSOCK => self.make_special(dir, name, (mode, 0), caller),
+            libc::S_IFCHR | libc::S_IFBLK if self.options.real_owners && caller.uid == 0 => {
+                self.make_special(dir, name, (mode, device), caller)
+            }
             _ => {
                 let path = self.path_of(dir, name)?;
-                let refusal = Refusal::by_rule("kind", "device nodes are never made");
+                let refusal = Refusal::by_rule("kind", "device nodes are not made here");
                 Err(self.deny(Tried::Mknod, &path, refusal, caller))
             }
         }
     }
 
-    fn make_special(&self, dir: u64, name: &[u8], mode: u32, caller: Caller) -> Result<Attr> {
+    fn make_special(
+        &self,
+        dir: u64,
+        name: &[u8],
+        (mode, device): (u32, u32),
+        caller: Caller,
+    ) -> Result<Attr> {
         check_name(name)?;
+        let special = Make::Special(mode, device);
         if Realm::of(dir) != Realm::Tree {
-            return self.make_real(dir, name, Make::Special(mode), caller);
+            return self.make_real(dir, name, special, caller);
         }
         let idx = self.load(dir)?;
         let path = {
@@ -120,11 +138,13 @@ impl Overlay {
             self.zone(&tree, idx, &path, false)?.0
         };
         if zone != Zone::Scratch {
-            let refusal =
-                Refusal::by_rule("kind", "fifos and sockets exist in scratch directories");
+            let refusal = Refusal::by_rule(
+                "kind",
+                "fifos, sockets and devices exist in scratch directories",
+            );
             return Err(self.deny(Tried::Mknod, &path, refusal, caller));
         }
-        self.make_scratch(dir, &path, name, Make::Special(mode), caller)
+        self.make_scratch(dir, &path, name, special, caller)
     }
 
     /// Returns the path that a name has, for a message.

@@ -30,6 +30,7 @@ use crate::vfs::overlay::attr::base_place;
 use crate::vfs::overlay::denial::Doing;
 use crate::vfs::overlay::denial::doing;
 use crate::vfs::real::RealTree;
+use crate::vfs::working::Body;
 
 /// List positions from here on are of scratch entries in a governed directory.
 const MIXED: u64 = 1 << 62;
@@ -337,11 +338,16 @@ impl Overlay {
         let mut tree = self.tree.write();
         let Ok(idx) = tree.by_ino(ino) else { return };
         if tree.node(idx).is(ORPHAN) && !tree.node(idx).known() {
+            let file = tree.node(idx).file().cloned();
             tree.free(idx);
             drop(tree);
             self.dirty.lock().remove(&ino);
             self.reads.drop_blob(ino);
-            self.work.remove(ino);
+            if file.is_some_and(|file| file.lock().body == Body::Working) {
+                self.work.remove(ino);
+            } else {
+                self.work.close(ino); // a settled file has no other name
+            }
         }
     }
 

@@ -22,6 +22,7 @@ use crate::vfs::nodes::TRANSIENT;
 use crate::vfs::nodes::Tree;
 use crate::vfs::overlay::Caller;
 use crate::vfs::overlay::Overlay;
+use crate::vfs::working::Times;
 
 /// How a rename treats what stands at its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -428,6 +429,16 @@ impl Overlay {
         if let Some(file) = tree.node(source).file() {
             file.set_ctime(now);
             *file.saves.lock() = None;
+        }
+        if tree.node(source).kind.is_dir() {
+            let times = self.times(tree, source);
+            tree.set_dir_times(
+                source,
+                Times {
+                    ctime: now,
+                    ..times
+                },
+            );
         }
         tree.dir_times(from_dir, now);
         tree.dir_times(to_dir, now);

@@ -36,8 +36,10 @@ use crate::vfs::overlay::denial::Actors;
 use crate::vfs::overlay::denial::Coalescer;
 use crate::vfs::real::RealTree;
 use crate::vfs::working::Body;
+use crate::vfs::working::Times;
 use crate::vfs::working::WorkDir;
 use crate::vfs::working::hash_file;
+use crate::vfs::working::work_name;
 
 /// One entry of the log that an overlay is opened with.
 #[derive(Clone, Debug)]
@@ -224,7 +226,14 @@ impl Overlay {
         let ino = tree.node(idx).ino;
         self.touch_path(path);
         if let (LogOp::Times { mtime, .. }, true) = (op, tree.node(idx).kind.is_dir()) {
-            tree.dir_times(idx, *mtime);
+            let atime = self.times(tree, idx).atime;
+            let (mtime, ctime) = (*mtime, ts);
+            let times = Times {
+                mtime,
+                ctime,
+                atime,
+            };
+            tree.set_dir_times(idx, times);
             return Ok(());
         }
         let more = self.make_changeable(tree, idx)?;
@@ -368,10 +377,7 @@ impl Overlay {
         }
         let size = more.size();
         let sha256 = hash_file(&file, size)?;
-        let keep = self.work.link_for_keeping(ino)?;
-        if !self.gate.keep(&file, &keep, &sha256, true)? {
-            self.work.remove_name(&keep);
-        }
+        (self.gate).keep(&file, &work_name(ino), &sha256, true)?;
         self.gate.record(&LogOp::Recovered {
             path,
             size,
@@ -392,9 +398,7 @@ impl Overlay {
                 let file = tree.node(idx).file();
                 file.is_some_and(|file| file.lock().body == Body::Working)
             });
-            files
-                .map(|idx| crate::vfs::working::work_name(tree.node(idx).ino))
-                .collect()
+            files.map(|idx| work_name(tree.node(idx).ino)).collect()
         };
         for name in self.work.names()? {
             if !kept.contains(&name) {

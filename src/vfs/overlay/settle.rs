@@ -21,6 +21,7 @@ use crate::vfs::overlay::Overlay;
 use crate::vfs::working::Body;
 use crate::vfs::working::FileMore;
 use crate::vfs::working::hash_file;
+use crate::vfs::working::work_name;
 
 /// A shorter file is hashed without letting go of it.
 const SHORT: u64 = 8 << 20;
@@ -93,12 +94,8 @@ impl Overlay {
     ) -> Result<()> {
         self.work.cut(ino, more.size())?;
         let file = self.work.open(ino)?;
-        let name = if data.whole {
-            self.work.link_for_keeping(ino)?
-        } else {
-            crate::vfs::working::work_name(ino)
-        };
-        let moved = self.gate.keep(&file, &name, &sha256, data.whole)?;
+        let moved = (self.gate).keep(&file, &work_name(ino), &sha256, data.whole)?;
+        let recorded = self.record_version(ino, more, sha256);
         if moved {
             // The file is the version now, whatever becomes of its entry: the next
             // change starts from a copy, and that of an orphan too. Its first name
@@ -106,33 +103,31 @@ impl Overlay {
             data.body = Body::Version(sha256);
             data.whole = false;
             self.work.close(ino);
-        } else if data.whole {
-            self.work.remove_name(&name);
         }
-        {
-            let tree = self.tree.read();
-            let idx = tree.by_ino(ino)?;
-            if tree.node(idx).is(ORPHAN) {
-                self.drop_first_name(ino, moved);
-                return Ok(());
-            }
-            self.gate.record(&LogOp::Version {
-                path: tree.path(idx)?,
-                size: more.size(),
-                mode: tree.node(idx).kind.mode(),
-                sha256,
-            })?;
+        if recorded? {
+            data.unsettled = false;
+            self.dirty.lock().remove(&ino);
         }
-        data.unsettled = false;
-        self.drop_first_name(ino, moved);
-        self.dirty.lock().remove(&ino);
-        Ok(())
-    }
-
-    fn drop_first_name(&self, ino: u64, moved: bool) {
         if moved {
             self.work.remove(ino);
         }
+        Ok(())
+    }
+
+    /// Appends a version's entry, if the file has a name.
+    fn record_version(&self, ino: u64, more: &FileMore, sha256: Digest) -> Result<bool> {
+        let tree = self.tree.read();
+        let idx = tree.by_ino(ino)?;
+        if tree.node(idx).is(ORPHAN) {
+            return Ok(false);
+        }
+        self.gate.record(&LogOp::Version {
+            path: tree.path(idx)?,
+            size: more.size(),
+            mode: tree.node(idx).kind.mode(),
+            sha256,
+        })?;
+        Ok(true)
     }
 
     /// Lets a file settle at the settler's next turn.

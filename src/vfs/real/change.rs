@@ -53,7 +53,7 @@ impl RealTree {
             let mode = self.way_mode(&dir);
             let mode = mode.unwrap_or(Mode::from_raw_mode(SHADOW_MODE));
             match rustix::fs::mkdirat(&parent, dir.name(), mode) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Ok(()) | Err(rustix::io::Errno::EXIST) => self.missing.forget(),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -96,18 +96,20 @@ impl RealTree {
             }
             Make::Dir(bits) => {
                 rustix::fs::mkdirat(&parent, name, mode(bits)).map_err(io::Error::from)?;
+                self.missing.forget();
             }
             Make::Symlink(target) => {
                 let target = std::ffi::OsStr::from_bytes(target);
                 rustix::fs::symlinkat(target, &parent, name).map_err(io::Error::from)?;
             }
-            Make::Special(bits) => {
-                let kind = FileType::from_raw_mode(bits);
-                rustix::fs::mknodat(&parent, name, kind, mode(bits), 0).map_err(io::Error::from)?;
+            Make::Special(bits, device) => {
+                let (kind, device) = (FileType::from_raw_mode(bits), u64::from(device));
+                rustix::fs::mknodat(&parent, name, kind, mode(bits), device)
+                    .map_err(io::Error::from)?;
             }
         }
         self.own(&parent, name, caller)?;
-        if let Make::File(bits) | Make::Dir(bits) | Make::Special(bits) = make {
+        if let Make::File(bits) | Make::Dir(bits) | Make::Special(bits, _) = make {
             // Exactly what was asked for: the caller's umask was applied already.
             rustix::fs::chmodat(&parent, name, mode(bits), AtFlags::empty())
                 .map_err(io::Error::from)?;
@@ -241,6 +243,7 @@ impl RealTree {
         };
         rustix::fs::renameat_with(&old, from_name, &new, to_name, flags)
             .map_err(io::Error::from)?;
+        self.missing.forget();
         if !exchange {
             self.hide(from.path)?;
         }
@@ -295,6 +298,7 @@ impl RealTree {
             let (old, new) = (self.parent(from)?, self.parent_made(to)?);
             rustix::fs::renameat_with(&old, from.name(), &new, to.name(), flags)
                 .map_err(io::Error::from)?;
+            self.missing.forget();
             Ok(())
         })();
         if let Err(error) = moved {
@@ -305,6 +309,7 @@ impl RealTree {
     fn move_shadow_one(&self, from: &RepoPath, to: &RepoPath) -> Result<()> {
         let (old, new) = (self.parent(from)?, self.parent_made(to)?);
         rustix::fs::renameat(&old, from.name(), &new, to.name()).map_err(io::Error::from)?;
+        self.missing.forget();
         Ok(())
     }
 

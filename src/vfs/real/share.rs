@@ -181,6 +181,7 @@ impl RealTree {
         match kind_of(stat) {
             FileKind::Directory => {
                 rustix::fs::mkdirat(&parent, name, mode).map_err(io::Error::from)?;
+                self.missing.forget();
             }
             FileKind::Symlink => {
                 let target = self.shares.readlink(path)?;
