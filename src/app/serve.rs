@@ -217,6 +217,9 @@ fn finish(
 ) -> Result<(), Failure> {
     let settled = desk.close(end);
     let sealed = desk.seal(site);
+    if let Some(Err(error)) = desk.keeper().map(|keeper| keeper.release()) {
+        tracing::warn!(%error, "the log keeps room that it will not need");
+    }
     let forced = end == End::Asked;
     let unmounted = Unmounted {
         dir: bytes(&shown.place),
