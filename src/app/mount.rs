@@ -25,7 +25,7 @@ use crate::app::serve::{self, Orders, record};
 use crate::app::session::{self, Lock, Session, Wish};
 use crate::app::site::Site;
 use crate::domain::command::Need;
-use crate::domain::event::{Event, Unmounted};
+use crate::domain::event::{Event, Tier, Unmounted};
 use crate::domain::logop::Bytes;
 use crate::domain::names::AgentName;
 use crate::domain::path::percent_decode;
@@ -52,6 +52,16 @@ enum Ready {
 
 /// Mounts the agent's session at `dir`, or at its default place.
 pub fn mount(site: &mut Site, wish: &Wish, dir: Option<&Path>) -> Result<Standing, Failure> {
+    mount_for(site, wish, dir, Tier::C)
+}
+
+/// Mounts for users around whom `tier` holds.
+pub fn mount_for(
+    site: &mut Site,
+    wish: &Wish,
+    dir: Option<&Path>,
+    tier: Tier,
+) -> Result<Standing, Failure> {
     let (session, dir) = match prepare(site, wish, dir)? {
         Ready::Standing(standing) => return Ok(standing),
         Ready::Place(session, dir) => (session, dir),
@@ -59,6 +69,9 @@ pub fn mount(site: &mut Site, wish: &Wish, dir: Option<&Path>) -> Result<Standin
     crate::sandbox::pass::keep_descriptors().map_err(Failure::failed)?;
     let mut server = server(site, &session)?;
     server.arg("--at").arg(&dir);
+    if tier == Tier::B {
+        server.arg("--restricted");
+    }
     if nix::unistd::geteuid().is_root() {
         server.arg("--allow-other");
     }
@@ -94,6 +107,7 @@ pub fn foreground(
             gid,
             place: dir,
             sealed: false,
+            tier: Tier::C,
             allow_other: uid == 0,
         },
         inherited: None,

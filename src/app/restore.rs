@@ -304,6 +304,7 @@ fn unmounted(
         gid,
         place: site.repo.root().to_owned(),
         sealed: false,
+        tier: crate::domain::event::Tier::C,
         allow_other: false,
     };
     let dir = site.repo.root().to_owned();

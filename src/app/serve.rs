@@ -236,6 +236,7 @@ fn mounted(shown: &Shown, lost: Option<u64>) -> Event {
         uid: shown.uid,
         pid: std::process::id(),
         lost,
+        tier: (!shown.sealed).then_some(shown.tier),
     })
 }
 

@@ -7,6 +7,7 @@ use crate::app::failure::Failure;
 use crate::app::serve::ground::Shown;
 use crate::app::serve::{self, Orders};
 use crate::app::trace;
+use crate::domain::event::Tier;
 use crate::domain::names::SessionId;
 
 /// Serve one session's mount (started by `mount` and `run`)
@@ -19,6 +20,9 @@ pub(super) struct Args {
     at: PathBuf,
     #[arg(long)]
     allow_other: bool,
+    /// For programs that are restricted, though not sealed (tier B)
+    #[arg(long)]
+    restricted: bool,
     /// The user and mount namespace of a mount that stands already; its device is the standard input
     #[arg(long, num_args = 2, value_names = ["USER", "MOUNT"])]
     sealed: Option<Vec<i32>>,
@@ -43,6 +47,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
             gid: args.gid.unwrap_or(gid),
             place: args.at,
             sealed: inherited.is_some(),
+            tier: if args.restricted { Tier::B } else { Tier::C },
             allow_other: args.allow_other,
         },
         inherited,

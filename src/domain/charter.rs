@@ -20,6 +20,9 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use crate::domain::digest::Digest;
 use crate::domain::names::AgentName;
@@ -157,7 +160,9 @@ pub struct Sandbox {
     pub network: bool,
     /// Whether a program may make Unix sockets.
     pub af_unix: bool,
-    /// Written through to the operator's own.
+    /// Where known agents keep their state and logins: written through for the agent that is started.
+    pub states: Vec<HostPath>,
+    /// Written through to the operator's own, for every program.
     pub writable: Vec<HostPath>,
     /// Each session gets its own copy, dropped at the end.
     pub copied: Vec<HostPath>,
@@ -282,6 +287,20 @@ impl Charter {
         let reader = read::Reader::new(block);
         let charter = settings::charter(&reader, Digest::of(text.as_bytes()));
         reader.finish(charter)
+    }
+
+    /// Returns the charter of a text, which a process parses once: every state that is read has the same one.
+    pub fn shared(text: &str) -> Option<Arc<Self>> {
+        static LAST: Mutex<Option<(String, Arc<Charter>)>> = Mutex::new(None);
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, charter)) = last.as_ref()
+            && known == text
+        {
+            return Some(Arc::clone(charter));
+        }
+        let charter = Arc::new(Self::parse(text).ok()?);
+        *last = Some((text.to_owned(), Arc::clone(&charter)));
+        Some(charter)
     }
 
     /// Returns the digest of the text that was parsed.

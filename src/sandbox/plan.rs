@@ -71,6 +71,8 @@ impl Plan {
         let hidden: Vec<PathBuf> = spec
             .hidden
             .iter()
+            // Most secrets that a charter names are not there; one look is cheaper than resolving each name.
+            .filter(|path| fs::symlink_metadata(path).is_ok())
             .filter_map(|path| fs::canonicalize(path).ok())
             .collect();
         let mut plan = Self {
@@ -189,6 +191,15 @@ impl Plan {
         Ok(())
     }
 
+    /// Returns where the program finds the mount: at the repository's own path, or without a mount namespace where
+    /// it was mounted. The repository itself is never opened to it.
+    pub(super) fn standing(&self, tier: Tier) -> &Path {
+        match tier {
+            Tier::A => &self.repo,
+            Tier::B | Tier::C => &self.repo_source,
+        }
+    }
+
     /// Mount options that give a private directory to the agent.
     pub(super) fn owner(&self) -> String {
         self.ids
@@ -228,7 +239,7 @@ impl Plan {
                 .filter(|place| place.writable)
                 .map(|place| place.path.clone()),
         );
-        allowed.push(self.repo.clone());
+        allowed.push(self.standing(tier).to_owned());
         allowed
     }
 }

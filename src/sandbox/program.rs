@@ -51,7 +51,12 @@ fn restrict(setup: &Setup<'_>, inner: Option<&Inner>) -> Result<Invocation, Seal
         let _ = nix::unistd::tcsetpgrp(&inner.slave, nix::unistd::getpid());
     }
     umask(setup.umask);
-    let cwd = change_directory(&spec.cwd, &setup.plan.repo)?;
+    let standing = setup.plan.standing(spec.tier);
+    let cwd = match spec.cwd.strip_prefix(&setup.plan.repo) {
+        Ok(below) if below != Path::new("") => change_directory(&standing.join(below), standing)?,
+        Ok(_) => change_directory(standing, standing)?,
+        Err(_) => change_directory(&spec.cwd, standing)?,
+    };
     let env = environment(spec, &cwd);
     let candidates = candidates(&spec.argv, &env)?;
     let invocation = (

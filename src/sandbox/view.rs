@@ -34,6 +34,7 @@ use crate::sandbox::error::Layer;
 use crate::sandbox::error::SealError;
 use crate::sandbox::fix;
 use crate::sandbox::plan::Place;
+use crate::sandbox::plan::PROGRAM_DIRECTORY;
 use crate::sandbox::plan::Plan;
 use crate::sandbox::rules;
 use crate::sandbox::spec::Spec;
@@ -42,6 +43,10 @@ use crate::sandbox::sys::Change;
 
 /// A file without content or rights, shown where a hidden file's name has to stay.
 const NOTHING: &str = "/run/govfs/nothing";
+/// In every default `PATH`, and the place of what an operator installs.
+const USUAL_PROGRAMS: &str = "/usr/local/bin";
+/// Holds a link to the govfs program, to lay over the usual place.
+const LINK_DIRECTORY: &str = "/run/govfs/link";
 
 enum Shown {
     Tree(OwnedFd),
@@ -83,6 +88,7 @@ pub(super) fn build(plan: &mut Plan, spec: &Spec) -> Result<(), SealError> {
     }
     let target = target(plan, &plan.repo, true)?;
     attach(&sources.repo, &target, &plan.repo)?;
+    show_program(plan)?;
     protect(Path::new("/run/govfs"))?;
     protect(Path::new("/dev"))
 }
@@ -256,6 +262,38 @@ pub(super) fn tmpfs(place: &Path, options: &str, flags: MsFlags) -> Result<(), S
             errno,
         )
     })
+}
+
+/// A login shell sets `PATH` anew, so the program also stands in a directory that every such path has. This is a
+/// convenience: where the directory cannot be laid over, the head of the inherited `PATH` has to do.
+fn show_program(plan: &Plan) -> Result<(), SealError> {
+    let usual = Path::new(USUAL_PROGRAMS);
+    let beside = |path: &Path| path.starts_with(usual) || usual.starts_with(path);
+    let mut touched = plan.places.iter().filter(|place| !place.home);
+    // What is mounted below would not show through.
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    if touched.any(|place| beside(&place.path))
+        || plan.hidden.iter().any(|path| beside(path))
+        || beside(&plan.repo)
+        || mounts.contains(&format!(" {USUAL_PROGRAMS}/"))
+        || !usual.is_dir()
+    {
+        return Ok(());
+    }
+    make_directory(Path::new(LINK_DIRECTORY))?;
+    let program = Path::new(PROGRAM_DIRECTORY).join("govfs");
+    std::os::unix::fs::symlink(program, Path::new(LINK_DIRECTORY).join("govfs"))
+        .context(Layer::View, "cannot make a link to govfs")?;
+    let layers = format!("lowerdir={LINK_DIRECTORY}:{USUAL_PROGRAMS}");
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_RDONLY;
+    let _ = mount(
+        Some("overlay"),
+        usual,
+        Some("overlay"),
+        flags,
+        Some(layers.as_str()),
+    );
+    Ok(())
 }
 
 fn device_links() -> Result<(), SealError> {

@@ -176,6 +176,7 @@ fn stand_in(site: &mut Site, session: &Session, lock: Lock) -> Result<(Lock, u64
         gid,
         place: site.repo.root().to_owned(),
         sealed: false,
+        tier: crate::domain::event::Tier::C,
         allow_other: false,
     };
     let (at, of) = (site.repo.root().to_owned(), session.clone());

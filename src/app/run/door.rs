@@ -182,7 +182,7 @@ fn mount_on_host(site: &mut Site, session: &Session, tier: Tier) -> Result<Door,
         base: None,
         plan: None,
     };
-    let standing = mount::mount(site, &wish, None)?;
+    let standing = mount::mount_for(site, &wish, None, tier)?;
     let live = hold(session)?;
     let place = Place::Host {
         dir: standing.dir,

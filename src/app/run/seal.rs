@@ -59,8 +59,11 @@ pub(super) fn spec(
     spec.hidden = hidden(site, charter, job, home.as_deref())?;
     spec.writable = writable(charter, job, home.as_deref());
     let room = room::of(site, session)?;
-    let (copies, copied) = copies(&room, charter, home.as_deref(), &spec.writable)?;
-    spec.copies = copies;
+    let mut copied = Vec::new();
+    // A copy in the place of the operator's own needs a mount namespace; without one the caches stay closed.
+    if spec.tier == sandbox::Tier::A {
+        (spec.copies, copied) = copies(&room, charter, home.as_deref(), &spec.writable)?;
+    }
     spec.copy_room = Some(room.join("writable"));
     spec.home = home;
     let mut widenings = widenings(&spec, job);
@@ -131,11 +134,16 @@ fn hidden(
 
 /// Returns what is written through to the operator's own.
 fn writable(charter: &Charter, job: &Job, home: Option<&Path>) -> Vec<Writable> {
+    // A state directory holds what steers its agent outside, too (hooks, logins): it is open to that agent alone,
+    // and made where that agent is started for the first time. A file is never made up.
+    let states = charter.sandbox.states.iter();
+    let states = states.filter(|path| is_state_of(path.as_str(), &job.argv));
+    let states = states.filter_map(|path| on_host(path, home));
+    let states = states.filter(|path| path.exists() || path.extension().is_none());
     let listed = charter.sandbox.writable.iter();
     let listed = listed.filter_map(|path| on_host(path, home));
-    // A directory is made where the agent that is started keeps its state; nobody
-    // else's is, and a file is never made up.
-    let listed = listed.filter(|path| path.exists() || is_state_of(path, &job.argv));
+    let listed = listed.filter(|path| path.exists());
+    let listed = states.chain(listed);
     let listed = listed.map(|path| Writable { path, create: true });
     let asked = job.writable.iter().map(|path| Writable {
         path: path.clone(),
@@ -144,23 +152,34 @@ fn writable(charter: &Charter, job: &Job, home: Option<&Path>) -> Vec<Writable> 
     listed.chain(asked).collect()
 }
 
-/// Says whether the directory is where one of the programs named on the command
-/// line keeps its state: `.codex` of `codex`, `.config/mini-swe-agent` of `mini`.
-fn is_state_of(dir: &Path, argv: &[OsString]) -> bool {
-    let Some(name) = dir.file_name().and_then(|name| name.to_str()) else {
-        return false;
-    };
+/// Programs whose state lies under another name.
+const OTHER_NAMES: &[(&str, &str)] = &[
+    ("agent", "cursor"),
+    ("auggie", "augment"),
+    ("cn", "continue"),
+    ("droid", "factory"),
+    ("mini", "mini-swe-agent"),
+];
+
+/// Says whether one of the programs named on the command line keeps its state there: `.codex` of
+/// `npx @openai/codex`, `.claude.json` of `sh -c 'claude -p …'`. The command line is the operator's own.
+fn is_state_of(state: &str, argv: &[OsString]) -> bool {
+    let name = state.rsplit('/').next().unwrap_or(state);
     let name = name.trim_start_matches('.');
+    let name = name.strip_suffix(".json").unwrap_or(name);
+    let is_owner = |word: &str| {
+        let starts = |rest: &str| rest.starts_with('-');
+        OTHER_NAMES.contains(&(word, name))
+            || word == name
+            || word.strip_prefix(name).is_some_and(starts)
+    };
     let words = argv.iter().filter_map(|word| word.to_str());
     words
-        .flat_map(|word| word.split(|c: char| !c.is_alphanumeric() && c != '-' && c != '_'))
-        .filter(|word| word.len() > 3)
-        .any(|word| {
-            name == word
-                || name
-                    .strip_prefix(word)
-                    .is_some_and(|rest| rest.starts_with('-'))
-        })
+        .flat_map(|word| word.split(|c: char| c.is_whitespace() || ";|&()'\"".contains(c)))
+        .filter_map(|word| word.rsplit('/').next())
+        .filter_map(|word| word.split('@').next())
+        .map(|word| word.trim_end_matches(".js"))
+        .any(is_owner)
 }
 
 /// Returns the caches that each session has for itself, and in words which they are.
@@ -217,4 +236,38 @@ fn widenings(spec: &Spec, job: &Job) -> Vec<String> {
         widenings.push(format!("env {}", shown(Path::new(name))));
     }
     widenings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_directory_is_its_own_agents() {
+        let owns = |state: &str, line: &[&str]| {
+            let argv: Vec<OsString> = line.iter().map(OsString::from).collect();
+            is_state_of(state, &argv)
+        };
+        for (state, line) in [
+            ("~/.codex", &["codex", "exec", "do it"][..]),
+            ("~/.codex", &["npx", "-y", "@openai/codex@latest"]),
+            ("~/.claude", &["/usr/local/bin/claude"]),
+            ("~/.claude", &["npx", "@anthropic-ai/claude-code"]),
+            ("~/.claude.json", &["sh", "-c", "cd src; claude -p 'x'"]),
+            ("~/.gemini", &["node", "/opt/bin/gemini.js"]),
+            ("~/.config/mini-swe-agent", &["mini"]),
+            ("~/.local/share/opencode", &["opencode", "run"]),
+            ("~/.cursor", &["cursor-agent"]),
+        ] {
+            assert!(owns(state, line), "{state} {line:?}");
+        }
+        for (state, line) in [
+            ("~/.codex", &["claude"][..]),
+            ("~/.claude", &["sh", "-c", "echo x >~/.claude/settings.json"]),
+            ("~/.claude.json", &["sh", "-c", "cat ~/.claude.json"]),
+            ("~/.pi", &["pip", "install"]),
+        ] {
+            assert!(!owns(state, line), "{state} {line:?}");
+        }
+    }
 }

@@ -83,6 +83,12 @@ impl Desk {
         Ok(())
     }
 
+    /// Says whether anything was logged that no seal of this server binds.
+    pub(super) fn has_unsealed(&self) -> bool {
+        let sealed = self.sealed.load(Ordering::Relaxed);
+        self.keeper().is_some_and(|keeper| keeper.count() != sealed)
+    }
+
     fn seal_is_due(&self) -> bool {
         let Some(keeper) = self.keeper() else {
             return false;

@@ -21,7 +21,7 @@ use crate::domain::command::Need;
 use crate::domain::convert::{AutoCrlf, Eol, EolConfig};
 use crate::domain::digest::Digest;
 use crate::domain::entry::{Seal, decode};
-use crate::domain::event::Pinned;
+use crate::domain::event::{Pinned, Tier};
 use crate::domain::state::{Kind, RowKey, State};
 use crate::domain::zone::gitdir_rule;
 use crate::git::base::{GitBase, LfsProgram, Options as BaseOptions, PromisorGit};
@@ -45,6 +45,8 @@ pub struct Shown {
     /// The mount's place as its user sees it.
     pub place: PathBuf,
     pub sealed: bool,
+    /// What holds around the users of a mount of the host.
+    pub tier: Tier,
     pub allow_other: bool,
 }
 
@@ -95,7 +97,8 @@ pub fn pinned_charter(state: &State, session: &Session) -> Result<Charter, Failu
         .charters
         .get(&session.row.charter)
         .map(|row| row.text.as_str());
-    text.and_then(|text| Charter::parse(text).ok())
+    text.and_then(Charter::shared)
+        .map(|charter| Charter::clone(&charter))
         .ok_or_else(|| Failure::integrity("the session's charter is missing or cannot be read"))
 }
 

@@ -65,17 +65,36 @@ pub(super) const SCRATCH: &[&str] = &[
 ];
 
 /// Where known agents keep their state and logins.
-pub(super) const WRITABLE: &[&str] = &[
+pub(super) const STATES: &[&str] = &[
     "~/.aider",
+    "~/.augment",
     "~/.cache/opencode",
     "~/.claude",
     "~/.claude.json",
+    "~/.cline",
     "~/.codex",
+    "~/.config/amp",
+    "~/.config/crush",
+    "~/.config/cursor",
+    "~/.config/goose",
     "~/.config/mini-swe-agent",
     "~/.config/opencode",
+    "~/.continue",
+    "~/.copilot",
+    "~/.cursor",
+    "~/.factory",
     "~/.gemini",
+    "~/.kimi",
+    "~/.local/share/amp",
+    "~/.local/share/crush",
+    "~/.local/share/goose",
     "~/.local/share/opencode",
+    "~/.local/state/goose",
     "~/.local/state/opencode",
+    "~/.openhands",
+    "~/.pi",
+    "~/.qwen",
+    "~/.vibe",
 ];
 
 /// Caches that tools write and that other programs trust.

@@ -146,18 +146,19 @@ fn sandbox(reader: &Reader<'_>, mut section: Section<'_, '_>) -> Sandbox {
         ("B", RequiredTier::B),
         ("C", RequiredTier::C),
     ];
-    let sandbox = Sandbox {
+    let given = section.has("writable");
+    let mut sandbox = Sandbox {
         tier: section
             .choice(reader, "tier", &tiers)
             .unwrap_or(RequiredTier::A),
         network: section.boolean(reader, "network").unwrap_or(true),
         af_unix: section.boolean(reader, "af-unix").unwrap_or(false),
-        writable: host_paths(
-            reader,
-            &mut section,
-            ["writable", "also-writable"],
-            defaults::WRITABLE,
-        ),
+        states: if given {
+            Vec::new()
+        } else {
+            known_states()
+        },
+        writable: host_paths(reader, &mut section, ["writable", "also-writable"], &[]),
         copied: host_paths(
             reader,
             &mut section,
@@ -178,6 +179,11 @@ fn sandbox(reader: &Reader<'_>, mut section: Section<'_, '_>) -> Sandbox {
             variable,
         ),
     };
+    // What the charter says of a directory by name goes before what is known of agents.
+    let named = [&sandbox.writable, &sandbox.copied, &sandbox.hidden];
+    sandbox
+        .states
+        .retain(|state| !named.iter().any(|list| list.contains(state)));
     let lists = [
         ("writable", &sandbox.writable),
         ("copied", &sandbox.copied),
@@ -194,6 +200,12 @@ fn sandbox(reader: &Reader<'_>, mut section: Section<'_, '_>) -> Sandbox {
     }
     section.finish(reader);
     sandbox
+}
+
+/// Returns where known agents keep their state.
+fn known_states() -> Vec<HostPath> {
+    let all = defaults::STATES.iter();
+    all.filter_map(|text| host_path(text).ok()).collect()
 }
 
 fn host_paths(

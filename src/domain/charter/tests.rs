@@ -75,7 +75,7 @@ fn every_default_is_in_order() {
     let quoted = |list: &[&str]| format!("{list:?}");
     parsed(&format!(
         "[sandbox]\nwritable = {}\ncopied = {}\nhidden = {}\nenvironment = {}",
-        quoted(defaults::WRITABLE),
+        quoted(defaults::STATES),
         quoted(defaults::COPIED),
         quoted(defaults::HIDDEN),
         quoted(&[defaults::ALWAYS, defaults::ENVIRONMENT].concat()),
@@ -309,8 +309,10 @@ fn lists_replace_the_defaults_and_also_lists_add_to_them() {
         .iter()
         .map(HostPath::as_str)
         .collect();
-    assert_eq!(writable.len(), defaults::WRITABLE.len() + 1, "{writable:?}");
-    assert_eq!(writable.last(), Some(&"/srv/cache"));
+    assert_eq!(writable, ["/srv/cache", "~/.codex"]);
+    assert_eq!(charter.sandbox.states.len(), defaults::STATES.len() - 1);
+    let alone = parsed("[sandbox]\nwritable = [\"~/.codex\"]").sandbox;
+    assert_eq!((alone.states.len(), alone.writable.len()), (0, 1));
     assert_eq!(charter.merge.checks, ["t"]);
     assert_eq!(
         charter.checks[1].command,
@@ -366,7 +368,8 @@ fn a_charter_is_told_in_plain_words() {
           tier A is required: every layer of enforcement, or nothing starts
           the network is allowed
           Unix sockets are refused
-          written through to the operator's own: none
+          written through for the agent that keeps its state there: none
+          written through for every program: none
           each session has its own copy: ~/.cache
           absent: ~/.ssh
           variables passed on: PATH, HOME, USER, LOGNAME, SHELL, LANG, LC_*, TERM, COLORTERM, TZ, EDITOR, NO_COLOR

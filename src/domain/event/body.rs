@@ -228,6 +228,9 @@ body! {
         /// How many bytes of a torn end were cut off the write log.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lost: Option<u64>,
+        /// What holds around whoever uses a mount of the host; a sealed one's is its launches'.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tier: Option<Tier>,
     }
 
     Unmounted {

@@ -6,7 +6,7 @@ use super::{
     SessionRow, SessionState, State,
 };
 use crate::domain::event::{
-    Claimed, Cut, Decision, Entry, Event, Freed, Launched, Merged, SessionOpened,
+    Claimed, Cut, Decision, Entry, Event, Freed, Launched, Merged, SessionOpened, Tier,
 };
 
 mod plans;
@@ -268,6 +268,9 @@ impl State {
                     uid: body.uid,
                     pid: body.pid,
                 });
+                if let Some(tier) = body.tier {
+                    lower(row, tier);
+                }
             }
             Event::Unmount(_) => row.mount = None,
             Event::Seal(body) => {
@@ -408,9 +411,14 @@ impl State {
     }
 }
 
+/// A session's tier is the lowest that it ever had.
+fn lower(row: &mut SessionRow, tier: Tier) {
+    row.tier = Some(row.tier.map_or(tier, |lowest| lowest.min(tier)));
+}
+
 fn launched(row: &mut SessionRow, body: &Launched) {
     row.launches += 1;
-    row.tier = Some(row.tier.map_or(body.tier, |lowest| lowest.min(body.tier)));
+    lower(row, body.tier);
     for widening in &body.widenings {
         if !row.widenings.contains(widening) {
             row.widenings.push(widening.clone());
