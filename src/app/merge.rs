@@ -20,6 +20,7 @@ mod standing;
 pub mod work;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::app::checks;
 use crate::app::failure::Failure;
@@ -70,6 +71,8 @@ pub struct Report {
     pub checks: Vec<Check>,
     /// What atomic saves left over; never merged.
     pub leftovers: Vec<RepoPath>,
+    /// How long the operator's checkouts took to follow: it grows with their index.
+    pub checkout: Duration,
     /// What went wrong after the branch had moved.
     pub remarks: Vec<String>,
 }
@@ -381,6 +384,7 @@ impl<'a> Round<'a> {
             advice: findings(&self.judged.verdict.advice),
             checks: self.checks.clone(),
             leftovers: self.attempt.standing.leftovers.clone(),
+            checkout: Duration::ZERO,
             remarks: Vec::new(),
         })
     }
