@@ -91,7 +91,12 @@ fn blame_agrees_with_git_through_renames_and_merges() {
     }
     assert_eq!(ours, theirs);
     assert!(found.iter().any(|line| line.path == path("old")));
-    assert_eq!(room.promote.blame(tip, &path("none"), &|_, _| None).unwrap(), []);
+    assert_eq!(
+        room.promote
+            .blame(tip, &path("none"), &|_, _| None)
+            .unwrap(),
+        []
+    );
     let touches = room.promote.touches(tip, &path("new"), 10).unwrap();
     let statuses: Vec<_> = touches.iter().map(|touch| touch.status).collect();
     let (m, a) = (Status::Modified, Status::Added);
