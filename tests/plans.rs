@@ -80,6 +80,18 @@ fn all_faults_of_all_files_are_shown_at_once_with_file_line_and_key() {
     }
     let document = house.json(&["plan", "check", &one]);
     assert_eq!(document["errors"][0]["line"], 2);
+    // A file that cannot be read hides nothing of those that can.
+    let three = house.fix(
+        "three",
+        "dependencies=[\"three\"]\n[claims]\nfiles=[\"x\"]\n",
+    );
+    let four = house.fix("four", "dependencies=[\"two\"]\n");
+    let ran = house.fails(2, &["plan", "check", &one, &two, &three, &four]);
+    assert!(ran.stdout.contains("three -> three"), "{ran:?}");
+    assert!(ran.stderr.contains("one.toml:2: plan.id"), "{ran:?}");
+    assert!(!ran.stdout.contains("no plan two"), "{ran:?}");
+    let document = house.json(&["plan", "check", &one, &three]);
+    assert_eq!(document["findings"][0]["rule"], "cycle", "{document}");
     house.fails(2, &["plan", "add", &two]);
     assert_eq!(house.ok(&["plan", "list"]), "");
 }

@@ -187,6 +187,32 @@ fn a_protected_branch_moves_through_govfs_or_by_leave() {
             .status
             .success()
     );
+    let head = house.git(&["rev-parse", "main"]);
+    assert!(
+        !git("eve", &["update-ref", "-d", "refs/heads/main", &head])
+            .status
+            .success()
+    );
+    // Housekeeping moves nothing, and is let be; what it packed is protected as well.
+    for housekeeping in [
+        &["pack-refs", "--all"][..],
+        &["gc", "-q"],
+        &["pack-refs", "--all"],
+    ] {
+        let done = git("eve", housekeeping);
+        assert!(done.status.success(), "{housekeeping:?}: {done:?}");
+    }
+    for old in [&head[..], ""] {
+        let words = ["update-ref", "-d", "refs/heads/main", old];
+        let words = if old.is_empty() {
+            &words[..3]
+        } else {
+            &words[..]
+        };
+        assert!(!git("eve", words).status.success(), "{words:?}");
+    }
+    assert!(!git("eve", &empty).status.success());
+    assert_eq!(house.git(&["rev-parse", "main"]), head);
     assert!(git("eve", &["branch", "other"]).status.success());
     assert!(
         fs::read_to_string(&trace)

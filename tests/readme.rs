@@ -24,7 +24,8 @@ fn readme() -> String {
 
 /// Returns the texts of the fenced blocks that open with `fence`.
 fn blocks<'a>(text: &'a str, fence: &str) -> Vec<&'a str> {
-    let pieces = text.split(&format!("```{fence}\n")).skip(1);
+    let fence = format!("```{fence}\n");
+    let pieces = text.split(fence.as_str()).skip(1);
     pieces
         .map(|piece| &piece[..piece.find("```").unwrap()])
         .collect()

@@ -2,9 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use common::House;
+use yaml_rust2::{Yaml, YamlLoader};
 
 fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts")
@@ -95,4 +100,93 @@ fn a_wrong_word_is_a_usage_error() {
             .unwrap();
         assert_eq!(output.status.code(), Some(2), "{name}: {}", said(&output));
     }
+}
+
+fn workflow(path: &str) -> Yaml {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let documents = YamlLoader::load_from_str(&text).unwrap();
+    assert_eq!(documents.len(), 1, "{path}");
+    documents[0].clone()
+}
+
+/// Returns the lines that a job's steps run.
+fn steps(job: &Yaml) -> Vec<String> {
+    let steps = job["steps"].as_vec().unwrap();
+    let lines = steps.iter().filter_map(|step| step["run"].as_str());
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn workflows_and_containers_say_what_fuse_needs() {
+    let ci = workflow(".github/workflows/ci.yml");
+    let lines = steps(&ci["jobs"]["test"]).join("\n");
+    assert!(
+        lines.contains(".ci/run") && lines.contains("fuse"),
+        "{lines}"
+    );
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".devcontainer/devcontainer.json");
+    let text = fs::read_to_string(path).unwrap();
+    let plain: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect();
+    let container: serde_json::Value = serde_json::from_str(&plain.concat()).unwrap();
+    let flags = container["runArgs"].to_string();
+    assert!(
+        flags.contains("/dev/fuse") && flags.contains("SYS_ADMIN"),
+        "{flags}"
+    );
+}
+
+#[test]
+fn the_example_workflow_verifies_a_pull_request() {
+    let house = House::with(&[("a.txt", "a\n")]);
+    house.ok(&[
+        "run",
+        "al",
+        "--claim",
+        "a.txt",
+        "--",
+        "sh",
+        "-c",
+        "echo b > a.txt",
+    ]);
+    house.ok(&["merge", "al"]);
+    house.ok(&["export", "--ref"]);
+    // What a checkout of a pull request is: no branch of its own, its remote's, and a commit on top.
+    let clone = house.path("clone");
+    house.git(&["clone", "-q", "--no-local", ".", &clone.to_string_lossy()]);
+    let there = |line: &str| {
+        let path = std::env::var("PATH").unwrap();
+        let program = Path::new(env!("CARGO_BIN_EXE_govfs")).parent().unwrap();
+        let output = house
+            .hermetic("sh", &clone)
+            .args(["-ec", line])
+            .env("PATH", format!("{}:{path}", program.display()))
+            .output()
+            .unwrap();
+        (output.status.code().unwrap(), said(&output))
+    };
+    there(
+        "git checkout -q --detach && git branch -qD main && git commit -q --allow-empty -m 'a request'",
+    );
+    let example = workflow(".github/examples/verify-pull-request.yml");
+    let lines = steps(&example["jobs"]["verify"]);
+    let own: Vec<&String> = lines
+        .iter()
+        .filter(|line| !line.contains("install"))
+        .collect();
+    for line in &own {
+        let (status, text) = there(line);
+        assert_eq!(status, 0, "{line}: {text}");
+    }
+    let (_, text) = there("govfs verify --ref");
+    assert!(text.contains("1 merge commits state it"), "{text}");
+    // A request that brings a trailer of its own making.
+    let forged = format!("Govfs-Checkpoint: x 2 {}=", "A".repeat(43));
+    there(&format!(
+        "git commit -q --allow-empty -m 'a merge' -m '{forged}'"
+    ));
+    let (status, text) = there(own.last().unwrap());
+    assert_eq!(status, 4, "{text}");
 }

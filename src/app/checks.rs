@@ -11,7 +11,7 @@ use crate::app::site::Site;
 use crate::domain::base::Oid;
 use crate::domain::charter::{Charter, CharterCommand, Check as Wanted};
 use crate::domain::digest::Digest;
-use crate::domain::event::Check;
+use crate::domain::event::{Check, Finding};
 use crate::domain::merge::MergeRefusal;
 use crate::domain::plan::{Command, Plan};
 use crate::domain::queue::stored;
@@ -20,6 +20,8 @@ use crate::store::versions::Versions;
 
 /// The status of a check that could not be run.
 const NOT_RUN: i64 = 125;
+/// The rule that a failed check breaks.
+const RULE: &str = "check";
 /// How many of the last bytes are looked through for words.
 const WORDS_FROM: usize = 4096;
 /// How many characters of them are told.
@@ -195,28 +197,43 @@ fn one(site: &Site, tree: Oid, wanted: &Wanted) -> Result<Check, Failure> {
     Ok(check)
 }
 
-/// Returns what the checks that did not pass have against the merge, with the
-/// last words of each: a status alone tells nobody what to mend.
-pub fn findings(versions: &Versions, checks: &[Check]) -> Vec<MergeRefusal> {
+/// Returns what the checks that did not pass have against the merge. It follows from
+/// the entry alone, so that replay finds the same.
+pub fn findings(checks: &[Check]) -> Vec<MergeRefusal> {
     let failed = checks.iter().filter(|check| !check.passed);
     failed
         .map(|check| {
-            let mut reason = match check.status {
-                124 => format!("check {} took longer than it may", check.name),
-                125 => format!("check {} could not be run", check.name),
-                status => format!("check {} ended with status {status}", check.name),
-            };
-            let said = check.output.and_then(|sha256| versions.read(&sha256).ok());
-            if let Some(words) = said.and_then(|said| last_words(&said)) {
-                reason = format!("{reason}: {words}");
-            }
             let hint = match check.output {
                 Some(sha256) => format!("what it said is kept as version {sha256}"),
                 None => "it said nothing".to_owned(),
             };
-            MergeRefusal::general("check", reason, hint)
+            MergeRefusal::general(RULE, reason(check), hint)
         })
         .collect()
+}
+
+fn reason(check: &Check) -> String {
+    match check.status {
+        124 => format!("check {} took longer than it may", check.name),
+        125 => format!("check {} could not be run", check.name),
+        status => format!("check {} ended with status {status}", check.name),
+    }
+}
+
+/// Adds the last words of each failed check, for whoever reads the refusal: a status
+/// alone tells nobody what to mend.
+pub fn add_last_words(versions: &Versions, checks: &[Check], refusals: &mut [Finding]) {
+    for check in checks.iter().filter(|check| !check.passed) {
+        let reason = reason(check);
+        let said = check.output.and_then(|sha256| versions.read(&sha256).ok());
+        let words = said.and_then(|said| last_words(&said));
+        let own = refusals
+            .iter_mut()
+            .find(|refusal| refusal.rule == RULE && refusal.reason == reason);
+        if let (Some(words), Some(own)) = (words, own) {
+            own.reason = format!("{reason}: {words}");
+        }
+    }
 }
 
 /// Returns the last line that says anything, without what could steer a terminal.

@@ -126,6 +126,7 @@ impl Picture {
             FleetAction::Launch => Stage::Lost,
             FleetAction::Finish => Stage::Ended {
                 status: i32::try_from(job.status.unwrap_or(i64::MAX)).unwrap_or(i32::MAX),
+                said: job.reason.clone(),
             },
             FleetAction::Block => Stage::Refused {
                 reason: job.reason.clone().unwrap_or_default(),
@@ -134,7 +135,10 @@ impl Picture {
                 Some(reason) => Stage::Refused {
                     reason: reason.clone(),
                 },
-                None if self.voted_since(row, job) => Stage::Ended { status: 0 },
+                None if self.voted_since(row, job) => Stage::Ended {
+                    status: 0,
+                    said: None,
+                },
                 None => Stage::Checked {
                     missing: job.missing.clone(),
                     asked: self.asked_since(row, job),

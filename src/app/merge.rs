@@ -37,6 +37,7 @@ use crate::domain::names::AgentName;
 use crate::domain::path::RepoPath;
 use crate::domain::state::State;
 use crate::git::promote::{CommitSpec, Promote, PromoteError, Stage, Target};
+use crate::store::versions::Versions;
 
 pub use standing::{Standing, reviewable};
 
@@ -94,6 +95,8 @@ pub fn merge(site: &mut Site, wish: &Wish) -> Result<Report, Failure> {
         _ => still.thaw(),
     };
     let mut report = done?;
+    let versions = Versions::of(&site.store);
+    checks::add_last_words(&versions, &report.checks, &mut report.refusals);
     if let Err(failure) = told {
         report.remarks.push(failure.message);
     }
@@ -124,7 +127,6 @@ pub struct Attempt<'a> {
     wish: &'a Wish,
     standing: Standing,
     promote: Promote,
-    versions: Versions,
     branch: String,
     /// What the checks said, by the tree that they were run on.
     checked: parking_lot::Mutex<BTreeMap<Oid, Vec<Check>>>,
@@ -148,7 +150,6 @@ impl<'a> Attempt<'a> {
             wish,
             standing,
             promote: open(site)?,
-            versions: Versions::of(&site.store),
             branch,
             checked: parking_lot::Mutex::default(),
         })
@@ -308,11 +309,7 @@ impl<'a> Round<'a> {
             base: self.attempt.standing.base.root(),
             seen: &self.attempt.standing.seen,
             candidate: &self.candidate,
-            others: &[
-                &checks::findings(&self.attempt.versions, &self.checks),
-                others,
-            ]
-            .concat(),
+            others: &[&checks::findings(&self.checks), others].concat(),
         }
         .judge()
     }

@@ -19,8 +19,9 @@ use crate::domain::base::Oid;
 use crate::domain::charter::Charter;
 use crate::domain::command::Need;
 use crate::domain::event::{Draft, Event, Protected};
-use crate::domain::queue::protect::{MoveVerdict, RefUpdate, judge, updates};
+use crate::domain::queue::protect::{MoveVerdict, Place, RefUpdate, judge, updates};
 use crate::domain::state::{Kind, State};
+use crate::git::repo::Repo;
 
 const HOOK: &str = "reference-transaction";
 /// Where a hook that was there before is kept, and still run.
@@ -259,8 +260,12 @@ pub fn check(site: &mut Site, input: &str, committer: &str) -> Result<(), Failur
     for branch in protected(&state) {
         let announced = announced(&state, &branch);
         let person = person(&law, committer);
+        let place = Place {
+            tip: site.repo.tip(&branch)?,
+            packed: packed(&site.repo, &branch),
+        };
         for update in &moves {
-            match judge(update, &branch, &announced, person.is_some()) {
+            match judge(update, &branch, place, &announced, person.is_some()) {
                 MoveVerdict::Allowed => {}
                 MoveVerdict::Refused(reason) => reasons.push(reason),
                 MoveVerdict::Leave => {
@@ -282,6 +287,15 @@ pub fn check(site: &mut Site, input: &str, committer: &str) -> Result<(), Failur
         Ok(())
     })?;
     Ok(())
+}
+
+/// Returns what the packed references say of a branch.
+fn packed(repo: &Repo, branch: &str) -> Option<Oid> {
+    let text = fs::read_to_string(repo.common_dir().join("packed-refs")).ok()?;
+    let name = format!("refs/heads/{branch}");
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    let (oid, _) = lines.into_iter().find(|(_, known)| *known == name)?;
+    oid.parse().ok()
 }
 
 /// The commits that entries say the branch goes to: merges that are about to be, and those that were.

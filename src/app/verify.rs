@@ -440,7 +440,7 @@ pub fn verify_ref(
         .as_ref()
         .map_or("main", |law| law.merge.target.as_str());
     let mut anchors = 0;
-    for trailer in repo.trailers(target, TRAILER)? {
+    for trailer in repo.trailers_behind(&repo.seen_tips(target)?, TRAILER)? {
         let place = format!("commit {}", trailer.commit);
         let stated = Checkpoint::from_trailer(&trailer.value)
             .map_err(|error| Failure::integrity(format!("{place}: {error}")))?;

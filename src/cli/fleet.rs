@@ -173,8 +173,11 @@ fn go(args: RunArgs, context: &mut Context) -> Result<(), Failure> {
     match ended.blocked.len() {
         0 => Ok(()),
         _ if !args.once => Ok(()),
-        n => Err(Failure::refused(format!("{n} plans are blocked"))
-            .hint("see why: govfs fleet status; then govfs queue set-status ID todo")),
+        n => {
+            let are = if n == 1 { "plan is" } else { "plans are" };
+            Err(Failure::refused(format!("{n} {are} blocked"))
+                .hint("see why: govfs fleet status; then govfs queue set-status ID todo"))
+        }
     }
 }
 

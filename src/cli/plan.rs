@@ -9,13 +9,16 @@ use super::output::Ink;
 use super::output::Output;
 use crate::app::failure::Failure;
 use crate::app::plan::import::{self, Fault};
-use crate::app::plan::{self, Judgement, Source};
+use crate::app::plan::{self, Source};
 use crate::app::site::Site;
-use crate::domain::dag::{Drawing, Fact, Finding, Graph, draw};
+use crate::domain::dag::{Drawing, Graph, draw};
 use crate::domain::names::PlanId;
 use crate::domain::path::percent_encode;
-use crate::domain::plan::{Plan, PlanError};
+use crate::domain::plan::Plan;
 use crate::domain::queue::{Item, Queue};
+use findings::{finding_fields, tell_findings, tell_judgement, unreadable};
+
+mod findings;
 
 /// Plans: what is to be done, by whom, where, after what, and how one sees that it is done
 ///
@@ -81,9 +84,10 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     }
 }
 
-/// Reads the files; what does not parse is all shown at once.
+/// Reads the files; what does not parse is all shown at once, with what is wrong with
+/// the rest.
 fn sources(
-    site: &Site,
+    site: &mut Site,
     files: &[PathBuf],
     verb: &str,
     context: &mut Context,
@@ -92,30 +96,20 @@ fn sources(
     if read.errors.is_empty() {
         return Ok(read.sources);
     }
-    Err(unreadable(&read.errors, verb, &mut context.out))
-}
-
-fn unreadable(errors: &[PlanError], verb: &str, out: &mut Output) -> Failure {
-    if out.json {
-        let errors: Vec<Value> = errors.iter().map(error_fields).collect();
-        out.document(verb, json!({ "errors": errors }));
+    let mut findings = Vec::new();
+    if !read.sources.is_empty()
+        && let Ok(judged) = plan::judge(site, &read.sources)
+    {
+        findings = judged.findings;
+        // It may be in a file that cannot be read.
+        findings.retain(|finding| finding.rule != "unknown-dependency");
     }
-    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    Failure::usage(lines.join("\n"))
-}
-
-fn error_fields(error: &PlanError) -> Value {
-    json!({
-        "file": percent_encode(error.file.as_bytes()),
-        "line": error.line,
-        "key": error.key,
-        "message": error.message,
-    })
+    Err(unreadable(&read.errors, &findings, verb, &mut context.out))
 }
 
 fn check(files: &[PathBuf], context: &mut Context) -> Result<(), Failure> {
     let mut site = context.site()?;
-    let sources = sources(&site, files, "plan-check", context)?;
+    let sources = sources(&mut site, files, "plan-check", context)?;
     let judged = plan::judge(&mut site, &sources)?;
     tell_judgement(&judged, "plan-check", &mut context.out);
     if judged.is_clean() {
@@ -124,85 +118,9 @@ fn check(files: &[PathBuf], context: &mut Context) -> Result<(), Failure> {
     Err(judged.failure("these plans do not verify"))
 }
 
-fn tell_judgement(judged: &Judgement, verb: &str, out: &mut Output) {
-    if out.json {
-        let findings: Vec<Value> = judged.findings.iter().map(finding_fields).collect();
-        let fields = json!({
-            "ok": judged.is_clean(),
-            "base": judged.base,
-            "plans": judged.order,
-            "findings": findings,
-            "more": judged.more,
-        });
-        out.document(verb, fields);
-        return;
-    }
-    tell_findings(&judged.findings, out);
-    if judged.more {
-        out.line("there are more overlaps than these");
-    }
-    if judged.is_clean() {
-        match judged.order.len() {
-            0 => out.line("no plans yet: govfs plan add FILE"),
-            1 => out.line(format!("{} verifies", judged.order[0])),
-            n => out.line(format!("{n} plans verify")),
-        }
-    }
-}
-
-fn tell_findings(findings: &[Finding], out: &mut Output) {
-    for finding in findings {
-        let rule = out.paint(Ink::Red, finding.rule);
-        out.line(format!(
-            "{}: {rule}: {}",
-            place(finding),
-            finding.fault.message
-        ));
-    }
-}
-
-/// Where a finding stands: a file, line and key, or a stored plan's key.
-fn place(finding: &Finding) -> String {
-    let fault = &finding.fault;
-    match fault.file.as_str() {
-        "" => format!("plan {} (stored): {}", finding.plan, fault.key),
-        file => format!("{file}:{}: {}", fault.line, fault.key),
-    }
-}
-
-fn finding_fields(finding: &Finding) -> Value {
-    let fault = &finding.fault;
-    let mut fields = json!({
-        "plan": finding.plan,
-        "rule": finding.rule,
-        "key": fault.key,
-        "message": fault.message,
-    });
-    if !fault.file.is_empty() {
-        fields["file"] = json!(percent_encode(fault.file.as_bytes()));
-        fields["line"] = json!(fault.line);
-    }
-    match &finding.fact {
-        Fact::Plain => {}
-        Fact::Cycle(cycle) => fields["cycle"] = json!(cycle),
-        Fact::Path(path) => fields["path"] = json!(path),
-        Fact::Overlap {
-            other,
-            mine,
-            theirs,
-            witness,
-        } => {
-            let overlap =
-                json!({"other": other, "mine": mine, "theirs": theirs, "witness": witness});
-            fields["overlap"] = overlap;
-        }
-    }
-    fields
-}
-
 fn add(files: &[PathBuf], context: &mut Context) -> Result<(), Failure> {
     let mut site = context.site()?;
-    let sources = sources(&site, files, "plan-add", context)?;
+    let sources = sources(&mut site, files, "plan-add", context)?;
     let judged = plan::judge(&mut site, &sources)?;
     if !judged.is_clean() {
         tell_judgement(&judged, "plan-add", &mut context.out);
@@ -452,7 +370,7 @@ fn take_in(file: &std::path::Path, context: &mut Context) -> Result<(), Failure>
 fn refused(fault: Fault, context: &mut Context) -> Failure {
     let out = &mut context.out;
     match fault {
-        Fault::Text(errors) => unreadable(&errors, "plan-import", out),
+        Fault::Text(errors) => unreadable(&errors, &[], "plan-import", out),
         Fault::Failure(failure) => failure,
         Fault::Plans(judged) => {
             tell_judgement(&judged, "plan-import", out);

@@ -41,6 +41,8 @@ pub enum Stage {
     Lost,
     Ended {
         status: i32,
+        /// Its last words, where it failed.
+        said: Option<String>,
     },
     /// A check or the merge refused.
     Refused {
@@ -259,8 +261,14 @@ impl<'a> Fleet<'a> {
                 attempt: job.attempts + 1,
             },
             Stage::Running => wait(job, Waiting::Running, format!("{agent} is at it")),
-            Stage::Ended { status: 0 } => Action::Check { plan, agent },
-            Stage::Ended { status } => again(job, agent, limits, format!("it ended with {status}")),
+            Stage::Ended { status: 0, .. } => Action::Check { plan, agent },
+            Stage::Ended { status, said } => {
+                let mut reason = format!("it ended with {status}");
+                if let Some(said) = said {
+                    reason = format!("{reason}: {said}");
+                }
+                again(job, agent, limits, reason)
+            }
             Stage::Lost => again(
                 job,
                 agent,

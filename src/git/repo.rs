@@ -289,14 +289,37 @@ impl Repo {
 
     /// Returns the trailers named `key` along the first-parent line of `branch`, newest first.
     pub fn trailers(&self, branch: &str, key: &str) -> Result<Vec<Trailer>, RepoError> {
+        let tips: Vec<Oid> = self.tip(branch)?.into_iter().collect();
+        self.trailers_behind(&tips, key)
+    }
+
+    /// Returns where a clone has `branch`: as its own, as its remotes', and in what is
+    /// checked out, which on a pull request is no branch at all.
+    pub fn seen_tips(&self, branch: &str) -> Result<Vec<Oid>, RepoError> {
+        let doing = fault("read the branches");
+        let mut tips: Vec<Oid> = self.tip(branch)?.into_iter().collect();
+        let remotes = self
+            .inner
+            .references_glob(&format!("refs/remotes/*/{branch}"));
+        for reference in remotes.map_err(&doing)? {
+            let target = reference.and_then(|reference| reference.peel_to_commit());
+            tips.push(to_oid(target.map_err(&doing)?.id()));
+        }
+        if let Ok(head) = self.inner.head().and_then(|head| head.peel_to_commit()) {
+            tips.push(to_oid(head.id())); // none where nothing is checked out
+        }
+        Ok(tips)
+    }
+
+    /// Returns the trailers named `key` of the commits behind `tips`.
+    pub fn trailers_behind(&self, tips: &[Oid], key: &str) -> Result<Vec<Trailer>, RepoError> {
         let doing = fault("read the branch");
-        let Some(tip) = self.tip(branch)? else {
-            return Ok(Vec::new());
-        };
         let mut walk = self.inner.revwalk().map_err(&doing)?;
         walk.simplify_first_parent().map_err(&doing)?;
         walk.set_sorting(Sort::TOPOLOGICAL).map_err(&doing)?;
-        walk.push(from_oid(tip)).map_err(&doing)?;
+        for tip in tips {
+            walk.push(from_oid(*tip)).map_err(&doing)?;
+        }
         let mut found = Vec::new();
         for oid in walk {
             let commit = oid

@@ -89,8 +89,8 @@ pub(super) struct Coordinator<'a> {
     pub(super) jobs: BTreeMap<PlanId, Child>,
     pub(super) merges: BTreeMap<PlanId, Child>,
     declined: BTreeMap<PlanId, Declined>,
-    /// How each plan stood when it was told last.
-    pub(super) seen: BTreeMap<PlanId, (QueueState, FleetAction)>,
+    /// How each plan stood when it was told last: its state, and the entry of its job.
+    pub(super) seen: BTreeMap<PlanId, (QueueState, u64)>,
     pub(super) tell: &'a mut dyn FnMut(Told),
     pub(super) counts: [usize; 4],
 }

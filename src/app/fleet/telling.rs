@@ -74,7 +74,7 @@ impl Coordinator<'_> {
         ];
         for (id, row) in &picture.state.plans {
             let job = picture.state.jobs.get(id);
-            let now = (row.state, job.map_or(FleetAction::Start, |job| job.action));
+            let now = (row.state, job.map_or(0, |job| job.entry));
             let before = self.seen.insert(id.clone(), now);
             if first && row.state == QueueState::InProgress && job.is_some() {
                 self.say("resume", id, row.owner.as_ref(), None, None);
@@ -82,6 +82,7 @@ impl Coordinator<'_> {
             let Some(before) = before.filter(|before| *before != now) else {
                 continue;
             };
+            let job = job.filter(|job| job.entry != before.1);
             if row.state == QueueState::Done && before.0 != QueueState::Done {
                 self.say("merge", id, row.owner.as_ref(), None, None);
             } else if let Some(job) = job.filter(|job| job.action == FleetAction::Check) {

@@ -58,8 +58,20 @@ fn each_stage_has_its_next_step() {
         (Stage::Mounted, "launch p"),
         (Stage::Running, "wait p running"),
         (Stage::Lost, "retry p"),
-        (Stage::Ended { status: 0 }, "check p"),
-        (Stage::Ended { status: 3 }, "retry p"),
+        (
+            Stage::Ended {
+                status: 0,
+                said: None,
+            },
+            "check p",
+        ),
+        (
+            Stage::Ended {
+                status: 3,
+                said: None,
+            },
+            "retry p",
+        ),
         (
             Stage::Refused {
                 reason: "a check failed".into(),
@@ -101,7 +113,13 @@ fn a_plan_that_fails_too_often_is_blocked_with_the_reason() {
     let plan = plan("p", &[], &["f"]);
     let job = Job {
         attempts: 2,
-        ..under_way(&plan, Stage::Ended { status: 7 })
+        ..under_way(
+            &plan,
+            Stage::Ended {
+                status: 7,
+                said: None,
+            },
+        )
     };
     let actions = Fleet::new(vec![job], Vec::new()).next(&limits(1));
     let Action::Block { reason, .. } = &actions[0] else {
@@ -294,9 +312,17 @@ impl<'a> World<'a> {
             } => match luck {
                 0..5 => {
                     known.finished += 1;
-                    known.stage = Stage::Ended { status: 0 };
+                    known.stage = Stage::Ended {
+                        status: 0,
+                        said: None,
+                    };
                 }
-                5 => known.stage = Stage::Ended { status: 1 },
+                5 => {
+                    known.stage = Stage::Ended {
+                        status: 1,
+                        said: None,
+                    }
+                }
                 _ => {}
             },
             Action::Check { .. } if luck == 0 => {

@@ -46,17 +46,47 @@ pub fn updates(text: &str) -> Result<Vec<RefUpdate>, UpdateError> {
     text.lines().map(one).collect()
 }
 
-/// Judges one update. `branch` is the protected branch's short name, `announced`
-/// the commits that entries say it is to move to, `leave` the charter's for
-/// whoever runs git now.
-pub fn judge(update: &RefUpdate, branch: &str, announced: &[Oid], leave: bool) -> MoveVerdict {
+/// Where the branch is while git asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    pub tip: Option<Oid>,
+    /// What the packed references say of it.
+    pub packed: Option<Oid>,
+}
+
+impl Place {
+    /// Says whether the branch stays where it is. Packing references is told as the
+    /// creation of one that is there already, then as the deletion of its file; a real
+    /// deletion is told of the packed one too, and that as zeros.
+    fn keeps(self, update: &RefUpdate) -> bool {
+        let is = |oid: Option<Oid>, text: &str| oid.is_some_and(|oid| oid.to_string() == text);
+        let prunes =
+            is_zeros(&update.new) && is(self.packed, &update.old) && self.packed == self.tip;
+        is(self.tip, &update.new) || prunes
+    }
+}
+
+fn is_zeros(text: &str) -> bool {
+    text.bytes().all(|b| b == b'0')
+}
+
+/// Judges one update. `branch` is the protected branch's short name, `place` where it
+/// is now, `announced` the commits that entries say it is to move to, `leave` the
+/// charter's for whoever runs git now.
+pub fn judge(
+    update: &RefUpdate,
+    branch: &str,
+    place: Place,
+    announced: &[Oid],
+    leave: bool,
+) -> MoveVerdict {
     if update.name != format!("refs/heads/{branch}") {
         return MoveVerdict::Allowed;
     }
     let ours = announced.iter().any(|oid| oid.to_string() == update.new);
     // Git says zeros for "whatever it is", so zeros to zeros is a deletion too.
-    let deletes = update.new.bytes().all(|b| b == b'0');
-    if ours || (update.old == update.new && !deletes) {
+    let deletes = is_zeros(&update.new);
+    if ours || place.keeps(update) || (update.old == update.new && !deletes) {
         return MoveVerdict::Allowed;
     }
     if leave {
@@ -98,7 +128,7 @@ mod tests {
         ];
         for (new, name, leave, expected) in cases {
             let updates = updates(&format!("{old} {new} {name}\n")).expect("a line");
-            let verdict = judge(&updates[0], "main", &[MERGE], leave);
+            let verdict = judge(&updates[0], "main", Place::default(), &[MERGE], leave);
             let found = match &verdict {
                 MoveVerdict::Allowed => "allowed",
                 MoveVerdict::Leave => "leave",
@@ -116,9 +146,37 @@ mod tests {
         let zeros = "0".repeat(40);
         let updates = updates(&format!("{zeros} {zeros} refs/heads/main\n")).expect("a line");
         assert!(matches!(
-            judge(&updates[0], "main", &[], false),
+            judge(&updates[0], "main", Place::default(), &[], false),
             MoveVerdict::Refused(_)
         ));
+    }
+
+    #[test]
+    fn packing_references_moves_nothing() {
+        let (here, there) = (Oid([1; 20]), Oid([2; 20]));
+        let zeros = "0".repeat(40);
+        let cases = [
+            (&zeros, &here.to_string(), None, true),
+            (&here.to_string(), &zeros, Some(here), true),
+            (&here.to_string(), &zeros, None, false),
+            (&here.to_string(), &zeros, Some(there), false),
+            (&there.to_string(), &zeros, Some(there), false),
+            (&zeros, &zeros, Some(here), false),
+            (&zeros, &there.to_string(), Some(there), false),
+        ];
+        for (old, new, packed, allowed) in cases {
+            let updates = updates(&format!("{old} {new} refs/heads/main\n")).expect("a line");
+            let place = Place {
+                tip: Some(here),
+                packed,
+            };
+            let verdict = judge(&updates[0], "main", place, &[], false);
+            assert_eq!(
+                verdict == MoveVerdict::Allowed,
+                allowed,
+                "{old} {new} {packed:?}"
+            );
+        }
     }
 
     #[test]

@@ -8,8 +8,9 @@ fuzz_target!(|bytes: &[u8]| {
     let text = String::from_utf8_lossy(bytes);
     let fenced = format!("# prose\n\n```toml charter\n{text}\n```\n");
     for page in [text.as_ref(), &fenced] {
-        if let Err(errors) = Charter::parse(page) {
-            assert!(!errors.is_empty(), "refused without a reason");
+        match Charter::parse(page) {
+            Ok(charter) => assert!(!charter.explain().is_empty(), "explained by nothing"),
+            Err(errors) => assert!(!errors.is_empty(), "refused without a reason"),
         }
     }
 });
