@@ -30,12 +30,12 @@ impl<'a> Turn<'a> {
     /// Reads the end of the chain, and first of all ends the claims whose time is over.
     pub(super) fn begin(
         transaction: Transaction<'a>,
+        mut state: State,
         clock: &dyn Fn() -> Now,
     ) -> Result<Self, LedgerError> {
         let (chain, tree) = read_tail(&transaction)?;
         let mut now = clock();
         now.ts = chain.stamp(now.ts);
-        let mut state = State::default();
         rows::load_law(&transaction, &mut state)?;
         rows::load_due(&transaction, &now, &mut state)?;
         let mut turn = Self {
