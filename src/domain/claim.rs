@@ -15,7 +15,7 @@ use crate::domain::event::{
 };
 use crate::domain::names::{AgentName, PlanId, RoleName};
 use crate::domain::pattern::Pattern;
-use crate::domain::state::{ClaimRow, State};
+use crate::domain::state::{ClaimRow, Kind, RequestState, RowKey, State};
 use crate::domain::time::{Lease, Now};
 
 pub mod wait;
@@ -35,6 +35,8 @@ pub struct Ask {
     /// `None`: the charter's.
     pub ttl_ms: Option<u64>,
     pub plan: Option<PlanId>,
+    /// The agent's own request, which the operator approves by this.
+    pub leave: Option<u64>,
     /// Whoever asked before, still waits, and comes first.
     pub ahead: Vec<Conflict>,
     /// A deadlock that waiting for this would close, as the cycle of agents.
@@ -49,6 +51,7 @@ impl Ask {
             patterns,
             ttl_ms: None,
             plan: None,
+            leave: None,
             ahead: Vec::new(),
             deadlock: Vec::new(),
         }
@@ -56,14 +59,17 @@ impl Ask {
 
     /// Says which rows decide it.
     pub fn needs(&self) -> Vec<Need> {
-        vec![
+        let mut needs = vec![
             Need::Agent(self.agent.clone()),
             Need::Claims {
                 agent: self.agent.clone(),
                 mode: self.mode,
                 patterns: self.patterns.clone(),
             },
-        ]
+        ];
+        let leave = self.leave.iter();
+        needs.extend(leave.map(|number| Need::Row(RowKey::new(Kind::Request, number))));
+        needs
     }
 
     /// Reads what was asked from the entry that answered. Who waited, and in which
@@ -76,6 +82,7 @@ impl Ask {
             patterns: body.patterns.clone(),
             ttl_ms: Some(body.lease.ttl_ms),
             plan: body.plan.clone(),
+            leave: body.leave,
             ahead: ahead.cloned().collect(),
             deadlock: body.cycle.clone(),
         }
@@ -145,7 +152,7 @@ pub(super) fn decide_claim(state: &State, ask: &Ask, now: &Now) -> Verdict {
         ));
     }
     let lease = Lease::new(now, ask.ttl_ms.unwrap_or(law.claims.ttl_ms));
-    let refusal = forbidden(law, &role, ask).or_else(|| taken(state, ask));
+    let refusal = forbidden(state, law, &role, ask).or_else(|| taken(state, ask));
     let body = match &refusal {
         None => grant(state, ask, lease),
         Some(refusal) => deny(ask, lease, refusal),
@@ -157,8 +164,9 @@ pub(super) fn decide_claim(state: &State, ask: &Ask, now: &Now) -> Verdict {
     Verdict { drafts, refusal }
 }
 
-/// What the charter never lets this role claim for writing.
-fn forbidden(law: &Charter, role: &RoleName, ask: &Ask) -> Option<Refusal> {
+/// What the charter never lets this role claim for writing. The operator's leave goes
+/// beyond a role's paths, never to what is protected.
+fn forbidden(state: &State, law: &Charter, role: &RoleName, ask: &Ask) -> Option<Refusal> {
     if ask.mode == Mode::Read {
         return None;
     }
@@ -182,7 +190,7 @@ fn forbidden(law: &Charter, role: &RoleName, ask: &Ask) -> Option<Refusal> {
                 "a person changes protected paths on the merge target itself",
             ));
         }
-        if lane.paths.is_empty() {
+        if lane.paths.is_empty() || has_leave(state, ask, pattern) {
             continue;
         }
         if let Err(outside) = pattern.inside(&lane.paths) {
@@ -198,6 +206,23 @@ fn forbidden(law: &Charter, role: &RoleName, ask: &Ask) -> Option<Refusal> {
         }
     }
     None
+}
+
+/// Says whether the operator lets the agent have `pattern` whatever its role: by the
+/// request that is approved now, or because it holds just this by an earlier one.
+fn has_leave(state: &State, ask: &Ask, pattern: &Pattern) -> bool {
+    let request = ask.leave.and_then(|number| state.requests.get(&number));
+    let approved = request.is_some_and(|row| {
+        row.state == RequestState::Waiting
+            && row.agent == ask.agent
+            && row.mode == ask.mode
+            && row.patterns.contains(pattern)
+    });
+    let mut own = state.claims_of(&ask.agent);
+    approved
+        || own.any(|claim| {
+            claim.leave.is_some() && claim.pattern == *pattern && claim.mode == ask.mode
+        })
 }
 
 /// Who holds it, or comes first.
@@ -268,6 +293,7 @@ fn grant(state: &State, ask: &Ask, lease: Lease) -> Claimed {
         conflicts: Vec::new(),
         cycle: Vec::new(),
         plan: ask.plan.clone(),
+        leave: ask.leave,
         rule: None,
         reason: None,
     }
@@ -283,6 +309,7 @@ fn deny(ask: &Ask, lease: Lease, refusal: &Refusal) -> Claimed {
         conflicts: refusal.conflicts.clone(),
         cycle: ask.deadlock.clone(),
         plan: ask.plan.clone(),
+        leave: ask.leave,
         rule: Some(refusal.rule.to_owned()),
         reason: Some(refusal.message.clone()),
     }
@@ -325,6 +352,7 @@ pub(super) fn decide_renewal(state: &State, agent: &AgentName, now: &Now) -> Ver
             conflicts: Vec::new(),
             cycle: Vec::new(),
             plan,
+            leave: None,
             rule: None,
             reason: None,
         };
