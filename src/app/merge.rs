@@ -271,6 +271,8 @@ pub struct Round<'a> {
     checks: Vec<Check>,
     paths: Vec<MergedPath>,
     state: State,
+    /// How many entries that state is made of.
+    seen: u64,
 }
 
 impl<'a> Round<'a> {
@@ -279,9 +281,10 @@ impl<'a> Round<'a> {
         let onto = target.tip.unwrap_or(attempt.standing.session.row.base);
         let mut stage = attempt.promote.stage().map_err(git_failure)?;
         let candidate = attempt.standing.candidate(site, &mut stage, onto)?;
-        let state = site
-            .ledger
-            .state(&judge::needs(&attempt.standing.session))?;
+        let lines = site.ledger.lines()?;
+        let state = lines.state(&judge::needs(&attempt.standing.session))?;
+        let seen = lines.size()?;
+        drop(lines);
         let charter = judge::both_charters(&state, &attempt.standing.session)?;
         let paths = candidate.records(&stage, attempt.standing.base.root())?;
         let mut round = Self {
@@ -299,6 +302,7 @@ impl<'a> Round<'a> {
             checks: Vec::new(),
             paths,
             state,
+            seen,
         };
         if !round.is_empty() {
             round.judge(site)?;
@@ -413,6 +417,7 @@ impl<'a> Round<'a> {
             claims: Vec::new(),
             plan: crate::app::gates::plan_of_session(&self.state, self.session()),
             count: self.attempt.standing.count,
+            judged: Some(self.seen),
         }
     }
 

@@ -1,22 +1,25 @@
-//! A merge computed once more, and held against its entry.
+//! A merge computed and judged once more, and held against its entry.
 //!
 //! The same log, base and tip must give the same tree, byte for byte, and the same
-//! account of every path. What `gc` dropped, or git pruned, is no difference: it
+//! account of every path; the same ledger must give the same verdict. What `gc` dropped, or git pruned, is no difference: it
 //! cannot be computed again, and that is said.
 
 use std::collections::BTreeSet;
 
 use super::candidate::{Candidate, git_failure};
-use super::{Standing, open};
+use super::judge::{self, Case};
+use super::{Standing, findings, landing, open};
+use crate::app::checks;
 use crate::app::failure::{Failure, Kind};
 use crate::app::session::{self, Session};
 use crate::app::site::Site;
 use crate::domain::base::{Base, Oid};
 use crate::domain::digest::Digest;
-use crate::domain::event::{Entry, Event, Merged, MergedPath, Reverted};
+use crate::domain::event::{Decision, Entry, Event, Merged, MergedPath, Reverted};
 use crate::domain::layer::Content;
+use crate::domain::merge::MergeRefusal;
 use crate::domain::names::SessionId;
-use crate::domain::state::{Kind as RowKind, RowKey};
+use crate::domain::state::{Kind as RowKind, RowKey, State};
 use crate::git::promote::PromoteError;
 
 /// What came of computing a merge again.
@@ -67,27 +70,15 @@ fn merge_again(
     let session = Session::of(site, id, &row);
     let standing = match Standing::read(site, &session, body.count) {
         Ok(standing) => standing,
-        Err(failure) if failure.kind == Kind::Integrity => {
-            return Ok(Again::Differs(failure.message));
-        }
-        Err(failure) => return Err(failure),
+        Err(failure) => return differs_by(failure),
     };
-    let gone = standing.changes.iter().find(|change| {
-        matches!(&change.content, Content::Version { sha256, .. } if dropped.contains(sha256))
-    });
-    if let Some(change) = gone {
-        return Ok(Again::Gone(format!(
-            "the content of {} was dropped",
-            change.path
-        )));
+    if let Some(why) = gone(&standing, dropped) {
+        return Ok(Again::Gone(why));
     }
     let mut stage = promote.stage().map_err(git_failure)?;
     let candidate = match standing.candidate(site, &mut stage, body.onto) {
         Ok(candidate) => candidate,
-        Err(failure) if failure.kind == Kind::Integrity => {
-            return Ok(Again::Differs(failure.message));
-        }
-        Err(failure) => return Err(failure),
+        Err(failure) => return differs_by(failure),
     };
     if let Some(what) = tree_differs(&candidate, body) {
         return Ok(Again::Differs(what));
@@ -102,6 +93,108 @@ fn merge_again(
         Some(path) => Again::Differs(format!("{path} is accounted for otherwise")),
         None => Again::Same,
     })
+}
+
+/// Judges a merge, or the refusal of one, once more. `state` is the ledger as it was when the
+/// verdict was given. What the checks said, and what stood in a checkout's way, are facts.
+pub fn judge_again(
+    site: &Site,
+    state: &State,
+    entry: &Entry,
+    dropped: &BTreeSet<Digest>,
+) -> Result<Again, Failure> {
+    let (Event::Merge(body), Some(id)) = (&entry.event, &entry.session) else {
+        return Ok(Again::Same);
+    };
+    let undone = body
+        .refusals
+        .iter()
+        .any(|line| line.rule == landing::UNDONE);
+    let Some(row) = state.sessions.get(id).filter(|_| !undone) else {
+        return Ok(Again::Same);
+    };
+    let mut row = row.clone();
+    row.base = body.base;
+    let session = Session::of(site, id, &row);
+    let promote = open(site)?;
+    for needed in [body.onto, body.base] {
+        if let Err(PromoteError::Missing(oid)) = promote.tree_of(needed) {
+            return Ok(Again::Gone(format!("git has no {oid} any more")));
+        }
+    }
+    let standing = match Standing::read(site, &session, body.count) {
+        Ok(standing) => standing,
+        Err(failure) => return differs_by(failure),
+    };
+    if let Some(why) = gone(&standing, dropped) {
+        return Ok(Again::Gone(why));
+    }
+    let mut stage = promote.stage().map_err(git_failure)?;
+    let candidate = match standing.candidate(site, &mut stage, body.onto) {
+        Ok(candidate) => candidate,
+        Err(failure) => return differs_by(failure),
+    };
+    let case = Case {
+        state,
+        session: &session,
+        charter: &judge::both_charters(state, &session)?,
+        stage: &stage,
+        base: standing.base.root(),
+        candidate: &candidate,
+        others: &facts(body),
+    };
+    if candidate.is_empty() {
+        let same = body.decision == Decision::Allow && body.commit.is_none();
+        return Ok(verdict_is(same, || "there is nothing to merge".to_owned()));
+    }
+    let judged = case.judge()?;
+    let found = findings(&judged.verdict.refusals);
+    let same = found == body.refusals && judged.reviews == body.reviews;
+    Ok(verdict_is(same, || match found.first() {
+        Some(first) => format!("refused by {}: {}", first.rule, first.reason),
+        None => "allowed".to_owned(),
+    }))
+}
+
+/// What the entry says of the world outside the ledger.
+fn facts(body: &Merged) -> Vec<MergeRefusal> {
+    let mut facts = checks::findings(&body.checks);
+    let blocked = body
+        .refusals
+        .iter()
+        .filter(|line| line.rule == landing::CHECKOUT);
+    facts.extend(blocked.map(|line| MergeRefusal {
+        rule: landing::CHECKOUT,
+        path: line.path.clone(),
+        reason: line.reason.clone(),
+        hint: line.hint.clone(),
+    }));
+    facts
+}
+
+fn verdict_is(same: bool, again: impl FnOnce() -> String) -> Again {
+    if same {
+        Again::Same
+    } else {
+        Again::Differs(format!("judged again: {}", again()))
+    }
+}
+
+/// What does not verify differs; anything else is the machine's.
+fn differs_by(failure: Failure) -> Result<Again, Failure> {
+    if failure.kind == Kind::Integrity {
+        Ok(Again::Differs(failure.message))
+    } else {
+        Err(failure)
+    }
+}
+
+/// Says which content that the session's changes need was dropped.
+fn gone(standing: &Standing, dropped: &BTreeSet<Digest>) -> Option<String> {
+    let gone = standing.changes.iter().find(|change| {
+        matches!(&change.content, Content::Version { sha256, .. } if dropped.contains(sha256))
+    })?;
+    Some(format!("the content of {} was dropped", gone.path))
 }
 
 fn tree_differs(candidate: &Candidate, body: &Merged) -> Option<String> {

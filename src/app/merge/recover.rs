@@ -147,6 +147,7 @@ fn as_merge(revert: &Reverted) -> Merged {
         claims: Vec::new(),
         plan: revert.plan.clone(),
         count: 0,
+        judged: None,
     }
 }
 

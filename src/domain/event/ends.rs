@@ -48,6 +48,9 @@ body! {
         plan: Option<PlanId>,
         /// How many entries of the session's log it was computed from.
         count: u64,
+        /// How many entries of the ledger the verdict rests on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        judged: Option<u64>,
     }
 
     /// What P2 means for one path: which blobs, and the SHA-256 that the ledger accounts for.
