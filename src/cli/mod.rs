@@ -51,6 +51,7 @@ mod snapshot;
 mod status;
 mod sync;
 mod text;
+mod told;
 mod trial;
 mod unmount;
 mod verify;
@@ -196,13 +197,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(status) = inside::run(&arguments) {
         return status;
     }
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return output::usage(&error),
+        Err(error) => return output::usage(&error, &arguments),
     };
+    let mut out = Output::new(cli.json, cli.quiet, cli.verbose, cli.color);
+    if cli.json {
+        out = out.of_verb(&verb_of(&arguments).unwrap_or_default());
+    }
     let mut context = Context {
         dir: cli.start.unwrap_or_else(|| PathBuf::from(".")),
-        out: Output::new(cli.json, cli.quiet, cli.verbose, cli.color),
+        out,
     };
     let done = dispatch(cli.verb, &mut context);
     context.out.finish(done)
@@ -261,6 +266,24 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::TrialServe(args) => trial::serve(&args, context),
         Verb::Verify(args) => verify::run(args, context),
     }
+}
+
+/// Finds the verb as documents name it, also where the rest cannot be understood.
+fn verb_of(arguments: &[OsString]) -> Option<String> {
+    let (_, name) = inside::scan(arguments)?;
+    let name = name.to_str()?;
+    let command = command();
+    let verb = command.find_subcommand(name)?;
+    let rest = arguments.iter().skip_while(|argument| *argument != name);
+    let second = rest
+        .skip(1)
+        .find_map(|argument| verb.find_subcommand(argument));
+    Some(match second {
+        Some(second) if !["agent", "charter", "key"].contains(&name) => {
+            format!("{name}-{}", second.get_name())
+        }
+        _ => name.to_owned(),
+    })
 }
 
 /// Returns the whole command line as clap sees it: completions and manual pages are made from it.
