@@ -239,7 +239,7 @@ impl Drop for Ledger {
         if self.is_read_only() || log.map_or(true, |meta| meta.len() < schema::LOG_MAX) {
             return;
         }
-        let _ = self.connection.busy_handler(None);
+        let _ = self.connection.busy_timeout(Duration::ZERO);
         let again = "PRAGMA wal_checkpoint(TRUNCATE)";
         let _ = self.connection.query_row(again, [], |_| Ok(()));
     }
