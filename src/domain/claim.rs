@@ -8,6 +8,8 @@
 //! by the gate and the claim is granted; a claim of nothing but protected paths is
 //! refused here. Never asks what time it is.
 
+use std::collections::BTreeSet;
+
 use crate::domain::charter::Charter;
 use crate::domain::command::{Need, No, Refusal, Verdict, new_agent, no_charter};
 use crate::domain::event::{
@@ -20,8 +22,8 @@ use crate::domain::time::{Lease, Now};
 
 pub mod wait;
 
-/// A refusal names no more conflicts than this.
-pub const CONFLICTS_MAX: usize = 1000;
+/// A refusal names so many conflicts, and of every further holder one.
+pub const CONFLICTS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests;
@@ -94,20 +96,24 @@ pub fn excludes(mine: Mode, theirs: Mode) -> bool {
     mine == Mode::Write || theirs == Mode::Write
 }
 
-/// Returns who stands in the way of `patterns`, each with a path that both cover: the first [`CONFLICTS_MAX`].
+/// Returns who stands in the way of `patterns`, each with a path that both cover: the first
+/// [`CONFLICTS_MAX`], and of every further holder one.
 pub fn conflicts(
     state: &State,
     agent: &AgentName,
     mode: Mode,
     patterns: &[Pattern],
 ) -> Vec<Conflict> {
-    let mut found = Vec::new();
+    let mut found: Vec<Conflict> = Vec::new();
+    let mut holders = BTreeSet::new();
     for pattern in patterns {
         for claim in state.claims.values() {
-            if claim.agent == *agent || !excludes(mode, claim.mode) {
+            let enough = found.len() >= CONFLICTS_MAX && holders.contains(&claim.agent);
+            if claim.agent == *agent || !excludes(mode, claim.mode) || enough {
                 continue;
             }
             if let Some(witness) = pattern.overlap(&claim.pattern) {
+                holders.insert(&claim.agent);
                 found.push(Conflict {
                     pattern: pattern.clone(),
                     holder: claim.agent.clone(),
@@ -115,9 +121,6 @@ pub fn conflicts(
                     witness,
                     ahead: false,
                 });
-                if found.len() == CONFLICTS_MAX {
-                    return found;
-                }
             }
         }
     }

@@ -5,7 +5,7 @@
 //! an index; where it says nothing (`**/name`) an index on the tails stands in. Only
 //! what is left is compiled, and the exact decision among it is `pattern`'s.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use rusqlite::{Connection, Row, params};
 
@@ -47,7 +47,7 @@ pub(super) fn load(
     };
     search.run()?;
     search.found.sort_by_key(|candidate| candidate.id);
-    let mut holders = BTreeSet::new();
+    let mut holders = HashSet::new();
     let mut count = 0;
     for Candidate { id, agent, text } in search.found {
         if count >= CONFLICTS_MAX && holders.contains(&agent) {
@@ -142,8 +142,8 @@ impl Search<'_> {
         }
         let text = row.get_ref(7)?.as_blob()?;
         let plain = row.get::<_, bool>(3)? && !text.contains(&b'\\');
-        let path = plain.then(|| RepoPath::parse(text).ok()).flatten();
-        let meets = path.map(|path| self.pattern.meets_literal(&path));
+        // The text of such a one is its path.
+        let meets = plain.then(|| self.pattern.meets_plain(text));
         if meets == Some(false) {
             return Ok(None);
         }

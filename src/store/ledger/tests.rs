@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::path::Path;
 
 use super::*;
-use crate::domain::claim::Ask;
+use crate::domain::claim::{Ask, CONFLICTS_MAX, conflicts};
 use crate::domain::command::{Command, Need, Refusal};
 use crate::domain::digest::Digest;
 use crate::domain::entry::Chain;
@@ -439,4 +439,34 @@ fn many_short_commands_leave_a_short_log() {
     assert!((2..30).contains(&shortened), "{shortened} times");
     let mut ledger = Ledger::open(dir.path()).expect("opened");
     assert_eq!(fold(&mut ledger).expect("whole").claims.len(), 60);
+}
+
+#[test]
+fn a_refusal_names_every_holder_and_what_is_loaded_decides_as_all_would() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut ledger = ledger(dir.path());
+    let many: Vec<String> = (0..CONFLICTS_MAX + 40).map(|n| format!("a/{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    run(&mut ledger, &Command::Claim(ask("alice", &many)));
+    for n in 0..30 {
+        let (who, path) = (format!("b{}", n % 10), format!("b/{n}"));
+        run(
+            &mut ledger,
+            &Command::Claim(ask(&who, &[&path, &format!("c/*{n}")])),
+        );
+    }
+    for what in [&["**/x"][..], &["a", "**"], &["b/3", "c/*"]] {
+        let asked = ask("newcomer", what);
+        let refusal = run(&mut ledger, &Command::Claim(asked.clone())).expect("refused");
+        let all = ledger.state(&[Need::All(Kind::Claim)]).expect("read");
+        let full = conflicts(&all, &asked.agent, asked.mode, &asked.patterns);
+        assert_eq!(refusal.conflicts, full, "{what:?}");
+        let most = CONFLICTS_MAX + 10;
+        assert!(full.len() <= most, "{what:?}: {}", full.len());
+    }
+    let all = ledger.state(&[Need::All(Kind::Claim)]).expect("read");
+    let everything = ask("newcomer", &["**"]);
+    let named = conflicts(&all, &everything.agent, Mode::Write, &everything.patterns);
+    let holders: std::collections::BTreeSet<_> = named.iter().map(|one| &one.holder).collect();
+    assert_eq!(holders.len(), 11, "everybody is named");
 }
