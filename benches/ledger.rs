@@ -11,13 +11,19 @@
 
 use std::fs;
 use std::hint::black_box;
+use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 use serde_json::json;
 
+use govfs::app::clock;
+use govfs::app::site::Site;
+use govfs::app::verify;
 use govfs::domain::checkpoint::{Checkpoint, Origin, SecretKey};
 use govfs::domain::digest::Digest;
 use govfs::domain::entry::{Chain, Encoder, Head, encode, leaf};
+use govfs::domain::event::{Answered, Draft, Event};
 use govfs::domain::export::{CHECKPOINT, KEY, LEDGER, README, readme};
 use govfs::domain::logop::{Actor, LogOp};
 use govfs::domain::names::{AgentName, SessionId};
@@ -95,7 +101,7 @@ fn build_and_hash() {
     black_box(tree.root());
 }
 
-fn append(path: &std::path::Path) {
+fn append(path: &Path) {
     let (agent, session) = names();
     let _ = fs::remove_file(path);
     let mut log = WriteLog::create(path, &agent, &session, Digest::ZERO).unwrap();
@@ -106,14 +112,14 @@ fn append(path: &std::path::Path) {
     }
 }
 
-fn open(path: &std::path::Path) {
+fn open(path: &Path) {
     let (agent, session) = names();
     let opened = WriteLog::open(path, &agent, &session, Digest::ZERO, None, &mut |_| {});
     assert_eq!(opened.unwrap().0.count(), u64::from(ENTRIES));
 }
 
 /// Writes an export of as many control entries.
-fn write_export(dir: &std::path::Path) {
+fn write_export(dir: &Path) {
     let (mut chain, mut tree) = (Chain::new(Digest::ZERO), Tree::new());
     let mut text = Vec::new();
     for n in 0..ENTRIES {
@@ -146,9 +152,41 @@ fn write_export(dir: &std::path::Path) {
     fs::write(dir.join(README), readme(&checkpoint)).unwrap();
 }
 
-fn verify(dir: &std::path::Path) {
+fn verify_export(dir: &Path) {
     let verified = exported::verify(dir, None, &[]).unwrap();
     assert_eq!(verified.entries, u64::from(ENTRIES));
+}
+
+/// Makes a repository whose ledger has as many entries.
+fn repository(dir: &Path) -> Site {
+    let run = |program: &str, args: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(args).current_dir(dir).env("HOME", dir);
+        for name in ["XDG_CONFIG_HOME", "XDG_STATE_HOME"] {
+            command.env_remove(name);
+        }
+        assert!(command.output().unwrap().status.success(), "{program}");
+    };
+    run("git", &["init", "-q", "-b", "main", "."]);
+    run(env!("CARGO_BIN_EXE_govfs"), &["init"]);
+    let mut site = Site::open(dir).unwrap();
+    let lines = site.ledger.lines().unwrap().size().unwrap();
+    let mut turn = site.ledger.turn(&clock::now).unwrap();
+    for n in lines..u64::from(ENTRIES) {
+        let reason = "src/vfs/overlay/some_module_name.rs is held by claude-2 (src/vfs/**)";
+        let answered = Answered {
+            request: n,
+            reason: reason.to_owned(),
+        };
+        turn.append(&Draft::new(Event::Deny(answered))).unwrap();
+    }
+    turn.commit().unwrap();
+    site
+}
+
+fn verify_ledger(site: &mut Site) {
+    let report = verify::verify(site, &verify::Options::default()).unwrap();
+    assert_eq!(report.entries, u64::from(ENTRIES));
 }
 
 fn time(work: impl FnOnce()) -> f64 {
@@ -172,13 +210,17 @@ fn main() {
         figure("the same with its write(2)", false, 1.6),
         figure("write log opened and checked", true, 500_000.0),
         figure("export verified", true, 500_000.0),
+        figure("ledger verified, as the verb does", true, 500_000.0),
     ];
+    let house = tempfile::tempdir().unwrap();
+    let mut site = repository(house.path());
     // Interleaved, so that a busy moment of the machine meets every row.
     for _ in 0..ROUNDS {
         figures[0].seconds.push(time(build_and_hash));
         figures[1].seconds.push(time(|| append(&log)));
         figures[2].seconds.push(time(|| open(&log)));
-        figures[3].seconds.push(time(|| verify(dir.path())));
+        figures[3].seconds.push(time(|| verify_export(dir.path())));
+        figures[4].seconds.push(time(|| verify_ledger(&mut site)));
     }
     println!("{:<44} {:>12} {:>12}    goal", "", "best", "median");
     for figure in &mut figures {

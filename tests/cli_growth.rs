@@ -1,10 +1,17 @@
 //! The ledger's life beside a full disk, an anchor, a collection, and an export's provenance.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::House;
+use govfs::app::clock;
+use govfs::domain::entry::{Line, leaf};
+use govfs::domain::event::{Decision, Draft, Entry, Event, Finding};
+use govfs::store::ledger::Ledger;
 
 mod common;
 
@@ -75,6 +82,12 @@ impl Small {
             .ok()?;
         done.status.success().then(|| Self(at.to_owned()))
     }
+
+    fn remount(&self, how: &str) {
+        let mut mount = Command::new("mount");
+        let done = mount.args(["-o", &format!("remount,{how}")]).arg(&self.0);
+        assert!(done.status().expect("mount").success(), "{how}");
+    }
 }
 
 impl Drop for Small {
@@ -116,6 +129,215 @@ fn a_full_disk_leaves_the_ledger_valid_and_is_said() {
     house.ok(&["claim", "alice", "room/again"]);
     house.ok(&["verify", "--deep"]);
     house.ok(&["replay"]);
+}
+
+/// Every verb that only reads, and what it is given.
+const READING: [&[&str]; 9] = [
+    &["log"],
+    &["show", "2"],
+    &["claims"],
+    &["why", "src/a"],
+    &["status"],
+    &["verify", "--deep"],
+    &["replay"],
+    &["agent", "list"],
+    &["prove", "1"],
+];
+
+#[test]
+fn a_read_only_disk_can_be_read_and_refuses_the_rest() {
+    let house = House::bare_of_charter();
+    let Some(small) = Small::mount(&house.root()) else {
+        return; // an ordinary user cannot make a small file system
+    };
+    house.git(&["init", "-q", "-b", "main"]);
+    house.ok(&["init"]);
+    house.ok(&["claim", "alice", "src", "--ttl", "1ms"]);
+    house.ok(&["checkpoint"]);
+    small.remount("ro");
+    reads_and_refuses(&house, &|arguments| house.run(arguments));
+    let out = house.path("out");
+    let out = out.to_str().expect("a path");
+    let ran = house.fails(0, &["export", out]);
+    assert!(ran.stderr.contains("not recorded"), "{ran:?}");
+    house.ok(&["verify", "--export", out]);
+    small.remount("rw");
+    house.ok(&["claim", "bob", "src"]);
+}
+
+/// Runs every reading verb, and one that writes.
+fn reads_and_refuses(house: &House, run: &dyn Fn(&[&str]) -> common::Ran) {
+    for arguments in READING {
+        let ran = run(arguments);
+        assert_eq!(ran.status, 0, "{arguments:?}: {ran:?}");
+    }
+    assert_eq!(run(&["claims"]).stdout, "", "its time is over");
+    let size = house.root().join(".git/govfs/ledger.db");
+    let before = fs::read(&size).expect("a ledger");
+    let ran = run(&["claim", "bob", "lib"]);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.stderr.contains("nothing was changed"), "{ran:?}");
+    assert_eq!(fs::read(&size).expect("a ledger"), before);
+}
+
+#[test]
+fn an_ordinary_user_reads_a_store_that_he_may_not_write() {
+    const NOBODY: u32 = 65_534;
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let house = House::new();
+    house.ok(&["claim", "alice", "src", "--ttl", "1ms"]);
+    house.ok(&["checkpoint"]);
+    let store = house.root().join(".git/govfs");
+    let own = |who: &str| {
+        let top = house.root();
+        let top = top.parent().expect("a house");
+        let done = Command::new("chown").args(["-R", who]).arg(top).status();
+        assert!(done.expect("chown").success());
+    };
+    let may = |mode: &str| {
+        let done = Command::new("chmod")
+            .args(["-R", mode])
+            .arg(&store)
+            .status();
+        assert!(done.expect("chmod").success());
+    };
+    own("65534:65534");
+    let run = |arguments: &[&str]| {
+        let mut command = house.command(arguments);
+        let output = command.uid(NOBODY).gid(NOBODY).output();
+        common::ran(output.expect("the program starts"))
+    };
+    may("a-w");
+    reads_and_refuses(&house, &run);
+    // Folded back, so that no log lies beside it, as in a copy of the file alone.
+    may("u+w");
+    let python = "import sqlite3,sys; sqlite3.connect(sys.argv[1]).execute('SELECT 1 FROM entry')";
+    let mut fold = Command::new("python3");
+    let done = fold
+        .args(["-c", python])
+        .arg(store.join("ledger.db"))
+        .status();
+    assert!(done.expect("python3").success());
+    assert!(!store.join("ledger.db-wal").exists());
+    own("65534:65534");
+    may("a-w");
+    reads_and_refuses(&house, &run);
+    may("u+w");
+    own("0:0");
+}
+
+/// Says the format of the store that it is made to have.
+fn set_format(house: &House, format: i64) {
+    let python = "import sqlite3,sys; sqlite3.connect(sys.argv[1]).execute('PRAGMA user_version='+sys.argv[2])";
+    let ledger = house.root().join(".git/govfs/ledger.db");
+    let mut set = Command::new("python3");
+    let set = set
+        .args(["-c", python])
+        .arg(&ledger)
+        .arg(format.to_string());
+    assert!(set.status().expect("python3").success());
+}
+
+/// Answers one caller as a server of an older govfs would.
+fn old_server(dir: &Path, format: u64) -> std::thread::JoinHandle<()> {
+    fs::create_dir_all(dir).expect("a session");
+    let socket = UnixListener::bind(dir.join("sock")).expect("a socket");
+    std::thread::spawn(move || {
+        let (mut stream, _) = socket.accept().expect("somebody asks");
+        let mut asked = String::new();
+        let mut lines = BufReader::new(stream.try_clone().expect("a handle"));
+        lines.read_line(&mut asked).expect("a question");
+        assert!(asked.contains("hello"), "{asked}");
+        let hello = serde_json::json!({
+            "answer": "hello", "format": format, "version": "0.0.9", "pid": 4711, "uid": 0,
+            "session": "old-1", "at": "", "sealed": true,
+        });
+        writeln!(stream, "{hello}").expect("answered");
+    })
+}
+
+#[test]
+fn nothing_is_brought_forward_under_a_live_older_server() {
+    let house = House::new();
+    house.ok(&["claim", "alice", "src"]);
+    let format = govfs::store::ledger::FORMAT;
+    set_format(&house, format - 1);
+    let session = house.root().join(".git/govfs/sessions/old-1");
+    let server = old_server(&session, format.unsigned_abs() - 1);
+    let ran = house.fails(6, &["claims"]);
+    for word in ["session old-1", "process 4711", "govfs 0.0.9", "hint: "] {
+        assert!(ran.stderr.contains(word), "{word}: {ran:?}");
+    }
+    server.join().expect("it was asked");
+    // It has ended: the socket that it left behind hinders nobody.
+    let claims = house.json(&["claims"]);
+    assert_eq!(claims["claims"][0]["pattern"], "src", "{claims}");
+    house.ok(&["verify", "--deep"]);
+}
+
+#[test]
+fn an_older_govfs_refuses_a_newer_store() {
+    let house = House::new();
+    set_format(&house, govfs::store::ledger::FORMAT + 1);
+    for arguments in [
+        &["claims"][..],
+        &["claim", "alice", "src"],
+        &["verify"],
+        &["init"],
+    ] {
+        let ran = house.fails(6, arguments);
+        assert!(ran.stderr.contains("newer govfs"), "{arguments:?}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_verdict_about_a_merge_is_given_again() {
+    let Some(house) = merged_house() else { return };
+    let report = house.json(&["replay"]);
+    assert_eq!(report["merges"], 1, "{report}");
+    let mut ledger = Ledger::open(&house.root().join(".git/govfs")).expect("a ledger");
+    let mut merged = None;
+    let lines = ledger.lines().expect("lines");
+    let mut each = |_: u64, bytes: &[u8]| {
+        let line = Line::parse(bytes).expect("a line");
+        if line.op == "merge" {
+            merged = Some(Entry::from_line(&line, leaf(bytes)).expect("an entry"));
+        }
+        Ok(true)
+    };
+    lines.forward(0, &mut each).expect("read");
+    drop(lines);
+    let Some(Entry {
+        agent,
+        session,
+        event: Event::Merge(mut body),
+        ..
+    }) = merged
+    else {
+        panic!("no merge");
+    };
+    body.decision = Decision::Deny;
+    body.commit = None;
+    body.refusals = vec![Finding {
+        rule: "review".to_owned(),
+        path: None,
+        reason: "nobody looked".to_owned(),
+        hint: String::new(),
+    }];
+    let event = Event::Merge(body);
+    let mut turn = ledger.turn(&clock::now).expect("a turn");
+    let forged = Draft {
+        agent,
+        session,
+        event,
+    };
+    let seq = turn.append(&forged).expect("appended").seq;
+    turn.commit().expect("committed");
+    let ran = house.fails(4, &["replay"]);
+    let word = format!("entry {seq}: judged again: allowed");
+    assert!(ran.stderr.contains(&word), "{ran:?}");
 }
 
 /// Ends whatever a test left mounted.

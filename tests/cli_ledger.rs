@@ -1,9 +1,17 @@
 //! The ledger through the program: identity, keys, checkpoints, exports, tampering.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{House, screen};
+use govfs::app::clock;
+use govfs::domain::checkpoint::Checkpoint;
+use govfs::domain::entry::leaf;
+use govfs::domain::event::{Checkpointed, Draft, Event};
+use govfs::domain::proof::Tree;
+use govfs::store::keys::Keys;
+use govfs::store::ledger::Ledger;
 
 mod common;
 
@@ -75,6 +83,24 @@ fn the_charter_in_force_is_the_one_at_the_tip() {
 }
 
 #[test]
+fn an_edit_of_the_charter_is_named_until_it_is_committed() {
+    let house = House::new();
+    let named = |arguments: &[&str]| {
+        let ran = house.fails(0, arguments);
+        ran.stderr.contains("not committed")
+    };
+    let path = house.root().join("governor.md");
+    let text = fs::read_to_string(&path).expect("a charter");
+    fs::write(&path, text.replace("ttl = \"8h\"", "ttl = \"2h\"")).expect("edited");
+    assert!(named(&["claims"]) && named(&["log"]));
+    house.git(&["commit", "-q", "-am", "shorter"]);
+    // Whether a command has brought it into force yet or not.
+    assert!(!named(&["claims"]) && !named(&["claim", "alice", "src"]) && !named(&["claims"]));
+    fs::write(&path, &text).expect("edited back");
+    assert!(named(&["status"]));
+}
+
+#[test]
 fn a_repository_whose_branch_has_another_name_works_at_once() {
     let house = House::bare_of_charter();
     house.git(&["symbolic-ref", "HEAD", "refs/heads/trunk"]);
@@ -142,6 +168,119 @@ fn a_rotated_key_is_signed_by_the_one_before() {
         ran.status == 0 && !ran.stdout.contains("custody"),
         "{ran:?}"
     );
+}
+
+/// A note about the first `size` entries, signed by whatever key `home` keeps.
+fn note_by(house: &House, home: &Path, size: u64) -> PathBuf {
+    let mut ledger = Ledger::open(&house.root().join(".git/govfs")).expect("a ledger");
+    let origin = ledger.state(&[]).expect("read").meta.origin;
+    let origin = origin.expect("an origin");
+    let mut tree = Tree::new();
+    let lines = ledger.lines().expect("lines");
+    let mut each = |seq: u64, bytes: &[u8]| {
+        if seq < size {
+            tree.push(leaf(bytes));
+        }
+        Ok(true)
+    };
+    lines.forward(0, &mut each).expect("read");
+    let keys = Keys::new(home.join(".config/govfs"));
+    let pair = keys.load(&origin).expect("keys").expect("a key");
+    let root = tree.root();
+    let checkpoint = Checkpoint { origin, size, root };
+    let path = house.path("note");
+    fs::write(&path, checkpoint.sign(&pair.current)).expect("written");
+    path
+}
+
+#[test]
+fn a_key_that_was_handed_over_signs_nothing_later_and_a_new_one_nothing_before() {
+    let house = busy_house();
+    let before = house.path("home-before");
+    let mut copy = Command::new("cp");
+    let copied = copy.arg("-a").arg(house.home()).arg(&before).status();
+    assert!(copied.expect("cp").success());
+    house.ok(&["key", "rotate"]);
+    let rotation = house.ok(&["log", "--op", "key", "-n", "1", "--json"]);
+    let rotation: serde_json::Value = serde_json::from_str(&rotation).expect("an entry");
+    let rotation = rotation["seq"].as_u64().expect("a number");
+    house.ok(&["claim", "bob", "lib"]);
+    let verify = |home: &Path, size: u64| {
+        let note = note_by(&house, home, size);
+        house.run(&["verify", "--checkpoint", note.to_str().expect("a path")])
+    };
+    for (home, size, status) in [
+        (&before, rotation, 0),
+        (&before, rotation + 1, 4),
+        (&house.home(), rotation + 1, 0),
+        (&house.home(), rotation, 4),
+    ] {
+        let ran = verify(home, size);
+        assert_eq!(ran.status, status, "{size} of {rotation}: {ran:?}");
+        let said = ran.stderr.contains("not in force then");
+        assert_eq!(said, status == 4, "{ran:?}");
+    }
+    let mut old = house.command(&["checkpoint"]);
+    let ran = common::ran(old.env("HOME", &before).output().expect("started"));
+    assert_eq!(ran.status, 5, "{ran:?}");
+}
+
+#[test]
+fn an_entry_that_states_an_older_root_is_held_to_it() {
+    for (wrong, status) in [(false, 0), (true, 4)] {
+        let house = busy_house();
+        let mut ledger = Ledger::open(&house.root().join(".git/govfs")).expect("a ledger");
+        let meta = ledger.state(&[]).expect("read").meta;
+        let first = ledger.lines().expect("lines").line(0).expect("read");
+        let mut tree = Tree::new();
+        tree.push(leaf(&first.expect("an entry")));
+        let root = if wrong { leaf(b"else") } else { tree.root() };
+        // As an anchored one is: others were appended while the anchor answered.
+        let stated = Checkpointed {
+            origin: meta.origin.expect("an origin"),
+            size: 1,
+            root,
+            anchor: Some("answered: yes".to_owned()),
+        };
+        let mut turn = ledger.turn(&clock::now).expect("a turn");
+        let entry = turn.append(&Draft::new(Event::Checkpoint(stated)));
+        let entry = entry.expect("appended").seq;
+        turn.commit().expect("committed");
+        let ran = house.fails(status, &["verify"]);
+        let named = ran.stderr.contains(&format!("entry {entry}: it states"));
+        assert_eq!(named, wrong, "{ran:?}");
+    }
+}
+
+#[test]
+fn a_fresh_clone_verifies_the_ref_and_every_trailer() {
+    let house = busy_house();
+    let note = house.ok(&["checkpoint"]);
+    let stated: Vec<&str> = note.lines().take(3).collect();
+    let anchored = |root: &str| {
+        let (origin, size) = (stated[0], stated[1]);
+        let text = format!("merged\n\nGovfs-Checkpoint: {origin} {size} {root}\n");
+        house.git(&["commit", "-q", "--allow-empty", "-m", &text]);
+    };
+    let in_clone = |name: &str| {
+        let clone = house.path(name);
+        let at = clone.to_str().expect("a path");
+        house.git(&["clone", "-q", house.root().to_str().expect("a path"), at]);
+        house.fails(5, &["-C", at, "verify", "--ref"]);
+        let spec = "refs/govfs/ledger:refs/govfs/ledger";
+        house.git(&["-C", at, "fetch", "-q", "origin", spec]);
+        house.run(&["-C", at, "verify", "--ref"])
+    };
+    anchored(stated[2]);
+    house.ok(&["export", "--ref"]);
+    let ran = in_clone("clone");
+    assert!(ran.status == 0 && ran.stdout.contains('1'), "{ran:?}");
+    assert_eq!(house.fails(0, &["verify"]).stderr, "");
+    anchored(&format!("{}=", "A".repeat(43)));
+    house.ok(&["export", "--ref"]);
+    let ran = in_clone("again");
+    assert!(ran.status == 4 && ran.stderr.contains("trailer"), "{ran:?}");
+    assert_eq!(house.fails(4, &["verify"]).stdout, "");
 }
 
 #[test]
@@ -274,6 +413,57 @@ fn completions_manual_pages_and_mistakes() {
         ran.stderr.contains("not inside a git repository"),
         "{ran:?}"
     );
+}
+
+#[test]
+fn whatever_fails_says_what_to_try_and_is_a_document_for_those_who_asked_for_one() {
+    let house = busy_house();
+    for (status, schema, arguments) in [
+        (2, "claim", &["claim", "alice"][..]),
+        (2, "claim", &["claim", "alice", "/abs"]),
+        (3, "claim", &["claim", "bob", "governor.md"]),
+        (5, "release", &["release", "nobody"]),
+        (5, "why", &["why", "a", "--agent", "nobody"]),
+        (2, "why", &["why", "../a"]),
+        (5, "verify", &["verify", "--ref"]),
+        (5, "verify", &["verify", "--export", "/nowhere"]),
+        (5, "replay", &["replay", "--to", "999"]),
+        (5, "prove", &["prove", "999"]),
+        (5, "prove", &["prove", "--consistency", "1", "999"]),
+        (2, "prove", &["prove", "--consistency", "3", "1"]),
+        (1, "export", &["export", "/proc/nowhere"]),
+        (5, "charter", &["charter", "check", "/nowhere"]),
+        (2, "key", &["key"]),
+        (5, "approve", &["approve", "1"]),
+        (5, "merge", &["merge", "nobody"]),
+        (5, "plan-show", &["plan", "show", "none"]),
+        (2, "queue-list", &["queue", "list", "--state", "odd"]),
+        (2, "completions", &["completions", "odd"]),
+        (5, "claims", &["-C", "/", "claims"]),
+    ] {
+        let ran = house.fails(status, &[&["--json"], arguments].concat());
+        let said = ran.stderr.starts_with("error: ") && ran.stderr.contains("\nhint: ");
+        assert!(said, "{arguments:?}: {ran:?}");
+        let document: serde_json::Value = serde_json::from_str(&ran.stdout).expect("a document");
+        assert_eq!(document["schema"], format!("govfs/{schema}/v1"), "{ran:?}");
+        assert_eq!(
+            document["exit"].as_i64().unwrap_or(i64::from(status)),
+            i64::from(status)
+        );
+    }
+    // Their stdout is hashed lines and nothing else.
+    for arguments in [
+        &["log", "--op", "odd"][..],
+        &["show", "999"],
+        &["log", "--since", "odd"],
+    ] {
+        let ran = house.run(&[&["--json"], arguments].concat());
+        assert!(
+            ran.status != 0 && ran.stdout.is_empty(),
+            "{arguments:?}: {ran:?}"
+        );
+        assert!(ran.stderr.contains("\nhint: "), "{ran:?}");
+    }
 }
 
 #[test]

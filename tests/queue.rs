@@ -128,11 +128,11 @@ fn a_plan_has_one_owner_however_many_ask_at_once() {
     // A script that asked for a document hears the refusal in one.
     let refused = house.json(&["queue", "claim", "one", "--owner", other]);
     assert_eq!(refused["schema"], "govfs/queue-claim/v1");
-    assert_eq!(refused["error"]["kind"], "refused");
-    assert_eq!(refused["error"]["rule"], "owned");
+    assert_eq!(refused["kind"], "refused");
+    assert_eq!(refused["rule"], "owned");
     let refused = house.json(&["queue", "set-status", "one", "done"]);
     assert_eq!(refused["schema"], "govfs/queue-set-status/v1");
-    assert_eq!(refused["error"]["rule"], "not-merged");
+    assert_eq!(refused["rule"], "not-merged");
     // Its paths are taken with it, and given back with it.
     house.fails(3, &["claim", other, "a"]);
     house.ok(&["queue", "set-status", "one", "todo"]);

@@ -39,19 +39,35 @@ const CRATES: [(&str, &[&str]); 15] = [
 ];
 
 /// What a pure room never says.
-const IMPURE: [&str; 12] = [
-    "std::fs::",
-    "std::net::",
-    "std::process::",
-    "std::env::",
+const IMPURE: [&str; 28] = [
+    "std::fs",
+    "std::net",
+    "std::os::unix::net",
+    "std::process",
+    "std::env",
     "std::thread",
+    "std::time",
     "SystemTime",
-    "Instant::now",
+    "Instant",
+    "io::stdin",
+    "io::stdout",
+    "io::stderr",
+    "File::open",
+    "File::create",
+    "File::options",
+    "OpenOptions",
+    "TcpStream",
+    "UnixStream",
     "libc::",
     "nix::",
+    "rustix::",
     "getrandom",
+    "thread_rng",
+    "print!",
     "println!",
+    "dbg!",
     "tempfile",
+    "tracing::",
 ];
 
 const LINES_MAX: usize = 500;
@@ -66,14 +82,34 @@ struct Source {
 impl Source {
     /// Returns the numbered lines of code, without comments, up to the unit tests.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let tests = self.is_test;
-        self.text
-            .lines()
-            .enumerate()
-            .take_while(move |(_, line)| !tests && !line.starts_with("#[cfg(test)]"))
+        let end = if self.is_test {
+            0
+        } else {
+            end_of_code(&self.text)
+        };
+        let lines = self.text.lines().enumerate().take(end);
+        lines
             .filter(|(_, line)| !line.trim_start().starts_with("//"))
             .map(|(at, line)| (at + 1, line))
     }
+
+    /// How many steps up from this module lead out of its room.
+    fn depth(&self) -> usize {
+        let in_folder = self.path.file_name().is_some_and(|name| name == "mod.rs");
+        self.path.components().count() - usize::from(in_folder)
+    }
+}
+
+/// Returns how many lines stand before the module of unit tests. A test module in a
+/// file of its own, or a single item that is for tests, ends nothing.
+fn end_of_code(text: &str) -> usize {
+    let lines: Vec<&str> = text.lines().collect();
+    let begins = |pair: &[&str]| {
+        let module = pair[1].starts_with("mod ") || pair[1].starts_with("pub mod ");
+        pair[0].starts_with("#[cfg(test)]") && module && pair[1].ends_with('{')
+    };
+    let end = lines.windows(2).position(begins);
+    end.unwrap_or(lines.len())
 }
 
 fn sources() -> Vec<Source> {
@@ -121,11 +157,32 @@ fn after<'a>(line: &'a str, prefix: &str) -> Vec<&'a str> {
         .collect()
 }
 
+/// Says whether a line names an outside crate: by a path, by `use`, or by another name.
 fn names_crate(line: &str, name: &str) -> bool {
-    line.match_indices(&format!("{name}::")).any(|(at, _)| {
-        let before = line[..at].chars().next_back();
-        before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':')
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(name).any(|(at, _)| {
+        let (before, rest) = (&line[..at], &line[at + name.len()..]);
+        if rest.starts_with(word) || before.ends_with(word) {
+            return false;
+        }
+        let from_root = before.strip_suffix("::");
+        let outside = match from_root {
+            Some(before) => !before.ends_with(|c| word(c) || c == '>' || c == '}'),
+            None => true,
+        };
+        let taken =
+            before.trim_end().ends_with("use") || before.trim_end().ends_with("extern crate");
+        outside && (rest.starts_with("::") || taken || (from_root.is_some() && !rest.is_empty()))
     })
+}
+
+/// Returns the longest chain of `super::` in a line.
+fn steps_up(line: &str) -> usize {
+    let chains = line.match_indices("super::").map(|(at, _)| {
+        let rest = line.as_bytes()[at..].chunks(7);
+        rest.take_while(|chunk| *chunk == b"super::").count()
+    });
+    chains.max().unwrap_or(0)
 }
 
 fn report(faults: &[String]) {
@@ -140,8 +197,14 @@ fn rooms_know_only_whom_the_map_says() {
             continue; // lib.rs and main.rs
         };
         for (at, line) in source.code() {
+            let place = format!("{}:{at}", source.path.display());
+            if steps_up(line) >= source.depth() {
+                faults.push(format!("{place}: `super` leads out of {}", source.room));
+            }
+            if line.trim_start().starts_with("use govfs") || line.contains(" govfs::") {
+                faults.push(format!("{place}: `govfs::` hides which room is meant"));
+            }
             for room in after(line, "crate::") {
-                let place = format!("{}:{at}", source.path.display());
                 if !ARROWS.iter().any(|(name, _)| *name == room) {
                     faults.push(format!(
                         "{place}: `crate::{room}` hides which room is meant"
@@ -176,17 +239,27 @@ fn the_domain_does_no_io_and_reads_no_clock() {
     let mut faults = Vec::new();
     for source in sources().iter().filter(|source| source.room == "domain") {
         for (at, line) in source.code() {
-            // A file handle may pass through the gate's door; it is never opened here.
-            let handle = line.trim() == "use std::fs::File;";
-            for word in IMPURE.iter().filter(|word| line.contains(*word) && !handle) {
-                faults.push(format!(
-                    "{}:{at}: `{word}` in domain",
-                    source.path.display()
-                ));
+            let place = format!("{}:{at}", source.path.display());
+            for word in impure(line) {
+                faults.push(format!("{place}: `{word}` in domain"));
             }
         }
     }
     report(&faults);
+}
+
+/// Returns what a pure line would not say.
+fn impure(line: &str) -> Vec<&'static str> {
+    // A file handle may pass through the gate's door; it is never opened here.
+    if line.trim() == "use std::fs::File;" {
+        return Vec::new();
+    }
+    let mut found: Vec<&str> = Vec::new();
+    found.extend(IMPURE.iter().filter(|word| line.contains(**word)));
+    // A group, or a whole crate under another name, would hide what is taken.
+    let hides = ["std::{", "use std;", "use std as", "std::*"];
+    found.extend(hides.iter().filter(|word| line.contains(**word)));
+    found
 }
 
 #[test]
@@ -209,11 +282,7 @@ fn unsafe_code_stands_in_the_sandbox_alone() {
 fn files_are_short_and_open_with_what_they_own() {
     let mut faults = Vec::new();
     for source in sources() {
-        let code = source
-            .text
-            .lines()
-            .take_while(|line| !line.starts_with("#[cfg(test)]"));
-        let lines = code.count();
+        let lines = end_of_code(&source.text);
         if lines > LINES_MAX && !source.is_test {
             faults.push(format!("{}: {lines} lines", source.path.display()));
         }
@@ -234,6 +303,32 @@ fn the_rules_of_this_file_find_what_they_look_for() {
     assert!(names_crate("let x: git2::Oid = 1;", "git2"));
     assert!(!names_crate("use my_git2::Oid;", "git2"));
     assert!(!names_crate("use crate::vfs::fuser::X;", "fuser"));
+    for line in [
+        "use git2;",
+        "use git2 as other;",
+        "use ::git2::Oid;",
+        "extern crate git2;",
+        "fn f(x: ::git2::Oid)",
+        "use {git2::Oid, x};",
+    ] {
+        assert!(names_crate(line, "git2"), "{line}");
+    }
+    assert!(!names_crate("let git2 = 1;", "git2"));
+    for line in [
+        "use std::fs;",
+        "use std::{fs, io};",
+        "let x = std::fs::read(p);",
+        "use std::time::Duration;",
+        "Instant::now()",
+        "let f = File::open(p);",
+        "use std as s;",
+    ] {
+        assert_ne!(impure(line), [""; 0], "{line}");
+    }
+    assert_eq!(impure("use std::fs::File;"), [""; 0]);
+    assert_eq!(steps_up("use super::super::x; super::y"), 2);
+    let text = "#[cfg(test)]\nmod tests;\nuse git2::Oid;\n#[cfg(test)]\nmod inner {\n}\n";
+    assert_eq!(end_of_code(text), 3, "what follows a declaration is code");
     assert_eq!(
         after("use crate::domain::path; crate::vfs::x", "crate::"),
         ["domain", "vfs"]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::app::failure::Failure;
-use crate::app::site::{CHARTER, Site, bad_charter};
+use crate::app::site::{CHARTER, Site, bad_charter, charter_text};
 use crate::domain::charter::Charter;
 use crate::domain::digest::Digest;
 use crate::domain::state::State;
@@ -48,8 +48,7 @@ fn in_force_text(state: Option<&State>) -> Result<Vec<u8>, Failure> {
 }
 
 fn parse(file: &str, bytes: &[u8], state: Option<&State>) -> Result<Checked, Failure> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|_| Failure::usage(format!("{file}: it is not UTF-8 text")))?;
+    let text = charter_text(file, bytes)?;
     let charter = Charter::parse(text).map_err(|errors| bad_charter(file, &errors))?;
     let sha256 = Digest::of(bytes);
     Ok(Checked {

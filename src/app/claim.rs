@@ -55,7 +55,15 @@ pub fn patterns(texts: &[Vec<u8>]) -> Result<Vec<Pattern>, Failure> {
     for text in texts {
         let pattern = Pattern::parse(text).map_err(|error| {
             let shown = crate::domain::path::percent_encode(&text[..text.len().min(80)]);
-            Failure::usage(format!("pattern {shown:?}: {error}"))
+            // Every such error says what is wrong, and then what to write instead.
+            let said = error.to_string();
+            let (what, instead) = said.split_once("; ").unwrap_or((&said, ""));
+            let failure = Failure::usage(format!("pattern {shown:?}: {what}"));
+            if instead.is_empty() {
+                failure
+            } else {
+                failure.hint(instead)
+            }
         })?;
         found.push(pattern);
     }
@@ -256,16 +264,25 @@ pub fn release(
     Ok(freed.flatten().map(|freed| freed.pattern).collect())
 }
 
-/// Returns all claims in force, ending those that are due first.
+/// Returns all claims in force.
 pub fn list(site: &mut Site) -> Result<Vec<ClaimRow>, Failure> {
-    let now = clock::now();
-    let state = site.ledger.state(&[Need::All(Kind::Claim)])?;
-    if state.claims.values().any(|claim| claim.lease.is_over(&now)) {
-        let ((), _, _) = site.act(|_| Ok(()))?;
-        let state = site.ledger.state(&[Need::All(Kind::Claim)])?;
-        return Ok(state.claims.into_values().collect());
-    }
+    let state = in_force(site, &[Need::All(Kind::Claim)])?;
     Ok(state.claims.into_values().collect())
+}
+
+/// Reads rows, the claims among them; those that are due end first, where that may be recorded.
+pub fn in_force(site: &mut Site, needs: &[Need]) -> Result<State, Failure> {
+    let now = clock::now();
+    let mut state = site.ledger.state(needs)?;
+    if state.claims.values().any(|claim| claim.lease.is_over(&now)) {
+        if site.ledger.is_read_only() {
+            state.claims.retain(|_, claim| !claim.lease.is_over(&now));
+        } else {
+            site.act(|_| Ok(()))?;
+            state = site.ledger.state(needs)?;
+        }
+    }
+    Ok(state)
 }
 
 /// The name of a mode on screens and in JSON.

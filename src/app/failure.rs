@@ -155,8 +155,10 @@ impl From<LedgerError> for Failure {
             LedgerError::Newer { .. } => Self::machine(&error).hint("install a newer govfs"),
             LedgerError::Older { .. } => Self::machine(&error).hint("govfs init brings it forward"),
             LedgerError::Full => Self::failed(&error).hint("free some space and try again"),
-            LedgerError::ReadOnly(_)
-            | LedgerError::Busy
+            LedgerError::ReadOnly(_) => Self::failed(&error).hint(
+                "reading works; to write, whoever owns the store must be able to write there",
+            ),
+            LedgerError::Busy
             | LedgerError::Sqlite { .. }
             | LedgerError::Entry(_)
             | LedgerError::Io { .. }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::app::clock;
 use crate::app::failure::Failure;
 use crate::app::keys;
-use crate::app::site::{CHARTER, STORE, bad_charter, charter_set};
+use crate::app::site::{CHARTER, STORE, bad_charter, charter_set, charter_text};
 use crate::app::upgrade;
 use crate::domain::base::Oid;
 use crate::domain::charter::{Charter, DEFAULT_CHARTER};
@@ -193,8 +193,7 @@ fn find_charter(repo: &Repo) -> Result<Found, Failure> {
 }
 
 fn parse(text: &[u8]) -> Result<Charter, Failure> {
-    let text = std::str::from_utf8(text)
-        .map_err(|_| Failure::usage(format!("{CHARTER}: it is not UTF-8 text")))?;
+    let text = charter_text(CHARTER, text)?;
     Charter::parse(text).map_err(|errors| bad_charter(CHARTER, &errors))
 }
 

@@ -16,16 +16,15 @@ use std::time::Instant;
 use parking_lot::{Mutex, RwLock};
 
 use crate::app::clock;
+use crate::app::rules::rules_for;
+use crate::domain::charter::Charter;
 use crate::domain::digest::Digest;
 use crate::domain::entry::Seal;
-use crate::domain::event::Mode;
-use crate::domain::gate::{
-    Denial, Gate, Grant, Halt, Held, Permit, Recorded, Refusal, Rules, Tried,
-};
+use crate::domain::gate::{Denial, Gate, Halt, Permit, Recorded, Refusal, Rules, Tried};
 use crate::domain::logop::{Actor, LogOp};
 use crate::domain::names::{AgentName, SessionId};
 use crate::domain::path::RepoPath;
-use crate::domain::state::{ClaimRow, State};
+use crate::domain::state::State;
 use crate::store::versions::Versions;
 use crate::store::writelog::WriteLog;
 use crate::vfs::counters::{Histogram, Latency};
@@ -270,21 +269,16 @@ impl Gate for Keeper {
 
 /// Returns the rules that the ledger gives a session now.
 pub fn rules_of(state: &State, agent: &AgentName, session: &SessionId) -> Rules {
-    let now = clock::now();
-    let mine = |claim: &&ClaimRow| claim.agent == *agent && claim.mode == Mode::Write;
-    let grants = state.claims.values().filter(mine).map(|claim| Grant {
-        id: claim.id,
-        pattern: claim.pattern.clone(),
-        until_boot_ms: Some(now.boot_ms + claim.lease.left_ms(&now)),
-    });
-    let mut rules = Rules::new(grants.collect());
-    let others = state.claims.values().filter(|claim| claim.agent != *agent);
-    rules.others = others
-        .map(|claim| Held {
-            agent: claim.agent.to_string(),
-            pattern: claim.pattern.clone(),
-        })
-        .collect();
+    let pinned = state.sessions.get(session).map(|row| row.charter);
+    let pinned = pinned.and_then(|digest| state.charters.get(&digest));
+    let law = pinned.map(|row| Charter::parse(&row.text));
+    let Some(Ok(law)) = law else {
+        // No charter, or one that does not parse: no writes.
+        let mut nothing = Rules::default();
+        nothing.halt = Some(Halt::Ended);
+        return nothing;
+    };
+    let mut rules = rules_for(state, &law, agent, &clock::now());
     let over = state
         .sessions
         .get(session)
@@ -293,25 +287,5 @@ pub fn rules_of(state: &State, agent: &AgentName, session: &SessionId) -> Rules 
     if !over && state.intents.contains_key(session) {
         rules.halt = Some(Halt::Frozen); // a merge was cut short: nothing more until it is finished or undone
     }
-    let pinned = state.sessions.get(session).map(|row| row.charter);
-    match pinned.and_then(|digest| state.charters.get(&digest)) {
-        Some(row) => apply_charter(&mut rules, &row.text, state, agent),
-        None => rules.halt = Some(Halt::Ended), // fail closed: no charter, no writes
-    }
     rules
-}
-
-/// Puts a charter's paths into the rules; a text that does not parse stops everything.
-fn apply_charter(rules: &mut Rules, text: &str, state: &State, agent: &AgentName) {
-    let Ok(charter) = crate::domain::charter::Charter::parse(text) else {
-        rules.halt = Some(Halt::Ended);
-        return;
-    };
-    rules.protected.clone_from(&charter.paths.protected);
-    rules.sensitive.clone_from(&charter.paths.sensitive);
-    let role = state.agents.get(agent).map(|row| &row.role);
-    match role.and_then(|role| charter.roles.get(role)) {
-        Some(role) => rules.role = Some(role.paths.clone()).filter(|paths| !paths.is_empty()),
-        None => rules.halt = Some(Halt::Ended),
-    }
 }

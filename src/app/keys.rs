@@ -11,7 +11,7 @@ use crate::app::site::Site;
 use crate::domain::checkpoint::{Origin, PublicKey, SecretKey, rotation_message};
 use crate::domain::command::Need;
 use crate::domain::event::{Draft, Event, KeySet};
-use crate::domain::state::{Kind, State};
+use crate::domain::state::{KeyRow, Kind, State};
 use crate::store::keys::{self, KeyError, Keys};
 
 /// Where keys are kept.
@@ -50,13 +50,19 @@ pub fn signing(state: &State) -> Result<(Origin, SecretKey), Failure> {
         return Err(Failure::missing("this ledger was not finished").hint("govfs init"));
     };
     let pair = Keys::new(config_dir()?).load(origin)?;
-    let known = pair
-        .map(|pair| pair.current)
-        .filter(|key| state.keys.contains_key(&key.public()));
-    match known {
+    // The next one counts as soon as its entry is there, the one before no longer.
+    let own = pair.map(|pair| [pair.next, Some(pair.current)]);
+    let mut own = own.into_iter().flatten().flatten();
+    match own.find(|key| is_in_force(state, &key.public())) {
         Some(key) => Ok((origin.clone(), key)),
         None => Err(Failure::missing("no key here: govfs init")),
     }
+}
+
+/// Says whether the ledger knows the key, and it was not handed over to another.
+fn is_in_force(state: &State, key: &PublicKey) -> bool {
+    let handed_over = |row: &KeyRow| row.previous.as_ref() == Some(key) && row.signature.is_some();
+    state.keys.contains_key(key) && !state.keys.values().any(handed_over)
 }
 
 /// Returns the ledger's name and this user's public key.

@@ -77,7 +77,11 @@ pub fn prove_consistency(
 ) -> Result<(Checkpoint, Checkpoint, Vec<Digest>), Failure> {
     let leaves = ledger_leaves(site)?;
     let state = site.ledger.state(&[Need::All(Kind::Key)])?;
-    let (old, new) = (read_checkpoint(old, &state)?, read_checkpoint(new, &state)?);
+    let read = |place: &Path| match size_of(place) {
+        Some(size) => at_size(&state, &leaves, size),
+        None => read_checkpoint(place, &state),
+    };
+    let (old, new) = (read(old)?, read(new)?);
     covered(&leaves, &old)?;
     let hashes = consistency(covered(&leaves, &new)?, old.size).ok_or_else(|| {
         Failure::usage(format!(
@@ -89,6 +93,25 @@ pub fn prove_consistency(
         Ok((old, new, hashes))
     } else {
         Err(Failure::integrity("the checkpoints are not of one history"))
+    }
+}
+
+/// A number that names no file is a size: the checkpoint that could be signed of so many entries.
+fn size_of(place: &Path) -> Option<u64> {
+    let number = place.to_str()?.parse().ok()?;
+    (!place.exists()).then_some(number)
+}
+
+fn at_size(state: &State, leaves: &[Digest], size: u64) -> Result<Checkpoint, Failure> {
+    match usize::try_from(size)
+        .ok()
+        .and_then(|size| leaves.get(..size))
+    {
+        Some(leaves) => now(state, leaves),
+        None => Err(
+            Failure::missing(format!("there are {} entries, not {size}", leaves.len()))
+                .hint("govfs log -n 1"),
+        ),
     }
 }
 

@@ -2,14 +2,15 @@
 //!
 //! Time comes from the entries, outcomes of checks are facts in them, so the same
 //! rules must give the same verdicts. Every merge is computed again from the
-//! session's log and must give the same tree.
+//! session's log and must give the same tree; every verdict about one is given
+//! again from the ledger as it was then.
 
 use std::collections::BTreeSet;
 
 use crate::app::failure::Failure;
 use crate::app::merge::again::{self, Again};
 use crate::app::site::Site;
-use crate::domain::command::differs;
+use crate::domain::command::{differ, goes_on};
 use crate::domain::digest::Digest;
 use crate::domain::entry::{Chain, Line, leaf};
 use crate::domain::event::{Entry, Event};
@@ -23,6 +24,8 @@ pub struct Report {
     pub refusals: u64,
     /// The merges and reverts that gave the same tree.
     pub trees: u64,
+    /// The merges, and refusals of one, that were judged the same.
+    pub merges: u64,
     /// What cannot be computed any more.
     pub remarks: Vec<String>,
 }
@@ -33,7 +36,10 @@ impl Report {
         match again {
             Again::Same => Ok(()),
             Again::Gone(why) => {
-                self.remarks.push(format!("entry {seq}: {why}"));
+                let remark = format!("entry {seq}: {why}");
+                if !self.remarks.contains(&remark) {
+                    self.remarks.push(remark);
+                }
                 Ok(())
             }
             Again::Differs(what) => Err(Failure::integrity(format!("entry {seq}: {what}"))),
@@ -46,6 +52,7 @@ pub fn replay(site: &mut Site, to: Option<u64>) -> Result<Report, Failure> {
     let mut chain = Chain::new(Digest::ZERO);
     let mut state = State::default();
     let mut report = Report::default();
+    let mut run: Vec<Entry> = Vec::new();
     let mut difference = None;
     let mut moves = Vec::new();
     let mut dropped: Option<BTreeSet<Digest>> = None;
@@ -58,28 +65,32 @@ pub fn replay(site: &mut Site, to: Option<u64>) -> Result<Report, Failure> {
             }
             let (line, leaf) = chain.push(bytes)?;
             let entry = Entry::from_line(&line, leaf).map_err(LedgerError::from)?;
-            difference = differs(&state, &entry).map(|what| format!("entry {seq}: {what}"));
+            if run.last().is_none_or(|last| !goes_on(last, &entry)) {
+                difference = decide_again(&mut state, &mut run);
+            }
             report.entries += 1;
             report.refusals += u64::from(line.get("decision") == Some(br#""deny""#));
-            if difference.is_none() && again::has_verdict(&entry) {
-                judged = Some(entry); // the state must stay as it was before this one
-                return Ok(false);
-            }
-            state.apply(&entry);
             if again::moved_a_branch(&entry) {
-                moves.push(entry);
+                moves.push(entry.clone());
             }
-            Ok(difference.is_none())
+            if again::has_verdict(&entry) {
+                judged = Some(entry.clone()); // the state stays as it was before this one
+            }
+            run.push(entry);
+            Ok(difference.is_none() && judged.is_none())
         })?;
-        let Some(entry) = judged else { break };
+        let Some(entry) = judged.filter(|_| difference.is_none()) else {
+            break;
+        };
         let dropped = match &dropped {
             Some(dropped) => dropped,
             None => dropped.insert(dropped_contents(site)?),
         };
         let again = again::judged_again(site, &state, &entry, dropped)?;
+        report.merges += u64::from(again == Again::Same);
         report.note(entry.seq, again)?;
-        state.apply(&entry);
     }
+    let difference = difference.or_else(|| decide_again(&mut state, &mut run));
     if let Some(to) = to
         && report.entries <= to
         && difference.is_none()
@@ -110,6 +121,15 @@ fn dropped_contents(site: &mut Site) -> Result<BTreeSet<Digest>, Failure> {
         Ok(true)
     })?;
     Ok(dropped)
+}
+
+/// Decides what one command gave, folds it in, and says where the verdict differs.
+fn decide_again(state: &mut State, run: &mut Vec<Entry>) -> Option<String> {
+    let difference = differ(state, run).map(|(seq, what)| format!("entry {seq}: {what}"));
+    for entry in run.drain(..) {
+        state.apply(&entry);
+    }
+    difference
 }
 
 /// Computes every merge and revert again. The first difference is the answer.

@@ -17,11 +17,13 @@ pub fn list(site: &mut Site, all: bool) -> Result<Vec<(u64, RequestRow)>, Failur
         .collect())
 }
 
-/// Grants a request: the claim it asks for, narrow and timed as it was asked.
+/// Grants a request: the claim it asks for, narrow and timed as it was asked, also beyond
+/// the paths of the agent's role. What the charter protects, or somebody holds, stays refused.
 pub fn approve(site: &mut Site, number: u64, reason: &str) -> Result<Answer, Failure> {
     let row = waiting(site, number)?;
     let mut ask = Ask::new(row.agent.clone(), row.mode, row.patterns.clone());
     ask.ttl_ms = Some(row.ttl_ms);
+    ask.leave = Some(number);
     let answer = claim::claim(site, ask, Patience::None)?;
     if let Answer::Granted(_) = answer {
         record(site, number, &row, reason, Event::Grant)?;

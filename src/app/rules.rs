@@ -18,15 +18,17 @@ pub fn rules_for(state: &State, law: &Charter, agent: &AgentName, now: &Now) -> 
         id: claim.id,
         pattern: claim.pattern.clone(),
         until_boot_ms: Some(now.boot_ms.saturating_add(claim.lease.left_ms(now))),
+        beyond_role: claim.leave.is_some(),
     });
     let mut rules = Rules::new(grants.collect());
     let role = state
         .agents
         .get(agent)
         .map_or(&law.default_role, |row| &row.role);
-    // A role that the charter no longer defines may write nothing.
-    let paths = law.roles.get(role).map(|role| role.paths.clone());
-    rules.role = Some(paths.unwrap_or_default());
+    rules.role = match law.roles.get(role) {
+        Some(role) => Some(role.paths.clone()).filter(|paths| !paths.is_empty()),
+        None => Some(Vec::new()), // one that the charter no longer defines may write nothing
+    };
     rules.protected.clone_from(&law.paths.protected);
     rules.sensitive.clone_from(&law.paths.sensitive);
     let others = state.claims.values().filter(|claim| claim.agent != *agent);

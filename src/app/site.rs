@@ -181,7 +181,7 @@ impl Site {
         })
     }
 
-    /// Says whether the operator's `governor.md` differs from the charter in force.
+    /// Says whether the operator's `governor.md` differs from what is committed on the merge target.
     pub fn has_uncommitted_edit(&mut self) -> bool {
         let Ok(state) = self.ledger.state(&[]) else {
             return false;
@@ -189,18 +189,29 @@ impl Site {
         let Some((_, row)) = state.charter() else {
             return false;
         };
+        let Ok(target) = Self::target(&state) else {
+            return false;
+        };
         // On another branch the file is another one, and no edit.
-        let target = state.law.as_ref().map(|law| law.merge.target.as_str());
-        if self.repo.head_branch().as_deref() != target {
+        if self.repo.head_branch().as_deref() != Some(target.as_str()) {
             return false;
         }
         let Some(dir) = self.repo.workdir() else {
             return false;
         };
-        fs::read(dir.join(CHARTER)).is_ok_and(|text| {
-            text != row.text.as_bytes()
-                && String::from_utf8_lossy(&text).replace("\r\n", "\n") != row.text
-        })
+        let Ok(text) = fs::read(dir.join(CHARTER)) else {
+            return false;
+        };
+        let plain = |text: &[u8]| String::from_utf8_lossy(text).replace("\r\n", "\n");
+        // The one in force may be older than the tip: the next command that acts records that.
+        let committed = match self.repo.tip(&target) {
+            Ok(Some(tip)) if row.source != CharterSource::Commit(tip) => {
+                self.repo.file_at(tip, CHARTER).ok().flatten()
+            }
+            _ => None,
+        };
+        let committed = committed.unwrap_or_else(|| row.text.clone().into_bytes());
+        plain(&text) != plain(&committed)
     }
 }
 
@@ -217,11 +228,19 @@ fn bad_recorded_charter() -> Failure {
         .hint("govfs charter check")
 }
 
+/// Reads a charter's bytes as text, or says on which line they are none.
+pub fn charter_text<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, Failure> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let before = &bytes[..error.valid_up_to()];
+        let line = before.split(|&byte| byte == b'\n').count();
+        Failure::usage(format!("{file}:{line}: it is not UTF-8 text"))
+            .hint("save it as UTF-8; nothing runs until the charter is whole")
+    })
+}
+
 /// Makes the entry for a charter, or says all that is wrong with it.
 pub fn charter_set(text: &[u8], source: CharterSource) -> Result<CharterSet, Failure> {
-    let Ok(text) = std::str::from_utf8(text) else {
-        return Err(Failure::usage(format!("{CHARTER}: it is not UTF-8 text")));
-    };
+    let text = charter_text(CHARTER, text)?;
     match Charter::parse(text) {
         Ok(_) => Ok(CharterSet {
             sha256: Digest::of(text.as_bytes()),

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::app::clock;
+use crate::app::claim;
 use crate::app::content::Contents;
 use crate::app::control::{Answer, Ask, Live};
 use crate::app::diff;
@@ -163,13 +163,7 @@ fn due_ended(site: &mut Site) -> Result<State, Failure> {
         Need::All(Kind::Claim),
         Need::All(Kind::Request),
     ];
-    let now = clock::now();
-    let state = site.ledger.state(&needs)?;
-    if !state.claims.values().any(|claim| claim.lease.is_over(&now)) {
-        return Ok(state);
-    }
-    site.act(|_| Ok(()))?;
-    Ok(site.ledger.state(&needs)?)
+    claim::in_force(site, &needs)
 }
 
 fn look(

@@ -19,20 +19,22 @@ use crate::app::log::log_path;
 use crate::app::merge::again::{self, Again};
 use crate::app::site::Site;
 use crate::domain::charter::Charter;
-use crate::domain::checkpoint::{Checkpoint, Note, Origin, PublicKey, rotation_message};
+use crate::domain::checkpoint::{Checkpoint, Note, PublicKey};
 use crate::domain::digest::Digest;
-use crate::domain::entry::{Chain, Line, leaf};
-use crate::domain::event::{Entry, Event, KeySet};
-use crate::domain::export::{Bound, LEDGER};
+use crate::domain::entry::{Line, leaf};
+use crate::domain::event::{Entry, Event};
+use crate::domain::export::LEDGER;
 use crate::domain::names::SessionId;
 use crate::domain::proof::Tree;
-use crate::domain::state::State;
 use crate::git::repo::Repo;
 use crate::store::exported::Verified;
 use crate::store::keys::{Copies, Kept};
-use crate::store::ledger::LedgerError;
 use crate::store::versions::{VersionError, Versions};
 use crate::store::writelog::{Lines, open_log};
+
+mod pass;
+
+use pass::{Held, Pass};
 
 /// The trailer of merge commits that anchors the ledger.
 pub const TRAILER: &str = "Govfs-Checkpoint";
@@ -60,30 +62,6 @@ pub struct Report {
     pub remarks: Vec<String>,
 }
 
-/// A statement about the ledger that was made earlier.
-struct Held {
-    checkpoint: Checkpoint,
-    place: String,
-    /// A signed one is believed only by a key of this ledger's.
-    note: Option<Note>,
-}
-
-/// What one pass over the entries gathers.
-struct Pass {
-    chain: Chain,
-    tree: Tree,
-    bound: Bound,
-    fold: Option<State>,
-    /// The root at each size that somebody stated something about.
-    roots: BTreeMap<u64, Digest>,
-    keys: BTreeSet<PublicKey>,
-    origins: BTreeSet<Origin>,
-    remarks: Vec<String>,
-    dropped: BTreeMap<Digest, u64>,
-    /// Merges and reverts, where their trees are to be computed again.
-    moves: Vec<Entry>,
-}
-
 pub fn verify(site: &mut Site, options: &Options) -> Result<Report, Failure> {
     let held = gather(site, options)?;
     let mut pass = Pass::new(options.deep, &held);
@@ -99,6 +77,7 @@ pub fn verify(site: &mut Site, options: &Options) -> Result<Report, Failure> {
             "ledger: {have} entries are there, but {recorded} were recorded"
         )));
     }
+    pass.check_late(&lines)?;
     if let Some(fold) = &pass.fold
         && let Some(difference) = lines.compare(fold)?
     {
@@ -180,147 +159,6 @@ fn gather(site: &mut Site, options: &Options) -> Result<Vec<Held>, Failure> {
         }
     }
     Ok(held)
-}
-
-impl Held {
-    fn signed(note: Note, place: String) -> Self {
-        Self {
-            checkpoint: note.claimed().clone(),
-            place,
-            note: Some(note),
-        }
-    }
-}
-
-impl Pass {
-    fn new(deep: bool, held: &[Held]) -> Self {
-        let sizes = held.iter().map(|held| (held.checkpoint.size, Digest::ZERO));
-        let mut roots: BTreeMap<u64, Digest> = sizes.collect();
-        roots.insert(0, Tree::new().root());
-        Self {
-            chain: Chain::new(Digest::ZERO),
-            tree: Tree::new(),
-            bound: Bound::default(),
-            fold: deep.then(State::default),
-            roots,
-            keys: BTreeSet::new(),
-            origins: BTreeSet::new(),
-            remarks: Vec::new(),
-            dropped: BTreeMap::new(),
-            moves: Vec::new(),
-        }
-    }
-
-    /// Takes the next entry.
-    fn line(&mut self, bytes: &[u8]) -> Result<(), LedgerError> {
-        let (line, leaf) = self.chain.push(bytes)?;
-        if matches!(line.op, "fork" | "checkpoint") {
-            self.roots.insert(self.tree.size(), self.tree.root());
-        }
-        self.tree.push(leaf);
-        if let Some(root) = self.roots.get_mut(&self.tree.size()) {
-            *root = self.tree.root();
-        }
-        self.bound
-            .note(&line, leaf)
-            .map_err(|flaw| LedgerError::Damaged(format!("entry {}: {flaw}", line.seq)))?;
-        if self.fold.is_some() || matches!(line.op, "key" | "fork" | "gc" | "checkpoint") {
-            let entry = Entry::from_line(&line, leaf)?;
-            self.entry(&entry)?;
-            if let Some(fold) = &mut self.fold {
-                fold.apply(&entry);
-                if again::moved_a_branch(&entry) {
-                    self.moves.push(entry);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn entry(&mut self, entry: &Entry) -> Result<(), LedgerError> {
-        match &entry.event {
-            Event::Key(body) => self.key(entry.seq, body),
-            Event::Fork(body) => {
-                self.stated(entry.seq, body.old.size, body.old.root)?;
-                self.keys.insert(body.public);
-                self.origins.insert(body.origin.clone());
-                Ok(())
-            }
-            Event::Checkpoint(body) => self.stated(entry.seq, body.size, body.root),
-            Event::Gc(body) => {
-                let dropped = body.versions.iter().map(|sha256| (*sha256, entry.seq));
-                self.dropped.extend(dropped);
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// An entry may state the root of all entries before it: then it must be that.
-    fn stated(&self, seq: u64, size: u64, root: Digest) -> Result<(), LedgerError> {
-        match self.roots.get(&size) {
-            Some(found) if size == seq && *found != root => Err(LedgerError::Damaged(format!(
-                "entry {seq}: it states the root {root}, the entries before it give {found}"
-            ))),
-            _ => Ok(()),
-        }
-    }
-
-    /// A rotation is signed by the key before; a key that appears without is named, not a fault.
-    fn key(&mut self, seq: u64, body: &KeySet) -> Result<(), LedgerError> {
-        self.origins.insert(body.origin.clone());
-        match (&body.previous, &body.signature) {
-            (Some(previous), Some(signature)) => {
-                let message = rotation_message(&body.origin, previous, &body.public);
-                let bytes = keys::signature_bytes(signature);
-                let signed = bytes.is_some_and(|bytes| previous.verifies(&message, &bytes));
-                if !signed || !self.keys.contains(previous) {
-                    let what = format!("entry {seq}: the rotation is not signed by the key before");
-                    return Err(LedgerError::Damaged(what));
-                }
-            }
-            (Some(_), None) => self.remarks.push(format!(
-                "break of custody: entry {seq} adds the key {} without the signature of the one before",
-                body.public
-            )),
-            (None, _) => {}
-        }
-        self.keys.insert(body.public);
-        Ok(())
-    }
-
-    /// Holds the entries against what was stated about them earlier.
-    fn agrees(&self, held: &Held) -> Result<(), Failure> {
-        let Checkpoint { origin, size, root } = &held.checkpoint;
-        let place = &held.place;
-        if !self.origins.contains(origin) {
-            return Err(Failure::integrity(format!(
-                "{place}: a checkpoint of another ledger, {origin}"
-            )));
-        }
-        if let Some(note) = &held.note
-            && !self.keys.iter().any(|key| note.verify(key).is_ok())
-        {
-            return Err(Failure::integrity(format!(
-                "{place}: the checkpoint is not signed by a key of this ledger's"
-            )));
-        }
-        let have = self.tree.size();
-        if *size > have {
-            return Err(Failure::integrity(format!(
-                "ledger: rolled back or cut: {have} entries are there, but {place} states {size}"
-            )));
-        }
-        match self.roots.get(size) {
-            Some(found) if found == root => Ok(()),
-            Some(found) => Err(Failure::integrity(format!(
-                "ledger: forked: {place} states the root {root} for the first {size} entries, here they give {found}"
-            ))),
-            None => Err(Failure::failed(format!(
-                "{place}: its size was not looked at"
-            ))),
-        }
-    }
 }
 
 /// Verifies every write log; deep, also collects the versions that they name.

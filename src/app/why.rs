@@ -12,14 +12,17 @@ use crate::app::clock;
 use crate::app::failure::Failure;
 use crate::app::log::{self, Filter, Row};
 use crate::app::rules::{law, rules_for};
+use crate::app::serve::ground::pinned_charter;
+use crate::app::session::Session;
 use crate::app::site::Site;
 use crate::domain::base::{Base, Oid};
+use crate::domain::charter::Charter;
 use crate::domain::command::Need;
 use crate::domain::gate::{Refusal, Rules, Tried};
 use crate::domain::names::AgentName;
 use crate::domain::path::RepoPath;
 use crate::domain::pattern::Pattern;
-use crate::domain::state::{Kind, State};
+use crate::domain::state::{Kind, RowKey, State};
 use crate::domain::zone::{self, Facts, GitdirRule, Zone};
 use crate::git::base::{GitBase, Options};
 
@@ -51,7 +54,7 @@ pub fn why(site: &mut Site, path: &RepoPath, agent: Option<&AgentName>) -> Resul
     {
         return Err(crate::domain::claim::missing_agent(agent).into());
     }
-    let law = law(&state)?;
+    let law = &binding(site, &state, agent)?;
     // Nobody in particular asks: a name that holds nothing.
     let nobody: AgentName = "anyone".parse().map_err(Failure::failed)?;
     let rules = rules_for(&state, law, agent.unwrap_or(&nobody), &now);
@@ -93,6 +96,16 @@ pub fn why(site: &mut Site, path: &RepoPath, agent: Option<&AgentName>) -> Resul
         holder,
         denials,
     })
+}
+
+/// The charter that binds the agent: the one that its open session started under.
+fn binding(site: &mut Site, state: &State, agent: Option<&AgentName>) -> Result<Charter, Failure> {
+    let Some((id, row)) = agent.and_then(|agent| state.open_session(agent)) else {
+        return law(state).cloned();
+    };
+    let key = RowKey::new(Kind::Charter, &row.charter);
+    let with_charter = site.ledger.state(&[Need::Row(key)])?;
+    pinned_charter(&with_charter, &Session::of(site, id, row))
 }
 
 /// The answer as both ends of a mount know it.

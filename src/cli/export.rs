@@ -47,6 +47,9 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
         return Err(Failure::usage("where to?"));
     };
     let out = &mut context.out;
+    if site.ledger.is_read_only() {
+        out.note("note: the store cannot be written, so the export is not recorded in it");
+    }
     if out.json {
         let fields = json!({
             "origin": checkpoint.origin,

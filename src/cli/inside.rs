@@ -104,11 +104,12 @@ pub(super) fn run(arguments: &[OsString]) -> Option<ExitCode> {
     let root = mounts::around(&dir)?;
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => return Some(output::usage(&error)),
+        Err(error) => return Some(output::usage(&error, arguments)),
     };
+    let out = Output::new(cli.json, cli.quiet, cli.verbose, cli.color);
     let mut context = Context {
+        out: out.of_verb(&verb.to_string_lossy()),
         dir,
-        out: Output::new(cli.json, cli.quiet, cli.verbose, cli.color),
     };
     let done = question(cli.verb, &root)
         .and_then(|question| client::ask(&root, &question))
@@ -117,7 +118,7 @@ pub(super) fn run(arguments: &[OsString]) -> Option<ExitCode> {
 }
 
 /// Finds the directory and the verb without understanding the rest.
-fn scan(arguments: &[OsString]) -> Option<(PathBuf, &OsStr)> {
+pub(super) fn scan(arguments: &[OsString]) -> Option<(PathBuf, &OsStr)> {
     let mut dir = PathBuf::from(".");
     let mut rest = arguments.iter().skip(1);
     while let Some(argument) = rest.next() {

@@ -5,11 +5,13 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 
 use super::output::{Ink, Output};
-use super::{Context, patch, text};
+use super::{Context, patch, text, told};
 use crate::app::clock;
 use crate::app::failure::Failure;
 use crate::app::log::{self, Filter, Row};
 use crate::domain::entry::Line;
+use crate::domain::event;
+use crate::domain::logop;
 use crate::domain::path::RepoPath;
 use crate::domain::time::{Timestamp, parse_duration};
 
@@ -93,6 +95,14 @@ impl Args {
             }
             None => None,
         };
+        let known = |op: &str| event::OPS.contains(&op) || logop::OPS.contains(&op);
+        if let Some(op) = self.op.iter().find(|op| !known(op)) {
+            let all = [&event::OPS[..], &logop::OPS[..]].concat().join(" ");
+            return Err(
+                Failure::usage(format!("--op {op}: there is no such operation"))
+                    .hint(format!("one of: {all}")),
+            );
+        }
         Ok(Filter {
             agent: self.agent,
             session: self.session,
@@ -136,7 +146,7 @@ fn print(out: &mut Output, row: &Row) -> Result<(), Failure> {
     let Ok(line) = Line::parse(&row.line) else {
         return Ok(());
     };
-    let told = text::entry(&line);
+    let told = told::entry(&line);
     let refused =
         matches!(line.op, "denied" | "deny") || line.get("decision") == Some(br#""deny""#);
     let told = if refused {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::app::failure::Failure;
 use crate::app::merge::recover::{self, Recovered};
@@ -52,6 +52,7 @@ mod snapshot;
 mod status;
 mod sync;
 mod text;
+mod told;
 mod trial;
 mod unmount;
 mod verify;
@@ -197,38 +198,23 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(status) = inside::run(&arguments) {
         return status;
     }
-    let parsed = Cli::command()
-        .try_get_matches_from(arguments)
-        .and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, document_of(&matches))));
-    let (cli, document) = match parsed {
-        Ok(parsed) => parsed,
-        Err(error) => return output::usage(&error),
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return output::usage(&error, &arguments),
     };
     if !matches!(cli.verb, Verb::Serve(_)) {
         trace::begin(trace::level(cli.quiet, cli.verbose)); // a server logs in its own way
     }
+    let mut out = Output::new(cli.json, cli.quiet, cli.verbose, cli.color);
+    if cli.json {
+        out = out.of_verb(&verb_of(&arguments).unwrap_or_default());
+    }
     let mut context = Context {
         dir: cli.start.unwrap_or_else(|| PathBuf::from(".")),
-        out: Output::new(cli.json, cli.quiet, cli.verbose, cli.color).failing_as(document),
+        out,
     };
     let done = dispatch(cli.verb, &mut context);
     context.out.finish(done)
-}
-
-/// Verbs whose stdout holds ledger lines, files or a program's own words, and no documents.
-const WITHOUT_DOCUMENT: [&str; 6] = ["log", "show", "export", "run", "completions", "man"];
-
-/// Returns the name in the schema of the verb's document, e.g. `queue-claim`.
-fn document_of(matches: &ArgMatches) -> Option<String> {
-    let mut words = Vec::new();
-    let mut at = matches;
-    while let Some((word, below)) = at.subcommand() {
-        words.push(word);
-        at = below;
-    }
-    let printed = |first: &&str| !WITHOUT_DOCUMENT.contains(first);
-    words.first().copied().filter(|first| printed(&first))?;
-    Some(words.join("-"))
 }
 
 fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
@@ -284,6 +270,24 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::TrialServe(args) => trial::serve(&args, context),
         Verb::Verify(args) => verify::run(args, context),
     }
+}
+
+/// Finds the verb as documents name it, also where the rest cannot be understood.
+fn verb_of(arguments: &[OsString]) -> Option<String> {
+    let (_, name) = inside::scan(arguments)?;
+    let name = name.to_str()?;
+    let command = command();
+    let verb = command.find_subcommand(name)?;
+    let rest = arguments.iter().skip_while(|argument| *argument != name);
+    let second = rest
+        .skip(1)
+        .find_map(|argument| verb.find_subcommand(argument));
+    Some(match second {
+        Some(second) if !["agent", "charter", "key"].contains(&name) => {
+            format!("{name}-{}", second.get_name())
+        }
+        _ => name.to_owned(),
+    })
 }
 
 /// Returns the whole command line as clap sees it: completions and manual pages are made from it.

@@ -3,6 +3,7 @@
 //! Owns: JSON documents and their schema names, colour, notes, how a failure
 //! looks, and that a reader who goes away is no failure.
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 use serde_json::{Map, Value, json};
 
 use super::Color;
-use crate::app::failure::Failure;
+use crate::app::failure::{Failure, Kind};
 
 pub(super) struct Output {
     pub json: bool,
@@ -18,15 +19,25 @@ pub(super) struct Output {
     pub verbose: u8,
     color: bool,
     stdout: BufWriter<io::Stdout>,
-    /// The name in the schema of a failure's document; none where only results may be printed.
-    failing: Option<String>,
-    /// Something was printed already.
-    spoke: bool,
     /// What the program ends with where nothing failed.
     pub status: u8,
     /// The reader went away, or the disk behind it is full.
     broken: Option<io::Error>,
+    /// Whose document a failure becomes, where none was printed.
+    verb: Option<String>,
+    printed: bool,
 }
+
+/// The verbs whose stdout is nothing but hashed lines, or somebody else's.
+const WITHOUT_DOCUMENT: [&str; 7] = [
+    "log",
+    "show",
+    "export",
+    "run",
+    "completions",
+    "man",
+    "serve",
+];
 
 /// The colours that screens use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,17 +75,17 @@ impl Output {
             verbose,
             color,
             stdout: BufWriter::with_capacity(1 << 16, io::stdout()),
-            failing: None,
-            spoke: false,
             status: 0,
             broken: None,
+            verb: None,
+            printed: false,
         }
     }
 
-    /// Names the verb whose document a failure prints where the verb printed none itself.
-    #[must_use]
-    pub(super) fn failing_as(mut self, verb: Option<String>) -> Self {
-        self.failing = verb;
+    /// Says which verb this is the output of.
+    pub(super) fn of_verb(mut self, verb: &str) -> Self {
+        let has = !WITHOUT_DOCUMENT.contains(&verb);
+        self.verb = has.then(|| verb.to_owned());
         self
     }
 
@@ -85,7 +96,7 @@ impl Output {
 
     /// Prints bytes as they are.
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
-        self.spoke = true;
+        self.printed = true;
         if self.broken.is_none()
             && let Err(error) = self.stdout.write_all(bytes)
         {
@@ -143,50 +154,97 @@ impl Output {
         }
     }
 
-    /// A script that asked for a document gets one, also for a refusal.
-    fn failure(&mut self, failure: &Failure) {
-        if !self.json || self.spoke {
-            return;
-        }
-        if let Some(verb) = self.failing.take() {
-            let error = json!({
-                "kind": failure.kind.as_str(),
-                "rule": failure.rule,
-                "message": failure.message,
-                "hint": failure.hint,
-            });
-            self.document(&verb, json!({ "error": error }));
-        }
-    }
-
     /// Ends the program: flushes, shows a failure, says the exit status.
     pub(super) fn finish(mut self, done: Result<(), Failure>) -> ExitCode {
         if let Err(failure) = &done {
-            self.failure(failure);
+            self.document_failure(failure);
         }
         self.flush();
         if let Err(failure) = done {
-            complain(&format!("error: {}", failure.message));
-            if let Some(hint) = &failure.hint {
-                complain(&format!("hint: {hint}"));
-            }
+            let (message, hint) = told(&failure);
+            complain(&format!("error: {message}\nhint: {hint}"));
             return ExitCode::from(failure.kind.code());
         }
         match self.broken {
             Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                complain(&format!("error: cannot write the result: {error}"));
+                complain(&format!(
+                    "error: cannot write the result: {error}\nhint: free some space and try again"
+                ));
                 ExitCode::FAILURE
             }
             _ => ExitCode::from(self.status),
         }
     }
+
+    /// Whoever asked for JSON gets one document, also of a failure.
+    fn document_failure(&mut self, failure: &Failure) {
+        if let Some(verb) = self.verb.take().filter(|_| self.json && !self.printed) {
+            let (error, hint) = told(failure);
+            let fields = json!({
+                "error": error,
+                "hint": hint,
+                "kind": failure.kind.as_str(),
+                "rule": failure.rule,
+                "exit": failure.kind.code(),
+            });
+            self.document(&verb, fields);
+        }
+    }
+}
+
+/// What happened, and what to try: there is always something.
+fn told(failure: &Failure) -> (&str, &str) {
+    let message = failure.message.as_str();
+    if let Some(hint) = &failure.hint {
+        return (message, hint);
+    }
+    let general = match failure.kind {
+        // A mistake often says itself what to write instead.
+        Kind::Usage => match message.split_once("; ") {
+            Some((message, instead)) if !message.contains('\n') => return (message, instead),
+            _ => "govfs --help lists the verbs, govfs VERB --help shows examples",
+        },
+        Kind::Failed | Kind::Launch => "what the system said stands above; -v says more",
+        Kind::Machine => "govfs doctor says what this machine lacks",
+        Kind::Refused => "govfs log --denied shows what was refused, and why",
+        Kind::Integrity => "govfs verify --deep says where",
+        Kind::Missing => "is the name right? govfs --help lists the verbs",
+    };
+    (message, general)
 }
 
 /// Shows what clap has to say: help is a result, a mistake is not.
-pub(super) fn usage(error: &clap::Error) -> ExitCode {
-    // A reader of the help that goes away is no failure.
-    let _ = error.print();
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+pub(super) fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    let status = u8::try_from(error.exit_code()).unwrap_or(2);
+    if !error.use_stderr() {
+        // A reader of the help that goes away is no failure.
+        let _ = error.print();
+        return ExitCode::from(status);
+    }
+    let verb = super::verb_of(arguments);
+    let hint = match &verb {
+        Some(verb) => format!("govfs {} --help", verb.split('-').next().unwrap_or(verb)),
+        None => "govfs --help".to_owned(),
+    };
+    let text = error.render().to_string();
+    let text = match text.rsplit_once("\n\nFor more information") {
+        Some((text, _)) => text.to_owned(),
+        None if text.starts_with("error: ") => text.trim_end().to_owned(),
+        None => format!(
+            "error: what is to be done is missing\n\n{}",
+            text.trim_end()
+        ),
+    };
+    complain(&format!("{text}\nhint: {hint}"));
+    let json = arguments.iter().any(|argument| argument == "--json");
+    if let Some(verb) = verb.filter(|_| json) {
+        let message = text.lines().next().unwrap_or_default();
+        let message = message.strip_prefix("error: ").unwrap_or(message);
+        let mut out = Output::new(true, true, 0, Color::Never).of_verb(&verb);
+        out.document_failure(&Failure::usage(message).hint(hint));
+        out.flush();
+    }
+    ExitCode::from(status)
 }
 
 /// A line on stderr; nobody may be there to read it.

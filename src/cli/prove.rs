@@ -12,7 +12,7 @@ use crate::app::prove::{self, Inclusion};
 /// Prove that an entry is covered by a checkpoint, or that one checkpoint continues another
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  govfs prove 12 --checkpoint kept\n  govfs prove alice-1:40 --json\n  govfs prove --consistency older newer"
+    after_help = "Examples:\n  govfs prove 12 --checkpoint kept\n  govfs prove alice-1:40 --json\n  govfs prove --consistency older newer\n  govfs prove --consistency 100 200"
 )]
 pub(super) struct Args {
     /// N, or SESSION:N for a write

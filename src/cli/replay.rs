@@ -28,6 +28,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
                 "entries": report.entries,
                 "refusals": report.refusals,
                 "trees": report.trees,
+                "merges": report.merges,
                 "remarks": report.remarks,
             }),
         );
@@ -35,8 +36,8 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     }
     let same = out.paint(Ink::Green, "the same verdicts");
     out.line(format!(
-        "{same}: {} entries, {} refusals among them, {} merged trees",
-        report.entries, report.refusals, report.trees
+        "{same}: {} entries, {} refusals among them, {} merges judged, {} trees made again",
+        report.entries, report.refusals, report.merges, report.trees
     ));
     for remark in &report.remarks {
         out.note(format!("note: {remark}"));

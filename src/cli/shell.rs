@@ -28,7 +28,14 @@ pub(super) struct ManArgs {
 pub(super) fn completions(args: CompletionsArgs, context: &mut Context) {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command(), "govfs", &mut script);
-    context.out.bytes(&script);
+    if context.out.json {
+        let shell = args.shell.to_string();
+        let script = String::from_utf8_lossy(&script);
+        let fields = serde_json::json!({ "shell": shell, "script": script });
+        context.out.document("completions", fields);
+    } else {
+        context.out.bytes(&script);
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "every verb has this shape")]

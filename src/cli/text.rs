@@ -1,9 +1,7 @@
-//! Words and numbers for people: times, durations, and one line for each entry.
+//! Words and numbers for people: times, durations, sizes, and a body field by field.
 
 use serde_json::{Map, Value};
 
-use crate::domain::entry::Line;
-use crate::domain::path::percent_decode;
 use crate::domain::time::Timestamp;
 
 /// Seconds are enough on a screen.
@@ -54,82 +52,6 @@ pub(super) fn size(bytes: u64) -> String {
     format!("{bytes} B")
 }
 
-/// Tells one entry in a line, without its number and time.
-pub(super) fn entry(line: &Line<'_>) -> String {
-    let body = line.body().unwrap_or_default();
-    let who = line.agent.unwrap_or("-");
-    format!("{:<12} {:<12} {}", line.op, who, what(line.op, &body))
-}
-
-fn what(op: &str, body: &Map<String, Value>) -> String {
-    let text = |key: &str| shown(body.get(key));
-    match op {
-        "claim" => claim(body),
-        "release" | "expire" | "abandon" => patterns(body.get("claims")),
-        "charter" | "plan" => format!("{} {}", text("plan"), short(&text("sha256")))
-            .trim()
-            .to_owned(),
-        "agent" => format!("role {} {}", text("role"), text("engine"))
-            .trim()
-            .to_owned(),
-        "key" | "fork" => text("origin"),
-        "seal" => format!("{} entries, head {}", text("count"), short(&text("head"))),
-        "session" => format!("on {} at {}", text("branch"), short(&text("base"))),
-        "write" => format!("{} {}+{}", text("path"), text("offset"), text("len")),
-        "rename" => format!("{} -> {}", text("path"), text("to")),
-        "version" => format!(
-            "{} {} bytes {}",
-            text("path"),
-            text("size"),
-            short(&text("sha256"))
-        ),
-        "denied" => format!(
-            "{} {}: {} (x{})",
-            text("tried"),
-            text("path"),
-            text("reason"),
-            text("count")
-        ),
-        "merge" | "revert" => format!(
-            "{} {} onto {}",
-            text("decision"),
-            short(&text("commit")),
-            text("branch")
-        ),
-        "checkpoint" => format!("{} entries, root {}", text("size"), short(&text("root"))),
-        _ => rest(body),
-    }
-}
-
-fn claim(body: &Map<String, Value>) -> String {
-    let asked = patterns(body.get("patterns"));
-    let mode = shown(body.get("mode"));
-    match shown(body.get("decision")).as_str() {
-        "deny" => format!("refused: {}", shown(body.get("reason"))),
-        _ => format!("{mode} {asked}"),
-    }
-}
-
-fn patterns(value: Option<&Value>) -> String {
-    let Some(Value::Array(items)) = value else {
-        return String::new();
-    };
-    let texts: Vec<String> = items
-        .iter()
-        .map(|item| readable(&shown(item.get("pattern").or(Some(item)))))
-        .collect();
-    texts.join(" ")
-}
-
-fn rest(body: &Map<String, Value>) -> String {
-    let fields: Vec<String> = body
-        .iter()
-        .filter(|(_, value)| !value.is_object() && !value.is_array())
-        .map(|(key, value)| format!("{key}={}", shown(Some(value))))
-        .collect();
-    fields.join(" ")
-}
-
 /// Shows a body field by field, texts of several lines as they are.
 pub(super) fn tree(body: &Map<String, Value>) -> String {
     let mut lines = Vec::new();
@@ -149,24 +71,12 @@ pub(super) fn tree(body: &Map<String, Value>) -> String {
     lines.join("\n")
 }
 
-/// Shows a percent-encoded text as it is typed, where that is plain.
-fn readable(text: &str) -> String {
-    match percent_decode(text).map(String::from_utf8) {
-        Some(Ok(plain)) if !plain.chars().any(char::is_control) => plain,
-        _ => text.to_owned(),
-    }
-}
-
 fn shown(value: Option<&Value>) -> String {
     match value {
         Some(Value::String(text)) => text.clone(),
         Some(value) => value.to_string(),
         None => String::new(),
     }
-}
-
-fn short(text: &str) -> String {
-    text.chars().take(12).collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use serde_json::{Value, json};
 
 use super::output::Ink;
-use super::{Context, text};
+use super::{Context, text, told};
 use crate::app::failure::Failure;
 use crate::app::why::{self, Explained};
 use crate::domain::entry::Line;
@@ -92,7 +92,7 @@ pub(super) fn show(why: &Explained, context: &mut Context) {
             out.line(format!(
                 "refused {}  {}",
                 text::time(line.ts),
-                text::entry(&line)
+                told::entry(&line)
             ));
         }
     }

@@ -20,9 +20,6 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 
 use crate::domain::digest::Digest;
 use crate::domain::names::AgentName;
@@ -287,20 +284,6 @@ impl Charter {
         let reader = read::Reader::new(block);
         let charter = settings::charter(&reader, Digest::of(text.as_bytes()));
         reader.finish(charter)
-    }
-
-    /// Returns the charter of a text, which a process parses once: every state that is read has the same one.
-    pub fn shared(text: &str) -> Option<Arc<Self>> {
-        static LAST: Mutex<Option<(String, Arc<Charter>)>> = Mutex::new(None);
-        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, charter)) = last.as_ref()
-            && known == text
-        {
-            return Some(Arc::clone(charter));
-        }
-        let charter = Arc::new(Self::parse(text).ok()?);
-        *last = Some((text.to_owned(), Arc::clone(&charter)));
-        Some(charter)
     }
 
     /// Returns the digest of the text that was parsed.

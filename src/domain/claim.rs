@@ -8,6 +8,8 @@
 //! by the gate and the claim is granted; a claim of nothing but protected paths is
 //! refused here. Never asks what time it is.
 
+use std::collections::BTreeSet;
+
 use crate::domain::charter::Charter;
 use crate::domain::command::{Need, No, Refusal, Verdict, new_agent, no_charter};
 use crate::domain::event::{
@@ -15,13 +17,13 @@ use crate::domain::event::{
 };
 use crate::domain::names::{AgentName, PlanId, RoleName};
 use crate::domain::pattern::Pattern;
-use crate::domain::state::{ClaimRow, State};
+use crate::domain::state::{ClaimRow, Kind, RequestState, RowKey, State};
 use crate::domain::time::{Lease, Now};
 
 pub mod wait;
 
-/// A refusal names no more conflicts than this.
-pub const CONFLICTS_MAX: usize = 1000;
+/// A refusal names so many conflicts, and of every further holder one.
+pub const CONFLICTS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +37,8 @@ pub struct Ask {
     /// `None`: the charter's.
     pub ttl_ms: Option<u64>,
     pub plan: Option<PlanId>,
+    /// The agent's own request, which the operator approves by this.
+    pub leave: Option<u64>,
     /// Whoever asked before, still waits, and comes first.
     pub ahead: Vec<Conflict>,
     /// A deadlock that waiting for this would close, as the cycle of agents.
@@ -49,6 +53,7 @@ impl Ask {
             patterns,
             ttl_ms: None,
             plan: None,
+            leave: None,
             ahead: Vec::new(),
             deadlock: Vec::new(),
         }
@@ -56,14 +61,17 @@ impl Ask {
 
     /// Says which rows decide it.
     pub fn needs(&self) -> Vec<Need> {
-        vec![
+        let mut needs = vec![
             Need::Agent(self.agent.clone()),
             Need::Claims {
                 agent: self.agent.clone(),
                 mode: self.mode,
                 patterns: self.patterns.clone(),
             },
-        ]
+        ];
+        let leave = self.leave.iter();
+        needs.extend(leave.map(|number| Need::Row(RowKey::new(Kind::Request, number))));
+        needs
     }
 
     /// Reads what was asked from the entry that answered. Who waited, and in which
@@ -76,6 +84,7 @@ impl Ask {
             patterns: body.patterns.clone(),
             ttl_ms: Some(body.lease.ttl_ms),
             plan: body.plan.clone(),
+            leave: body.leave,
             ahead: ahead.cloned().collect(),
             deadlock: body.cycle.clone(),
         }
@@ -87,20 +96,24 @@ pub fn excludes(mine: Mode, theirs: Mode) -> bool {
     mine == Mode::Write || theirs == Mode::Write
 }
 
-/// Returns who stands in the way of `patterns`, each with a path that both cover: the first [`CONFLICTS_MAX`].
+/// Returns who stands in the way of `patterns`, each with a path that both cover: the first
+/// [`CONFLICTS_MAX`], and of every further holder one.
 pub fn conflicts(
     state: &State,
     agent: &AgentName,
     mode: Mode,
     patterns: &[Pattern],
 ) -> Vec<Conflict> {
-    let mut found = Vec::new();
+    let mut found: Vec<Conflict> = Vec::new();
+    let mut holders = BTreeSet::new();
     for pattern in patterns {
         for claim in state.claims.values() {
-            if claim.agent == *agent || !excludes(mode, claim.mode) {
+            let enough = found.len() >= CONFLICTS_MAX && holders.contains(&claim.agent);
+            if claim.agent == *agent || !excludes(mode, claim.mode) || enough {
                 continue;
             }
             if let Some(witness) = pattern.overlap(&claim.pattern) {
+                holders.insert(&claim.agent);
                 found.push(Conflict {
                     pattern: pattern.clone(),
                     holder: claim.agent.clone(),
@@ -108,9 +121,6 @@ pub fn conflicts(
                     witness,
                     ahead: false,
                 });
-                if found.len() == CONFLICTS_MAX {
-                    return found;
-                }
             }
         }
     }
@@ -145,7 +155,7 @@ pub(super) fn decide_claim(state: &State, ask: &Ask, now: &Now) -> Verdict {
         ));
     }
     let lease = Lease::new(now, ask.ttl_ms.unwrap_or(law.claims.ttl_ms));
-    let refusal = forbidden(law, &role, ask).or_else(|| taken(state, ask));
+    let refusal = forbidden(state, law, &role, ask).or_else(|| taken(state, ask));
     let body = match &refusal {
         None => grant(state, ask, lease),
         Some(refusal) => deny(ask, lease, refusal),
@@ -157,8 +167,9 @@ pub(super) fn decide_claim(state: &State, ask: &Ask, now: &Now) -> Verdict {
     Verdict { drafts, refusal }
 }
 
-/// What the charter never lets this role claim for writing.
-fn forbidden(law: &Charter, role: &RoleName, ask: &Ask) -> Option<Refusal> {
+/// What the charter never lets this role claim for writing. The operator's leave goes
+/// beyond a role's paths, never to what is protected.
+fn forbidden(state: &State, law: &Charter, role: &RoleName, ask: &Ask) -> Option<Refusal> {
     if ask.mode == Mode::Read {
         return None;
     }
@@ -182,7 +193,7 @@ fn forbidden(law: &Charter, role: &RoleName, ask: &Ask) -> Option<Refusal> {
                 "a person changes protected paths on the merge target itself",
             ));
         }
-        if lane.paths.is_empty() {
+        if lane.paths.is_empty() || has_leave(state, ask, pattern) {
             continue;
         }
         if let Err(outside) = pattern.inside(&lane.paths) {
@@ -198,6 +209,23 @@ fn forbidden(law: &Charter, role: &RoleName, ask: &Ask) -> Option<Refusal> {
         }
     }
     None
+}
+
+/// Says whether the operator lets the agent have `pattern` whatever its role: by the
+/// request that is approved now, or because it holds just this by an earlier one.
+fn has_leave(state: &State, ask: &Ask, pattern: &Pattern) -> bool {
+    let request = ask.leave.and_then(|number| state.requests.get(&number));
+    let approved = request.is_some_and(|row| {
+        row.state == RequestState::Waiting
+            && row.agent == ask.agent
+            && row.mode == ask.mode
+            && row.patterns.contains(pattern)
+    });
+    let mut own = state.claims_of(&ask.agent);
+    approved
+        || own.any(|claim| {
+            claim.leave.is_some() && claim.pattern == *pattern && claim.mode == ask.mode
+        })
 }
 
 /// Who holds it, or comes first.
@@ -268,6 +296,7 @@ fn grant(state: &State, ask: &Ask, lease: Lease) -> Claimed {
         conflicts: Vec::new(),
         cycle: Vec::new(),
         plan: ask.plan.clone(),
+        leave: ask.leave,
         rule: None,
         reason: None,
     }
@@ -283,6 +312,7 @@ fn deny(ask: &Ask, lease: Lease, refusal: &Refusal) -> Claimed {
         conflicts: refusal.conflicts.clone(),
         cycle: ask.deadlock.clone(),
         plan: ask.plan.clone(),
+        leave: ask.leave,
         rule: Some(refusal.rule.to_owned()),
         reason: Some(refusal.message.clone()),
     }
@@ -325,6 +355,7 @@ pub(super) fn decide_renewal(state: &State, agent: &AgentName, now: &Now) -> Ver
             conflicts: Vec::new(),
             cycle: Vec::new(),
             plan,
+            leave: None,
             rule: None,
             reason: None,
         };

@@ -395,6 +395,37 @@ pub fn rebuild(entry: &Entry) -> (Command, Now) {
     (command, now)
 }
 
+/// Says whether `next` came of the same command as `last`: plans that are added together are
+/// judged together, and only entries of one command follow each other by a nanosecond.
+pub fn goes_on(last: &Entry, next: &Entry) -> bool {
+    let adds = |entry: &Entry| match &entry.event {
+        Event::Plan(body) => body.action == PlanAction::Add,
+        _ => false,
+    };
+    adds(last) && adds(next) && next.ts.0 == last.ts.0 + 1
+}
+
+/// Decides the command behind these entries of one command again: the first that differs, and how.
+pub fn differ(state: &State, entries: &[Entry]) -> Option<(u64, String)> {
+    let [one] = entries else {
+        let sets = entries.iter().filter_map(|entry| match &entry.event {
+            Event::Plan(body) => Some(body.clone()),
+            _ => None,
+        });
+        let (first, now) = (entries.first()?, rebuild(entries.first()?).1);
+        let verdict = decide(state, &Command::Plan(PlanAsk::Add(sets.collect())), &now);
+        if let Some(refusal) = verdict.refusal {
+            return Some((first.seq, format!("decided again it is refused: {refusal}")));
+        }
+        let mut again = verdict.drafts.iter();
+        let other = entries
+            .iter()
+            .find(|entry| again.next().is_none_or(|draft| draft.event != entry.event))?;
+        return Some((other.seq, "decided again it gives another entry".to_owned()));
+    };
+    differs(state, one).map(|what| (one.seq, what))
+}
+
 /// Decides an entry's command again and says how the verdict differs, if it does.
 pub fn differs(state: &State, entry: &Entry) -> Option<String> {
     let (command, now) = rebuild(entry);

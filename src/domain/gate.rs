@@ -157,6 +157,8 @@ pub struct Grant {
     pub pattern: Pattern,
     /// When it ends by itself, in milliseconds of the boot clock.
     pub until_boot_ms: Option<u64>,
+    /// The operator gave it beyond the paths of the agent's role.
+    pub beyond_role: bool,
 }
 
 /// Somebody else's claim: only for the wording of a refusal.
@@ -221,17 +223,21 @@ impl Rules {
         }
         let mut lapsed = false;
         let mut unexplicit = false;
+        let mut outside = false;
         let sensitive = self.sensitive.iter().any(|pattern| pattern.covers(path));
         for grant in self.covering(path) {
             if grant.until_boot_ms.is_some_and(|end| end <= now_boot_ms) {
                 lapsed = true;
             } else if sensitive && !grant.pattern.is_explicit() {
                 unexplicit = true;
-            } else if !self.in_role(path) {
-                return Err(self.outside_role());
+            } else if !grant.beyond_role && !self.in_role(path) {
+                outside = true;
             } else {
                 return Ok(Permit { claim: grant.id });
             }
+        }
+        if outside {
+            return Err(self.outside_role());
         }
         if tried.is_way()
             && let Some(grant) = self.leading(path, now_boot_ms)

@@ -8,6 +8,26 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::domain::digest::Digest;
 use crate::domain::path::{RepoPath, percent_decode, percent_encode};
 
+/// The names of all operations, in the order of the command line's contract.
+pub const OPS: [&str; 16] = [
+    "write",
+    "create",
+    "mkdir",
+    "symlink",
+    "rename",
+    "unlink",
+    "rmdir",
+    "truncate",
+    "hole",
+    "mode",
+    "times",
+    "xattr",
+    "version",
+    "denied",
+    "recovered",
+    "void",
+];
+
 /// A byte string that JSON carries percent-encoded (symlink targets, xattr names and values).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Bytes(pub Vec<u8>);

@@ -1,7 +1,8 @@
 //! Names of actors and sessions.
 //!
 //! Owns: what a name may look like, so that one can stand in a ledger line, a
-//! file name, a git trailer or an e-mail address without quoting.
+//! file name, a git trailer or an e-mail address without quoting; and how far two
+//! names are apart, for those who suggest the one that was meant.
 
 use std::fmt;
 use std::str::FromStr;
@@ -102,9 +103,40 @@ impl SessionId {
     }
 }
 
+/// Returns how many single letters to change, insert or drop between two names (Levenshtein).
+pub fn distance(one: &str, two: &str) -> usize {
+    let two: Vec<char> = two.chars().collect();
+    let mut row: Vec<usize> = (0..=two.len()).collect();
+    for (i, a) in one.chars().enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, b) in two.iter().enumerate() {
+            let change = corner + usize::from(a != *b);
+            corner = row[j + 1];
+            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[two.len()]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_distance_counts_single_letters() {
+        for (one, two, apart) in [
+            ("", "", 0),
+            ("ttl", "ttl", 0),
+            ("", "abc", 3),
+            ("targett", "target", 1),
+            ("kitten", "sitting", 3),
+            ("é", "e", 1),
+        ] {
+            assert_eq!(distance(one, two), apart, "{one} {two}");
+            assert_eq!(distance(two, one), apart, "{two} {one}");
+        }
+    }
 
     #[test]
     fn names_need_no_quoting_anywhere() {

@@ -38,6 +38,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::domain::path::PATH_MAX;
 use crate::domain::path::RepoPath;
 use crate::domain::path::percent_decode;
 use crate::domain::path::percent_encode;
@@ -179,7 +180,10 @@ impl Pattern {
         if let (Some(one), Some(two)) = (self.literal(), other.literal()) {
             return Some(one.max(two).clone()); // one is beneath the other, and sorts after it
         }
-        let path = overlap::overlap(&self.0.alternatives, &other.0.alternatives)?;
+        let path = match self.beneath_literal(other) {
+            Some(path) => path,
+            None => overlap::overlap(&self.0.alternatives, &other.0.alternatives)?,
+        };
         Some(overlap::readable(path, |path| {
             self.covers(path) && other.covers(path)
         }))
@@ -187,11 +191,38 @@ impl Pattern {
 
     /// Says whether some path is covered by both: [`Pattern::overlap`] without the witness.
     pub fn overlaps(&self, other: &Self) -> bool {
-        self.may_overlap(other)
-            && ((self.is_literal() && other.is_literal())
-                || self.covers(other.example())
-                || other.covers(self.example())
-                || overlap::overlap(&self.0.alternatives, &other.0.alternatives).is_some())
+        if !self.may_overlap(other) {
+            return false;
+        }
+        if let Some((path, glob)) = self.literal_and_glob(other)
+            && path.as_bytes().len() + glob.0.source.len() * 3 < PATH_MAX
+        {
+            return glob.meets_literal(path); // whatever is missing beneath the path is short enough
+        }
+        (self.is_literal() && other.is_literal())
+            || self.covers(other.example())
+            || other.covers(self.example())
+            || overlap::overlap(&self.0.alternatives, &other.0.alternatives).is_some()
+    }
+
+    /// Returns the shortest common path of a literal and a glob of one alternative, where
+    /// it is the literal's own or lies directly beneath it; most are of that kind.
+    fn beneath_literal(&self, other: &Self) -> Option<RepoPath> {
+        let (path, glob) = self.literal_and_glob(other)?;
+        if glob.covers(path) {
+            return Some(path.clone());
+        }
+        // The last name cannot be shorter than the shortest that the glob ends in.
+        let beneath = path.join(glob.example().name()).ok()?;
+        (glob.0.alternatives.len() == 1 && glob.covers(&beneath)).then_some(beneath)
+    }
+
+    fn literal_and_glob<'a>(&'a self, other: &'a Self) -> Option<(&'a RepoPath, &'a Self)> {
+        match (self.literal(), other.literal()) {
+            (Some(path), None) => Some((path, other)),
+            (None, Some(path)) => Some((path, self)),
+            _ => None,
+        }
     }
 
     fn may_overlap(&self, other: &Self) -> bool {

@@ -21,6 +21,10 @@ mod rows;
 
 pub use rows::*;
 
+/// A charter's text and what it parses to, so that one who looks many times parses it once.
+#[derive(Clone, Debug, Default)]
+pub struct Known(Option<Arc<(String, Option<Arc<Charter>>)>>);
+
 /// Declares the state as one map a kind, and how a row leaves and enters it as bytes.
 macro_rules! state {
     ($($(#[$doc:meta])* $kind:ident $text:literal $field:ident: $key:ty => $row:ty,)*) => {
@@ -42,6 +46,7 @@ macro_rules! state {
             pub meta: Meta,
             /// The charter in force, parsed; `None` (nothing may be decided) where it does not parse.
             pub law: Option<Arc<Charter>>,
+            known: Known,
             $($(#[$doc])* pub $field: BTreeMap<$key, $row>,)*
         }
 
@@ -178,13 +183,30 @@ impl State {
             .filter(move |claim| claim.agent == *agent)
     }
 
+    /// An empty state that need not parse the charter of an earlier one again.
+    pub fn knowing(known: &Known) -> Self {
+        Self {
+            known: known.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// Returns what a later state need not parse again.
+    pub fn known(&self) -> &Known {
+        &self.known
+    }
+
     /// Parses the charter in force once it is known and loaded.
     fn settle_law(&mut self) {
-        let Some(digest) = self.meta.charter else {
+        let Some(row) = self.meta.charter.and_then(|is| self.charters.get(&is)) else {
             return;
         };
-        if let Some(row) = self.charters.get(&digest) {
-            self.law = Charter::shared(&row.text);
+        match &self.known.0 {
+            Some(known) if known.0 == row.text => self.law.clone_from(&known.1),
+            _ => {
+                self.law = Charter::parse(&row.text).ok().map(Arc::new);
+                self.known = Known(Some(Arc::new((row.text.clone(), self.law.clone()))));
+            }
         }
     }
 }

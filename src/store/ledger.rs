@@ -6,7 +6,8 @@
 //! Invariants: the bytes of a line are stored as they were hashed and are never
 //! written again; a transaction that fails leaves the ledger as it was; nobody
 //! is ever told that the database is locked while another one works. Loads only
-//! the rows that a decision needs. Never decides, and never reads a clock.
+//! the rows that a decision needs. The newest entries may still stand in the `-wal`
+//! beside the file: a copy takes both. Never decides, and never reads a clock.
 
 use std::fs;
 use std::io;
@@ -18,7 +19,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::domain::entry::{ChainFault, EntryFault};
 use crate::domain::event::EventError;
-use crate::domain::state::RowError;
+use crate::domain::path::percent_encode;
+use crate::domain::state::{Known, RowError, State};
 
 mod candidates;
 mod lines;
@@ -108,6 +110,8 @@ pub(super) fn fault(doing: &'static str) -> impl Fn(rusqlite::Error) -> LedgerEr
 pub struct Ledger {
     connection: Connection,
     path: PathBuf,
+    /// The charter that was read last.
+    known: Known,
 }
 
 impl Ledger {
@@ -129,11 +133,41 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Opens the ledger of a store.
+    /// Opens the ledger of a store; one that may not be written can be read.
     pub fn open(store: &Path) -> Result<Self, LedgerError> {
-        let ledger = Self::existing(store)?;
-        schema::check(&ledger.connection, &ledger.path)?;
-        Ok(ledger)
+        let opened = Self::existing(store).and_then(|ledger| {
+            schema::check(&ledger.connection, &ledger.path)?;
+            Ok(ledger)
+        });
+        let path = store.join(FILE);
+        match opened {
+            // No index of the write-ahead log can be made here; where nothing waits in
+            // that log, nobody writes, and the file alone is the whole.
+            Err(LedgerError::ReadOnly(_)) if is_folded_back(&path) => Self::still(path),
+            opened => opened,
+        }
+    }
+
+    /// Opens a file that nobody can be writing, as it lies there.
+    fn still(path: PathBuf) -> Result<Self, LedgerError> {
+        let name = percent_encode(path.as_os_str().as_encoded_bytes());
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_URI
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let uri = format!("file:{name}?immutable=1");
+        let connection =
+            Connection::open_with_flags(uri, flags).map_err(fault("open the ledger"))?;
+        schema::check(&connection, &path)?;
+        Ok(Self {
+            connection,
+            path,
+            known: Known::default(),
+        })
+    }
+
+    /// Says whether nothing can be appended here, whoever asks.
+    pub fn is_read_only(&self) -> bool {
+        self.connection.is_readonly("main").unwrap_or(false)
     }
 
     /// Opens a ledger and brings an older format forward: the projections, never an entry.
@@ -161,7 +195,11 @@ impl Ledger {
             .map_err(fault("open the ledger"))?;
         connection.set_prepared_statement_cache_capacity(64);
         schema::tune(&connection)?;
-        Ok(Self { connection, path })
+        Ok(Self {
+            connection,
+            path,
+            known: Known::default(),
+        })
     }
 
     /// Begins a turn: everything in it happens at once, or not at all.
@@ -173,7 +211,7 @@ impl Ledger {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(fault("begin"))?;
-        Turn::begin(transaction, clock)
+        Turn::begin(transaction, State::knowing(&self.known), clock)
     }
 
     /// Returns a number that changes when another process has changed the ledger.
@@ -184,10 +222,38 @@ impl Ledger {
             .map_err(fault("look at the ledger"))
     }
 
-    /// Returns the size of the database in bytes.
+    /// Returns the size of the database in bytes, with what is not folded back yet.
     pub fn bytes(&self) -> u64 {
-        fs::metadata(&self.path).map_or(0, |meta| meta.len())
+        let size = |path: PathBuf| fs::metadata(path).map_or(0, |meta| meta.len());
+        let sizes = ["", "-wal"].map(|end| size(beside(&self.path, end)));
+        sizes.iter().sum()
     }
+}
+
+impl Drop for Ledger {
+    /// Leaves a short log behind. What was folded back is known only as long as somebody has
+    /// the ledger open, so a long one must begin anew before the last has gone; where others
+    /// are at work it is theirs to do, and a failure changes nothing.
+    fn drop(&mut self) {
+        let log = fs::metadata(beside(&self.path, "-wal"));
+        if self.is_read_only() || log.map_or(true, |meta| meta.len() < schema::LOG_MAX) {
+            return;
+        }
+        let _ = self.connection.busy_timeout(Duration::ZERO);
+        let again = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let _ = self.connection.query_row(again, [], |_| Ok(()));
+    }
+}
+
+/// Says whether all entries are in the database file itself.
+fn is_folded_back(path: &Path) -> bool {
+    fs::metadata(beside(path, "-wal")).map_or(true, |meta| meta.len() == 0)
+}
+
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
 }
 
 /// Waits while another process has its turn. SQLite counts the tries; naps grow

@@ -189,6 +189,7 @@ pub fn rules(claims: &[&str]) -> Rules {
         id,
         pattern: pattern(text),
         until_boot_ms: None,
+        beyond_role: false,
     });
     Rules::new(grants.collect())
 }
@@ -206,6 +207,7 @@ impl Gate for ListGate {
                 id: claims.len() as u64 + 1,
                 pattern: Pattern::exactly(path).unwrap(),
                 until_boot_ms: None,
+                beyond_role: false,
             });
             *rules = Rules::new(claims);
         }

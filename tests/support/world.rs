@@ -203,8 +203,8 @@ impl World {
 
     /// The server's process of an agent's session.
     pub fn server(&self) -> i32 {
-        let log = self.ok(&["log", "--op", "mount"]);
-        let from = log.rfind("pid=").unwrap() + 4;
+        let log = self.ok(&["log", "--op", "mount", "--json"]);
+        let from = log.rfind("\"pid\":").unwrap() + 6;
         let digits = log[from..].chars().take_while(char::is_ascii_digit);
         digits.collect::<String>().parse().unwrap()
     }

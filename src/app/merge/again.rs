@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use super::candidate::{Candidate, git_failure};
 use super::judge::{self, Case};
+use super::landing::{CHECKOUT, UNDONE};
 use super::{Standing, findings, open};
 use crate::app::checks;
 use crate::app::failure::{Failure, Kind};
@@ -21,9 +22,6 @@ use crate::domain::merge::MergeRefusal;
 use crate::domain::names::SessionId;
 use crate::domain::state::{Kind as RowKind, RowKey, State};
 use crate::git::promote::{Promote, PromoteError, Stage};
-
-/// The rule that a checkout in the way is refused by: a fact of that moment.
-const CHECKOUT: &str = "checkout";
 
 /// What came of computing a merge again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,7 +147,7 @@ fn verdict_of(entry: &Entry) -> Option<(&Merged, &[Finding])> {
     match &entry.event {
         Event::MergeIntent(body) => Some((body.merge.as_deref()?, &[])),
         Event::Merge(body) if body.decision == Decision::Deny => {
-            let undone = body.refusals.iter().any(|line| line.rule == "undone");
+            let undone = body.refusals.iter().any(|line| line.rule == UNDONE);
             (!undone).then_some((body.as_ref(), body.refusals.as_slice()))
         }
         _ => None,

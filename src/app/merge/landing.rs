@@ -41,6 +41,11 @@ use crate::git::promote::{
 use crate::store::ledger::LedgerError;
 use crate::store::versions::Versions;
 
+/// The rule of an intent that came to nothing.
+pub const UNDONE: &str = "undone";
+/// The rule of a checkout that could not follow.
+pub const CHECKOUT: &str = "checkout";
+
 /// The repository's lock: one branch moves at a time. While it is held its file
 /// says so; a word that stands there without a holder is a dead one's.
 #[derive(Debug)]
@@ -267,7 +272,7 @@ pub fn undo(site: &mut Site, session: &Session, body: &Merged, why: &str) -> Res
     undone.paths = Vec::new();
     undone.commit = None;
     undone.refusals = vec![Finding {
-        rule: "undone".to_owned(),
+        rule: UNDONE.to_owned(),
         path: None,
         reason: why.to_owned(),
         hint: "merge again".to_owned(),
@@ -297,7 +302,7 @@ pub fn record(site: &mut Site, session: &Session, body: Merged) -> Result<u64, F
 /// Says for each obstacle which path it is about.
 pub fn blocked(obstacles: &[Obstacle]) -> Vec<MergeRefusal> {
     let line = |obstacle: &Obstacle| MergeRefusal {
-        rule: "checkout",
+        rule: CHECKOUT,
         path: obstacle.path.clone(),
         reason: obstacle.to_string(),
         hint: "commit, stash or remove it there; then merge again".to_owned(),

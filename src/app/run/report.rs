@@ -5,8 +5,7 @@
 //! prints them.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufReader, Seek, SeekFrom};
+use std::io::{BufReader, ErrorKind};
 
 use serde::Serialize;
 
@@ -22,7 +21,7 @@ use crate::domain::logop::LogOp;
 use crate::domain::names::{AgentName, SessionId};
 use crate::domain::path::RepoPath;
 use crate::domain::pattern::Pattern;
-use crate::store::writelog::Lines;
+use crate::store::writelog::{Lines, LogFile, open_log};
 
 /// How many paths one suggested command names.
 const NAMED_MAX: usize = 20;
@@ -95,7 +94,7 @@ pub(super) fn of(
 }
 
 fn changes(site: &Site, session: &Session) -> Result<(Vec<Changed>, Vec<RepoPath>), Failure> {
-    if log_end(session) == 0 {
+    if log(session)?.is_none() {
         return Ok((Vec::new(), Vec::new()));
     }
     let layer = layer::read(session, None)?.layer;
@@ -109,15 +108,22 @@ fn changes(site: &Site, session: &Session) -> Result<(Vec<Changed>, Vec<RepoPath
     Ok((changes.collect(), layer.leftovers()))
 }
 
+/// Opens the session's log, also where it was merged and packed while the program ran.
+fn log(session: &Session) -> Result<Option<LogFile>, Failure> {
+    match open_log(&session.log()) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::failed(error)),
+    }
+}
+
 /// Returns the refusals logged since the byte `from`.
 fn refusals(session: &Session, from: u64) -> Result<Vec<LogOp>, Failure> {
     let mut refusals = Vec::new();
-    let mut file = match File::open(session.log()) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(refusals),
-        Err(error) => return Err(Failure::failed(error)),
+    let Some(mut file) = log(session)? else {
+        return Ok(refusals);
     };
-    file.seek(SeekFrom::Start(from)).map_err(Failure::failed)?;
+    file.skip(from).map_err(Failure::failed)?;
     let mut lines = Lines::new(BufReader::new(file));
     while let Some(bytes) = lines.read().map_err(Failure::failed)? {
         let line = Line::parse(bytes).map_err(Failure::integrity)?;

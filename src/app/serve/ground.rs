@@ -93,12 +93,13 @@ pub fn state_for(site: &mut Site, session: &Session) -> Result<State, Failure> {
 
 /// Returns the charter that the session is pinned to.
 pub fn pinned_charter(state: &State, session: &Session) -> Result<Charter, Failure> {
-    let text = state
-        .charters
-        .get(&session.row.charter)
-        .map(|row| row.text.as_str());
-    text.and_then(Charter::shared)
-        .map(|charter| Charter::clone(&charter))
+    let pinned = &session.row.charter;
+    // Mostly it is the one in force, which is parsed already.
+    if let Some(law) = state.law.as_ref().filter(|law| law.digest() == pinned) {
+        return Ok(Charter::clone(law));
+    }
+    let row = state.charters.get(pinned);
+    row.and_then(|row| Charter::parse(&row.text).ok())
         .ok_or_else(|| Failure::integrity("the session's charter is missing or cannot be read"))
 }
 

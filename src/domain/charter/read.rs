@@ -13,6 +13,7 @@ use toml::de::DeValue;
 use crate::domain::charter::CharterCommand;
 use crate::domain::charter::CharterError;
 use crate::domain::charter::block::Block;
+use crate::domain::names::distance;
 use crate::domain::time::parse_duration;
 
 pub(super) struct Reader<'i> {
@@ -441,20 +442,4 @@ fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
         .filter(|(distance, key)| *distance <= 2.min(key.len() / 3))
         .min()
         .map(|(_, key)| key)
-}
-
-/// Counts the single letters to change, insert or drop.
-fn distance(one: &str, two: &str) -> usize {
-    let two: Vec<char> = two.chars().collect();
-    let mut row: Vec<usize> = (0..=two.len()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, b) in two.iter().enumerate() {
-            let change = corner + usize::from(a != *b);
-            corner = row[j + 1];
-            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[two.len()]
 }

@@ -492,3 +492,57 @@ proptest! {
         house.replay();
     }
 }
+
+const LANES: &str = "```toml charter\n[agents]\ndefault-role = \"core\"\n\
+    [roles.core]\npaths = [\"src\"]\n```\n";
+
+#[test]
+fn an_approved_request_goes_beyond_the_role_and_nothing_else_does() {
+    let mut house = House::new();
+    house.append(Draft::new(Event::Charter(CharterSet {
+        sha256: Digest::of(LANES.as_bytes()),
+        source: CharterSource::Init,
+        text: LANES.to_owned(),
+    })));
+    let rule = |refusal: Option<Refusal>| refusal.map(|refusal| refusal.rule);
+    assert_eq!(rule(house.claim("a", Write, &["docs"])), Some("role-paths"));
+    let number = house.seq;
+    let asked = crate::domain::event::Requested {
+        mode: Write,
+        patterns: patterns(&["docs", "governor.md"]),
+        ttl_ms: 60_000,
+        reason: String::new(),
+    };
+    house.append(Draft::new(Event::Request(asked)).by(&agent("a")));
+    let mut approved = |who: &str, mode, what: &[&str]| {
+        let mut ask = ask(who, mode, what);
+        ask.leave = Some(number);
+        rule(house.run(&Command::Claim(ask)))
+    };
+    assert_eq!(
+        approved("b", Write, &["docs"]),
+        Some("role-paths"),
+        "another agent's"
+    );
+    assert_eq!(
+        approved("a", Write, &["docs/x"]),
+        Some("role-paths"),
+        "another path"
+    );
+    assert_eq!(approved("a", Write, &["governor.md"]), Some("protected"));
+    assert_eq!(approved("a", Write, &["docs"]), None);
+    let grant = crate::domain::event::Answered {
+        request: number,
+        reason: String::new(),
+    };
+    house.append(Draft::new(Event::Grant(grant)).by(&agent("a")));
+    // What it holds it may renew; once it is given up, it has to be asked for again.
+    assert_eq!(rule(house.claim("a", Write, &["docs"])), None);
+    let held = house.state.claims.values().next().expect("held");
+    assert_eq!(held.leave, Some(number));
+    house.release("a", &[]);
+    let mut again = ask("a", Write, &["docs"]);
+    again.leave = Some(number);
+    assert_eq!(rule(house.run(&Command::Claim(again))), Some("role-paths"));
+    house.replay();
+}

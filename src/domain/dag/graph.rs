@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 
 use crate::domain::dag::{Fact, Finding, Member};
-use crate::domain::names::PlanId;
+use crate::domain::names::{PlanId, distance};
 use crate::domain::plan::Plan;
 
 /// For how many unknown ids a similar known one is looked for.
@@ -277,20 +277,4 @@ fn components(edges: &[Vec<usize>]) -> Vec<Vec<usize>> {
         }
     }
     out
-}
-
-/// Returns how many single letters differ (Levenshtein).
-fn distance(one: &str, two: &str) -> usize {
-    let two: Vec<char> = two.chars().collect();
-    let mut row: Vec<usize> = (0..=two.len()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, b) in two.iter().enumerate() {
-            let change = corner + usize::from(a != *b);
-            corner = row[j + 1];
-            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[two.len()]
 }

@@ -143,6 +143,9 @@ body! {
         cycle: Vec<AgentName>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         plan: Option<PlanId>,
+        /// The request whose approval gives leave to go beyond the role's paths.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        leave: Option<u64>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rule: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]

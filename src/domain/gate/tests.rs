@@ -13,6 +13,7 @@ fn rules(claims: &[&str]) -> Rules {
         id: at as u64 + 1,
         pattern: pattern(text),
         until_boot_ms: Some(1000),
+        beyond_role: false,
     });
     let mut rules = Rules::new(grants.collect());
     rules.protected = vec![pattern("governor.md"), pattern("**/SECRET")];
@@ -111,4 +112,21 @@ fn every_rule_has_a_meaning() {
     for (name, meaning) in RULES {
         assert_eq!(Refusal::by_rule(name, "").reason, meaning);
     }
+}
+
+#[test]
+fn the_operators_leave_goes_beyond_the_role_and_never_to_what_is_protected() {
+    let mut rules = rules(&["docs", "governor.md"]);
+    rules.role = Some(vec![pattern("src")]);
+    let decide = |rules: &Rules, path: &str| {
+        let path = RepoPath::parse(path.as_bytes()).expect("a path");
+        let decided = rules.decide(Tried::Write, &path, 0);
+        decided.map(|permit| permit.claim()).map_err(|no| no.rule)
+    };
+    assert_eq!(decide(&rules, "docs/a"), Err("role"));
+    for grant in &mut rules.claims {
+        grant.beyond_role = true;
+    }
+    assert_eq!(decide(&rules, "docs/a"), Ok(1));
+    assert_eq!(decide(&rules, "governor.md"), Err("protected"));
 }

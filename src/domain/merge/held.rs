@@ -89,6 +89,7 @@ mod tests {
             since: Timestamp(0),
             lease: Lease::new(&now(), 1000),
             plan: None,
+            leave: None,
         };
         state.claims.insert(id, row);
     }

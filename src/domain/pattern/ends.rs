@@ -4,8 +4,9 @@
 //! contradict each other no path is covered by both, and neither needs to be
 //! compiled to see it. Says "apart" only where that is certain, and never "overlap".
 
+use crate::domain::path::RepoPath;
 use crate::domain::pattern::Pattern;
-use crate::domain::pattern::glob::{Glob, Part, Token};
+use crate::domain::pattern::glob::{Glob, Part, Token, path_leads, path_matches};
 
 /// Longer ends are cut: what is left still holds.
 const END_MAX: usize = 64;
@@ -51,11 +52,24 @@ impl Pattern {
     }
 
     /// Says whether a literal pattern for `path` would overlap this one. Compiles and allocates nothing.
-    pub fn meets_literal(&self, path: &crate::domain::path::RepoPath) -> bool {
-        match self.literal() {
-            Some(own) => own.starts_with(path) || path.starts_with(own),
-            None => self.covers(path) || self.leads_to(path),
-        }
+    pub fn meets_literal(&self, path: &RepoPath) -> bool {
+        self.meets_plain(path.as_bytes())
+    }
+
+    /// The same for the bytes of a path that is known to be one.
+    pub fn meets_plain(&self, path: &[u8]) -> bool {
+        let Some(own) = self.literal() else {
+            let mut parts = self.0.alternatives.iter();
+            return parts.any(|parts| path_matches(parts, path) || path_leads(parts, path));
+        };
+        let own = own.as_bytes();
+        let (short, long) = if own.len() < path.len() {
+            (own, path)
+        } else {
+            (path, own)
+        };
+        let rest = long.strip_prefix(short);
+        rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/' || short.is_empty())
     }
 }
 
@@ -134,7 +148,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::path::RepoPath;
 
     fn ends(text: &str) -> (String, String, String) {
         let Ends { head, name, tail } = Pattern::parse(text.as_bytes()).unwrap().ends();

@@ -182,6 +182,7 @@ impl State {
                     .plan
                     .clone()
                     .or_else(|| before.and_then(|row| row.plan.clone())),
+                leave: body.leave.or_else(|| before.and_then(|row| row.leave)),
             };
             self.meta.claim = self.meta.claim.max(granted.id);
             self.meta.generation = self.meta.generation.max(granted.generation);

@@ -88,6 +88,9 @@ rows! {
         since: Timestamp,
         lease: Lease,
         plan: Option<PlanId>,
+        /// The request by which the operator gave it beyond the role's paths.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        leave: Option<u64>,
     }
 
     EndedRow {

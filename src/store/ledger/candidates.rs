@@ -5,7 +5,7 @@
 //! an index; where it says nothing (`**/name`) an index on the tails stands in. Only
 //! what is left is compiled, and the exact decision among it is `pattern`'s.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use rusqlite::{Connection, Row, params};
 
@@ -24,7 +24,8 @@ const COLUMNS: &str = "SELECT id, agent, mode, literal, head, name, tail, patter
 struct Candidate {
     id: i64,
     agent: String,
-    text: Vec<u8>,
+    /// What its pattern is, where the index alone does not say that it overlaps.
+    text: Option<Vec<u8>>,
 }
 
 /// Loads the claims of others that exclude `pattern` and overlap it: the first
@@ -46,16 +47,17 @@ pub(super) fn load(
     };
     search.run()?;
     search.found.sort_by_key(|candidate| candidate.id);
-    let mut holders = BTreeSet::new();
+    let mut holders = HashSet::new();
     let mut count = 0;
     for Candidate { id, agent, text } in search.found {
         if count >= CONFLICTS_MAX && holders.contains(&agent) {
             continue;
         }
-        let held = Pattern::parse(&text).map_err(|error| {
+        let held = text.as_deref().map(Pattern::parse).transpose();
+        let held = held.map_err(|error| {
             LedgerError::Damaged(format!("a claim's pattern cannot be read: {error}"))
         })?;
-        if pattern.overlaps(&held) {
+        if held.is_none_or(|held| pattern.overlaps(&held)) {
             let sql = "SELECT id, body FROM claim WHERE id = ?1";
             load_claims(connection, sql, params![id], state)?;
             holders.insert(agent);
@@ -140,12 +142,16 @@ impl Search<'_> {
         }
         let text = row.get_ref(7)?.as_blob()?;
         let plain = row.get::<_, bool>(3)? && !text.contains(&b'\\');
-        let apart =
-            plain && RepoPath::parse(text).is_ok_and(|path| !self.pattern.meets_literal(&path));
-        Ok((!apart).then(|| Candidate {
+        // The text of such a one is its path.
+        let meets = plain.then(|| self.pattern.meets_plain(text));
+        if meets == Some(false) {
+            return Ok(None);
+        }
+        // A path that is met is loaded; the exact decision about it follows in any case.
+        Ok(Some(Candidate {
             id,
             agent: agent.to_owned(),
-            text: text.to_vec(),
+            text: meets.is_none().then(|| text.to_vec()),
         }))
     }
 }

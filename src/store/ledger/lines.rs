@@ -9,7 +9,7 @@ use crate::domain::command::Need;
 use crate::domain::digest::Digest;
 use crate::domain::entry::Chain;
 use crate::domain::proof::Tree;
-use crate::domain::state::{Kind, State};
+use crate::domain::state::{Kind, Known, State};
 
 /// Takes a line and its number; false ends the walk.
 pub(crate) type Each<'a> = dyn FnMut(u64, &[u8]) -> Result<bool, LedgerError> + 'a;
@@ -18,6 +18,7 @@ pub(crate) type Each<'a> = dyn FnMut(u64, &[u8]) -> Result<bool, LedgerError> + 
 #[derive(Debug)]
 pub struct Lines<'a> {
     transaction: Transaction<'a>,
+    known: Known,
 }
 
 impl Ledger {
@@ -27,12 +28,17 @@ impl Ledger {
             .connection
             .transaction()
             .map_err(fault("read the ledger"))?;
-        Ok(Lines { transaction })
+        Ok(Lines {
+            transaction,
+            known: self.known.clone(),
+        })
     }
 
     /// Loads rows for reading.
     pub fn state(&mut self, needs: &[Need]) -> Result<State, LedgerError> {
-        self.lines()?.state(needs)
+        let state = self.lines()?.state(needs)?;
+        self.known = state.known().clone();
+        Ok(state)
     }
 }
 
@@ -43,7 +49,7 @@ impl Lines<'_> {
 
     /// Loads rows, as the projections have them.
     pub fn state(&self, needs: &[Need]) -> Result<State, LedgerError> {
-        let mut state = State::default();
+        let mut state = State::knowing(&self.known);
         rows::load_law(self.connection(), &mut state)?;
         for need in needs {
             rows::load(

@@ -19,8 +19,8 @@ pub(super) fn forward(connection: &mut Connection) -> Result<(), LedgerError> {
     let found: i64 = transaction
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .map_err(&doing)?;
-    if found == 1 {
-        claims_with_ends(&transaction)?;
+    if (1..FORMAT).contains(&found) {
+        claims_anew(&transaction)?;
         transaction
             .pragma_update(None, "user_version", FORMAT)
             .map_err(&doing)?;
@@ -28,8 +28,8 @@ pub(super) fn forward(connection: &mut Connection) -> Result<(), LedgerError> {
     transaction.commit().map_err(&doing)
 }
 
-/// Format 2 keeps the ends of each claim's pattern beside it.
-fn claims_with_ends(connection: &Connection) -> Result<(), LedgerError> {
+/// Format 2 keeps the ends of each claim's pattern beside it, format 3 in both indexes too.
+fn claims_anew(connection: &Connection) -> Result<(), LedgerError> {
     let doing = fault("bring the claims forward");
     let old = rows::all_of(connection, Kind::Claim)?;
     connection

@@ -8,12 +8,16 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::{LedgerError, fault};
 
 /// The store's format: an older govfs refuses a newer one.
-pub const FORMAT: i64 = 2;
+pub const FORMAT: i64 = 3;
 /// "gvfs": says whose database file this is.
 const APPLICATION: i64 = 0x6776_6673;
-/// The write-ahead log is folded back after this many pages, and by the last process to
-/// leave: whoever comes next would have to read all of it again.
-const CHECKPOINT_PAGES: i64 = 256;
+/// The write-ahead log is folded back after this many pages, some ten commands, and not by
+/// each that is the last to leave: that costs three more waits for the disk. Whoever comes
+/// next reads what is there again, so it must not grow long.
+const CHECKPOINT_PAGES: i64 = 128;
+
+/// What a log of so many pages takes on disk: each has a header, and the log itself.
+pub(super) const LOG_MAX: u64 = CHECKPOINT_PAGES.unsigned_abs() * (4096 + 24) + 32;
 
 /// The triggers guard against accidents only; against everything else there is the chain.
 const TABLES: &str = "
@@ -50,7 +54,8 @@ CREATE TABLE waiter (
 ) STRICT;
 ";
 
-/// The claims, with what tells their patterns apart at a glance.
+/// The claims, with what tells their patterns apart at a glance; the two indexes that a
+/// question walks along hold all that it compares.
 pub(super) const CLAIMS: &str = "
 CREATE TABLE claim (
     id       INTEGER PRIMARY KEY,
@@ -67,7 +72,7 @@ CREATE TABLE claim (
     ts_end   INTEGER NOT NULL,
     body     BLOB NOT NULL
 ) STRICT;
-CREATE INDEX claim_prefix ON claim (prefix);
+CREATE INDEX claim_prefix ON claim (prefix, mode, agent, literal, head, name, tail, pattern);
 CREATE INDEX claim_tail ON claim (tail, mode, agent, literal, head, name, pattern);
 CREATE INDEX claim_agent ON claim (agent, pattern);
 CREATE INDEX claim_boot ON claim (boot, boot_end);
@@ -81,6 +86,7 @@ pub(super) fn tune(connection: &Connection) -> Result<(), LedgerError> {
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         connection.pragma_update(None, "trusted_schema", false)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         Ok(())
     };
     set().map_err(fault("open the ledger"))

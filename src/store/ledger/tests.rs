@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::path::Path;
 
 use super::*;
-use crate::domain::claim::Ask;
+use crate::domain::claim::{Ask, CONFLICTS_MAX, conflicts};
 use crate::domain::command::{Command, Need, Refusal};
 use crate::domain::digest::Digest;
 use crate::domain::entry::Chain;
@@ -268,7 +268,6 @@ fn a_newer_store_and_a_foreign_file_are_refused() {
         Err(LedgerError::Newer { found, known: FORMAT }) if found == FORMAT + 1
     ));
     for name in [FILE, "ledger.db-wal", "ledger.db-shm"] {
-        // Whoever leaves last has folded the log back, and then only the first is there.
         let gone = std::fs::remove_file(dir.path().join(name));
         assert!(gone.is_ok() || name != FILE, "{gone:?}");
     }
@@ -363,4 +362,111 @@ fn an_older_store_is_brought_forward_and_keeps_its_claims() {
     drop(turn);
     drop(now);
     Ledger::open(dir.path()).expect("it is of this format now");
+}
+
+#[test]
+fn an_error_in_the_middle_of_a_turn_leaves_the_ledger_valid_and_is_said() {
+    // Each breaks another step: the entry, a row, a claim, the end of the chain, the commit.
+    for (event, table) in [
+        ("INSERT", "entry"),
+        ("INSERT", "item"),
+        ("UPDATE", "item"),
+        ("INSERT", "claim"),
+        ("UPDATE", "tail"),
+    ] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut ledger = ledger(dir.path());
+        run(&mut ledger, &Command::Claim(ask("alice", &["src"])));
+        let before = ledger.lines().expect("lines").size().expect("size");
+        let trap = format!(
+            "CREATE TEMP TRIGGER trap BEFORE {event} ON main.{table} \
+             BEGIN SELECT RAISE(ABORT, 'the disk said no'); END;"
+        );
+        ledger.connection.execute_batch(&trap).expect("set");
+        let mut turn = ledger.turn(&clock).expect("a turn");
+        let command = Command::Claim(ask("bob", &["docs", "lib"]));
+        let failed = match turn.command(&command) {
+            Ok(_) => turn.commit().map(drop),
+            Err(error) => {
+                drop(turn);
+                Err(error)
+            }
+        };
+        let said = failed.expect_err("refused").to_string();
+        for word in ["the disk said no", "nothing was changed"] {
+            assert!(said.contains(word), "{event} {table}: {said}");
+        }
+        ledger
+            .connection
+            .execute_batch("DROP TRIGGER trap")
+            .expect("gone");
+        let after = ledger.lines().expect("lines").size().expect("size");
+        assert_eq!(after, before, "{event} {table}");
+        assert_eq!(fold(&mut ledger).expect("whole").claims.len(), 1);
+        assert_eq!(run(&mut ledger, &command), None, "{event} {table}");
+        assert_eq!(fold(&mut ledger).expect("whole").claims.len(), 3);
+    }
+}
+
+#[test]
+fn the_size_counts_what_is_not_folded_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut ledger = ledger(dir.path());
+    let before = ledger.bytes();
+    run(&mut ledger, &Command::Claim(ask("alice", &["src"])));
+    assert!(ledger.bytes() > before);
+}
+
+#[test]
+fn many_short_commands_leave_a_short_log() {
+    let dir = tempfile::tempdir().expect("a directory");
+    drop(ledger(dir.path()));
+    let (mut shortened, mut before) = (0, 0);
+    for n in 0..60 {
+        let mut ledger = Ledger::open(dir.path()).expect("opened");
+        let path = format!("some/{n}");
+        assert_eq!(
+            run(&mut ledger, &Command::Claim(ask("alice", &[&path]))),
+            None
+        );
+        drop(ledger);
+        let log = std::fs::metadata(dir.path().join("ledger.db-wal"));
+        let len = log.map_or(0, |meta| meta.len());
+        assert!(len < schema::LOG_MAX, "{n}: {len}");
+        shortened += u32::from(len < before);
+        before = len;
+    }
+    assert!((2..30).contains(&shortened), "{shortened} times");
+    let mut ledger = Ledger::open(dir.path()).expect("opened");
+    assert_eq!(fold(&mut ledger).expect("whole").claims.len(), 60);
+}
+
+#[test]
+fn a_refusal_names_every_holder_and_what_is_loaded_decides_as_all_would() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut ledger = ledger(dir.path());
+    let many: Vec<String> = (0..CONFLICTS_MAX + 40).map(|n| format!("a/{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    run(&mut ledger, &Command::Claim(ask("alice", &many)));
+    for n in 0..30 {
+        let (who, path) = (format!("b{}", n % 10), format!("b/{n}"));
+        run(
+            &mut ledger,
+            &Command::Claim(ask(&who, &[&path, &format!("c/*{n}")])),
+        );
+    }
+    for what in [&["**/x"][..], &["a", "**"], &["b/3", "c/*"]] {
+        let asked = ask("newcomer", what);
+        let refusal = run(&mut ledger, &Command::Claim(asked.clone())).expect("refused");
+        let all = ledger.state(&[Need::All(Kind::Claim)]).expect("read");
+        let full = conflicts(&all, &asked.agent, asked.mode, &asked.patterns);
+        assert_eq!(refusal.conflicts, full, "{what:?}");
+        let most = CONFLICTS_MAX + 10;
+        assert!(full.len() <= most, "{what:?}: {}", full.len());
+    }
+    let all = ledger.state(&[Need::All(Kind::Claim)]).expect("read");
+    let everything = ask("newcomer", &["**"]);
+    let named = conflicts(&all, &everything.agent, Mode::Write, &everything.patterns);
+    let holders: std::collections::BTreeSet<_> = named.iter().map(|one| &one.holder).collect();
+    assert_eq!(holders.len(), 11, "everybody is named");
 }

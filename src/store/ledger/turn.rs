@@ -23,6 +23,8 @@ pub struct Turn<'a> {
     state: State,
     now: Now,
     touched: BTreeSet<RowKey>,
+    /// What was loaded: nobody but this turn can change it meanwhile.
+    loaded: Vec<Need>,
     entries: Vec<Entry>,
 }
 
@@ -30,12 +32,12 @@ impl<'a> Turn<'a> {
     /// Reads the end of the chain, and first of all ends the claims whose time is over.
     pub(super) fn begin(
         transaction: Transaction<'a>,
+        mut state: State,
         clock: &dyn Fn() -> Now,
     ) -> Result<Self, LedgerError> {
         let (chain, tree) = read_tail(&transaction)?;
         let mut now = clock();
         now.ts = chain.stamp(now.ts);
-        let mut state = State::default();
         rows::load_law(&transaction, &mut state)?;
         rows::load_due(&transaction, &now, &mut state)?;
         let mut turn = Self {
@@ -45,6 +47,7 @@ impl<'a> Turn<'a> {
             state,
             now,
             touched: BTreeSet::new(),
+            loaded: Vec::new(),
             entries: Vec::new(),
         };
         for draft in claim::decide_expiry(&turn.state, &turn.now) {
@@ -56,7 +59,13 @@ impl<'a> Turn<'a> {
     /// Loads rows that are not there yet.
     pub fn load(&mut self, needs: &[Need]) -> Result<(), LedgerError> {
         for need in needs {
+            // A search among all claims is worth remembering, a row is not.
+            let search = matches!(need, Need::Claims { .. });
+            if search && self.loaded.contains(need) {
+                continue;
+            }
             rows::load(&self.transaction, need, &self.touched, &mut self.state)?;
+            self.loaded.extend(search.then(|| need.clone()));
         }
         Ok(())
     }

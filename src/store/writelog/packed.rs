@@ -46,6 +46,16 @@ impl Seek for LogFile {
     }
 }
 
+impl LogFile {
+    /// Goes past the first `bytes` of the log, as they were when it was plain.
+    pub fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        match self {
+            Self::Plain(file) => file.seek(SeekFrom::Start(bytes)).map(drop),
+            Self::Packed(file) => io::copy(&mut file.take(bytes), &mut io::sink()).map(drop),
+        }
+    }
+}
+
 /// Opens the write log at `path`, or what it was packed into.
 pub fn open_log(path: &Path) -> io::Result<LogFile> {
     match open(path) {
@@ -156,8 +166,17 @@ mod tests {
         let lines = "{\"v\":1,\"seq\":0}\n".repeat(5000);
         fs::write(&path, &lines).unwrap();
         assert_eq!(text(&path), lines.as_bytes());
+        let after = |bytes: u64| {
+            let (mut file, mut rest) = (open_log(&path).unwrap(), Vec::new());
+            file.skip(bytes).unwrap();
+            file.read_to_end(&mut rest).unwrap();
+            rest
+        };
+        assert_eq!(after(16), &lines.as_bytes()[16..]);
         let freed = pack_log(&path).unwrap();
         assert!(freed > lines.len() as u64 / 2 && !path.exists());
+        assert_eq!(after(32), &lines.as_bytes()[32..]);
+        assert_eq!(after(1 << 20), b"");
         assert_eq!(text(&path), lines.as_bytes());
         // What a crash between the two steps leaves: the plain one counts.
         fs::write(&path, "newer\n").unwrap();
