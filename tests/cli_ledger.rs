@@ -220,9 +220,19 @@ fn a_key_that_was_handed_over_signs_nothing_later_and_a_new_one_nothing_before()
         let said = ran.stderr.contains("not in force then");
         assert_eq!(said, status == 4, "{ran:?}");
     }
-    let mut old = house.command(&["checkpoint"]);
-    let ran = common::ran(old.env("HOME", &before).output().expect("started"));
-    assert_eq!(ran.status, 5, "{ran:?}");
+    let with_old = |arguments: &[&str]| {
+        let output = house.command(arguments).env("HOME", &before).output();
+        common::ran(output.expect("started"))
+    };
+    let ran = with_old(&["checkpoint"]);
+    assert!(
+        ran.status == 5 && ran.stderr.contains("govfs init"),
+        "{ran:?}"
+    );
+    assert_eq!(with_old(&["init"]).status, 0);
+    assert_eq!(with_old(&["checkpoint"]).status, 0);
+    let ran = house.fails(0, &["verify"]);
+    assert!(ran.stdout.contains("break of custody"), "{ran:?}");
 }
 
 #[test]

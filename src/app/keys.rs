@@ -41,7 +41,18 @@ pub fn own_or_new(
         keys.promote(origin)?;
         return Ok((next, false));
     }
-    Ok((pair.current.public(), false))
+    let own = pair.current.public();
+    if !state.keys.contains_key(&own) || is_in_force(state, &own) {
+        return Ok((own, false));
+    }
+    // It was handed over somewhere else; whoever still has it goes on with another.
+    match keys.stage(origin)?.next {
+        Some(next) => {
+            keys.promote(origin)?;
+            Ok((next.public(), true))
+        }
+        None => Err(Failure::failed("the next key was not kept")),
+    }
 }
 
 /// Returns the key that signs for this ledger.

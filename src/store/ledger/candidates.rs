@@ -5,7 +5,7 @@
 //! an index; where it says nothing (`**/name`) an index on the tails stands in. Only
 //! what is left is compiled, and the exact decision among it is `pattern`'s.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use rusqlite::{Connection, Row, params};
 
@@ -23,7 +23,8 @@ const COLUMNS: &str = "SELECT id, agent, mode, literal, head, name, tail, patter
 /// A held claim that nothing yet tells apart from the request.
 struct Candidate {
     id: i64,
-    agent: String,
+    /// Its place among the holders.
+    holder: usize,
     /// What its pattern is, where the index alone does not say that it overlaps.
     text: Option<Vec<u8>>,
 }
@@ -43,14 +44,15 @@ pub(super) fn load(
         mode,
         pattern,
         ends: pattern.ends(),
+        holders: HashMap::new(),
         found: Vec::new(),
     };
     search.run()?;
-    search.found.sort_by_key(|candidate| candidate.id);
-    let mut holders = HashSet::new();
+    search.found.sort_unstable_by_key(|candidate| candidate.id);
+    let mut met = vec![false; search.holders.len()];
     let mut count = 0;
-    for Candidate { id, agent, text } in search.found {
-        if count >= CONFLICTS_MAX && holders.contains(&agent) {
+    for Candidate { id, holder, text } in search.found {
+        if count >= CONFLICTS_MAX && met[holder] {
             continue;
         }
         let held = text.as_deref().map(Pattern::parse).transpose();
@@ -60,7 +62,7 @@ pub(super) fn load(
         if held.is_none_or(|held| pattern.overlaps(&held)) {
             let sql = "SELECT id, body FROM claim WHERE id = ?1";
             load_claims(connection, sql, params![id], state)?;
-            holders.insert(agent);
+            met[holder] = true;
             count += 1;
         }
     }
@@ -73,6 +75,8 @@ struct Search<'a> {
     mode: Mode,
     pattern: &'a Pattern,
     ends: Ends,
+    /// A number for each, so that ten thousand candidates are not as many names.
+    holders: HashMap<String, usize>,
     found: Vec<Candidate>,
 }
 
@@ -127,31 +131,34 @@ impl Search<'_> {
         Ok(())
     }
 
-    fn look(&self, row: &Row<'_>) -> rusqlite::Result<Option<Candidate>> {
+    fn look(&mut self, row: &Row<'_>) -> rusqlite::Result<Option<Candidate>> {
         let id = row.get(0)?;
         let agent = row.get_ref(1)?.as_str()?;
         if agent == self.agent.as_str() || !excludes(self.mode, mode_of(row.get(2)?)) {
             return Ok(None);
         }
-        let (head, name, tail) = (row.get_ref(4)?, row.get_ref(5)?, row.get_ref(6)?);
-        if self
-            .ends
-            .apart(head.as_blob()?, name.as_blob()?, tail.as_blob()?)
-        {
-            return Ok(None);
-        }
         let text = row.get_ref(7)?.as_blob()?;
+        // The text of a path without escapes is the path, and decides it at once.
         let plain = row.get::<_, bool>(3)? && !text.contains(&b'\\');
-        // The text of such a one is its path.
-        let meets = plain.then(|| self.pattern.meets_plain(text));
-        if meets == Some(false) {
+        let apart = if plain {
+            !self.pattern.meets_plain(text)
+        } else {
+            let (head, name, tail) = (row.get_ref(4)?, row.get_ref(5)?, row.get_ref(6)?);
+            let (head, name) = (head.as_blob()?, name.as_blob()?);
+            self.ends.apart(head, name, tail.as_blob()?)
+        };
+        if apart {
             return Ok(None);
         }
-        // A path that is met is loaded; the exact decision about it follows in any case.
+        let next = self.holders.len();
+        let holder = match self.holders.get(agent) {
+            Some(holder) => *holder,
+            None => *self.holders.entry(agent.to_owned()).or_insert(next),
+        };
         Ok(Some(Candidate {
             id,
-            agent: agent.to_owned(),
-            text: meets.is_none().then(|| text.to_vec()),
+            holder,
+            text: (!plain).then(|| text.to_vec()),
         }))
     }
 }
