@@ -403,6 +403,10 @@ impl Gate for Closed {
         Vec::new()
     }
 
+    fn guards(&self, _: &RepoPath) -> bool {
+        true
+    }
+
     fn record(&self, _: &LogOp) -> io::Result<Recorded> {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }

@@ -378,6 +378,10 @@ impl Facts for ZoneFacts<'_> {
             .find(|path| self.overlay.gate.writable(path))
     }
 
+    fn guarded(&self, path: &RepoPath) -> bool {
+        self.overlay.gate.guards(path)
+    }
+
     fn extra(&self, name: &[u8]) -> bool {
         (self.overlay.options.transient)(name)
     }

@@ -19,8 +19,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::sync::mpsc::Receiver;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use std::time::SystemTime;
 
 use std::ffi::OsStr;
@@ -39,6 +41,8 @@ use crate::vfs::overlay::Settler;
 
 /// More request threads than this cost more in wake-ups than they bring.
 const THREADS: usize = 2;
+/// How long the kernel may take to write mapped pages back before one goes on without.
+const FLUSH: Duration = Duration::from_secs(30);
 
 /// The kinds of requests, as they are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -282,7 +286,10 @@ impl Server {
         }
         let (done, wait) = mpsc::channel();
         if notices.send(Notice::Flushed(done)).is_ok() {
-            let _ = wait.recv(); // gone means there is no kernel to wait for
+            // Gone means there is no kernel to wait for.
+            if let Err(RecvTimeoutError::Timeout) = wait.recv_timeout(FLUSH) {
+                tracing::warn!("the kernel takes long to write mapped pages back");
+            }
         }
     }
 

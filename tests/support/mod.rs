@@ -232,6 +232,10 @@ impl Gate for ListGate {
         self.rules.lock().unwrap().names_in(dir)
     }
 
+    fn guards(&self, path: &RepoPath) -> bool {
+        self.rules.lock().unwrap().guards(path)
+    }
+
     fn record(&self, op: &LogOp) -> io::Result<Recorded> {
         if self.full.load(Ordering::SeqCst) {
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));

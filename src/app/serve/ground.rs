@@ -233,7 +233,7 @@ pub fn eol_of(config: &Pinned) -> EolConfig {
 }
 
 /// Finds a program of the operator's by its absolute path.
-fn program(name: &str) -> Option<PathBuf> {
+pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .filter(|dir| dir.is_absolute())
@@ -292,6 +292,7 @@ fn gitdir(
         cat: Path::new("/bin/cat"),
         eol: eol(session),
         exclude: EXCLUDE,
+        shown: &session.dir.join("refs"),
     };
     prepare(&dir, &spec).map_err(Failure::failed)?;
     relocate_index(&dir, &shown.place).map_err(Failure::failed)?;
