@@ -153,3 +153,28 @@ fn a_silent_server_holds_nobody_up_for_ever() {
     world.mount_again("alice", &[]);
     assert_eq!(world.sh("cat d/a"), "a\nx\n");
 }
+
+#[test]
+fn a_partial_clone_fetches_its_charter_and_says_once_that_lfs_is_missing() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = World::of(
+        "mkdir d; echo a > d/a; echo '*.bin filter=lfs' > .gitattributes
+         printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:%064d\\nsize 3\\n' 0 > d/x.bin",
+    );
+    world.ok(&["init"]);
+    world.host(
+        "git config uploadpack.allowFilter true; mv ../repo ../whole
+         git clone -q --filter=blob:none --no-checkout file://$PWD/../whole ../repo",
+    );
+    let mounted = world.govfs(&["init"]);
+    assert!(mounted.status.success(), "{mounted:?}");
+    world.mount_again("alice", &["d"]);
+    assert_eq!(world.sh("cat d/a; head -c 7 d/x.bin"), "a\nversion");
+    if !world::has("git-lfs") {
+        world.sh("cat d/x.bin d/x.bin > /dev/null");
+        let log = world.host("cat .git/govfs/sessions/*/server.log");
+        assert_eq!(log.matches("pointer").count(), 1, "{log}");
+    }
+}

@@ -270,10 +270,9 @@ fn what_a_handle_may_is_asked_again_at_every_operation() {
                 pattern: pattern("mine/**"),
                 until_boot_ms: None,
             }];
-            *rules = Rules {
-                sensitive: std::mem::take(&mut rules.sensitive),
-                ..Rules::new(claims)
-            };
+            let sensitive = std::mem::take(&mut rules.sensitive);
+            *rules = Rules::new(claims);
+            rules.sensitive = sensitive;
         }),
         ("role", |rules| rules.role = Some(Vec::new())),
     ];

@@ -33,12 +33,15 @@ use crate::domain::logop::Bytes;
 use crate::domain::names::AgentName;
 use crate::domain::path::percent_decode;
 use crate::domain::state::{Kind, SessionState};
+use crate::git::base::program;
 
 const QUESTION: Duration = Duration::from_secs(60);
 /// How long an orderly end may take before the connection is cut.
 const STOP: Duration = Duration::from_secs(120);
 /// How long a silent server may take to end once it was told to.
 const SILENT: Duration = Duration::from_secs(10);
+/// How attributes name Git LFS.
+const LFS: &[u8] = b"filter=lfs";
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Where a session's mount stands now.
@@ -72,6 +75,16 @@ pub fn mount(site: &mut Site, wish: &Wish, dir: Option<&Path>) -> Result<Standin
         dir,
         already: false,
     })
+}
+
+/// Names a program without which some files are not shown as a checkout would have them.
+pub fn missing_programs(site: &Site) -> Option<String> {
+    let branch = site.repo.head_branch()?;
+    let tip = site.repo.tip(&branch).ok()??;
+    let rules = site.repo.file_at(tip, ".gitattributes").ok()??;
+    let named = rules.windows(LFS.len()).any(|word| word == LFS);
+    let missing = named && program("git-lfs").is_none();
+    missing.then(|| "git-lfs is not there: its files are shown as pointers".to_owned())
 }
 
 /// Serves in this process until the mount ends; `ready` hears the directory.
@@ -402,8 +415,10 @@ pub fn clear_stale(session: &Session, dir: &Path) -> Result<(), Failure> {
         Looked::Dead => {}
         // No server of this session answered either, or nobody would look here.
         Looked::Silent => {
-            let cut = mounts::connection(dir).map(mounts::cut_off);
-            if !matches!(cut, Some(Ok(()))) {
+            // A server that begins or ends is given its time; only an orphan is cut off.
+            let orphan = Lock::take(&session.dir).map_err(Failure::failed)?.is_some();
+            let cut = mounts::connection(dir).filter(|_| orphan);
+            if !matches!(cut.map(mounts::cut_off), Some(Ok(()))) {
                 return Err(
                     Failure::failed(format!("{} does not answer", dir.display()))
                         .hint(format!("umount -l {}", dir.display())),

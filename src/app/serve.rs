@@ -160,7 +160,7 @@ pub fn serve(orders: Orders, ready: impl FnOnce(&Path)) -> Result<(), Failure> {
 
 /// Says what is missing where this machine gives no mount.
 fn cannot_mount(error: &std::io::Error) -> Failure {
-    if !nix::unistd::geteuid().is_root() && ground::program("fusermount3").is_none() {
+    if !nix::unistd::geteuid().is_root() && crate::git::base::program("fusermount3").is_none() {
         return Failure::machine("cannot mount: there is no fusermount3, which mounts for users")
             .hint("install fuse3, or use govfs run, which needs none");
     }

@@ -62,7 +62,7 @@ pub use control::Control;
 pub use meta::SetAttr;
 pub use read::Listed;
 pub use rename::{End, RenameHow};
-pub use replay::Logged;
+pub use replay::{History, Logged};
 pub use settle::Settler;
 
 use control::ControlDir;
