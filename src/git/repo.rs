@@ -166,9 +166,8 @@ impl Repo {
 
     /// Brings a blob that a partial clone left out; says whether it may be there now.
     fn fetch(&self, blob: git2::Oid) -> bool {
-        let partial = self.config("extensions.partialclone").is_some();
-        let git = program("git").filter(|_| partial);
-        git.is_some_and(|git| PromisorGit::new(git, self.common.clone()).fetch(&to_oid(blob)))
+        let git = program("git").map(|git| PromisorGit::new(git, self.common.clone()));
+        git.is_some_and(|git| git.fetch(&to_oid(blob)))
     }
 
     /// Returns the settings that decide what a checkout contains.
