@@ -64,7 +64,7 @@ pub use control::Control;
 pub use meta::SetAttr;
 pub use read::Listed;
 pub use rename::{End, RenameHow};
-pub use replay::{Logged, Since};
+pub use replay::{History, Logged, Since};
 pub use settle::Settler;
 
 use control::ControlDir;
@@ -387,6 +387,10 @@ impl Facts for ZoneFacts<'_> {
         named
             .chain(present)
             .find(|path| self.overlay.gate.writable(path))
+    }
+
+    fn guarded(&self, path: &RepoPath) -> bool {
+        self.overlay.gate.guards(path)
     }
 
     fn extra(&self, name: &[u8]) -> bool {

@@ -30,7 +30,7 @@ use govfs::domain::path::RepoPath;
 use govfs::domain::pattern::Pattern;
 use govfs::domain::time::Timestamp;
 use govfs::domain::zone::gitdir_rule;
-use govfs::vfs::overlay::{Gitdir, Logged, Options, Overlay, Parts, Share, Since};
+use govfs::vfs::overlay::{Gitdir, History, Logged, Options, Overlay, Parts, Share, Since};
 
 pub const BASE_TIME: i64 = 1_700_000_000;
 
@@ -234,6 +234,10 @@ impl Gate for ListGate {
         self.rules.lock().unwrap().names_in(dir)
     }
 
+    fn guards(&self, path: &RepoPath) -> bool {
+        self.rules.lock().unwrap().guards(path)
+    }
+
     fn record(&self, op: &LogOp) -> io::Result<Recorded> {
         if self.full.load(Ordering::SeqCst) {
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
@@ -368,12 +372,21 @@ impl Bench {
             objects: Vec::new(),
         };
         let log = self.gate.log.lock().unwrap().clone();
+        let voided = govfs::domain::layer::voided(log.iter().map(|logged| &logged.op));
+        let named = |logged: &Logged| Some((logged.seq, logged.op.content()?));
+        let unsealed: Vec<_> = log.iter().filter_map(named).collect();
         let since = if same_boot {
             Since::SameBoot
         } else {
-            Since::Reboot { sealed: 0 }
+            Since::Reboot {
+                unsealed: &unsealed,
+            }
         };
-        Overlay::open(parts, self.options(), &log, since)
+        let history = History {
+            entries: &mut log.into_iter().map(Ok),
+            voided: &voided,
+        };
+        Overlay::open(parts, self.options(), history, since)
     }
 }
 

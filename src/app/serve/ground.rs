@@ -3,7 +3,9 @@
 //! Owns: opening a session's places in order (lock first), the recovery that an
 //! overlay makes from its log, and how the base is shown. Nothing is served yet.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -20,20 +22,25 @@ use crate::domain::charter::Charter;
 use crate::domain::command::Need;
 use crate::domain::convert::{AutoCrlf, Eol, EolConfig};
 use crate::domain::digest::Digest;
-use crate::domain::entry::{Seal, decode};
+use crate::domain::entry::{Line, Seal, decode};
 use crate::domain::event::{Pinned, Tier};
+use crate::domain::logop::LogOp;
 use crate::domain::state::{Kind, RowKey, State};
 use crate::domain::zone::gitdir_rule;
-use crate::git::base::{GitBase, LfsProgram, Options as BaseOptions, PromisorGit};
+use crate::git::base::{GitBase, LfsProgram, Options as BaseOptions, PromisorGit, program};
 use crate::git::private::{
     EXCLUDE, PrivateError, PrivateSpec, object_dirs, prepare, prepare_index, relocate_index,
 };
 use crate::store::versions::Versions;
-use crate::store::writelog::{Loss, WriteLog};
-use crate::vfs::overlay::{Control, Gitdir, Logged, Options, Overlay, Parts, Share, Since};
+use crate::store::writelog::{self, Lines, Loss, WriteLog};
+use crate::vfs::overlay::{
+    Control, Gitdir, History, Logged, Options, Overlay, Parts, Share, Since,
+};
 
 /// How long a file must be quiet before it settles.
 const QUIET: Duration = Duration::from_millis(500);
+const READ_BUFFER: usize = 256 << 10;
+const VOID: &str = "void";
 /// Index templates, kept per base tree.
 const INDEXES: &str = "indexes";
 
@@ -117,25 +124,25 @@ pub fn open(
         })?;
     let state = state_for(site, session)?;
     let charter = pinned_charter(&state, session)?;
-    let mut logged = Vec::new();
-    let (log, loss) = open_log(session, &mut logged)?;
+    let (log, loss, noted) = open_log(session)?;
     let versions = Versions::of(&site.store);
     versions
         .after_boot(&clock::boot_id())
         .map_err(Failure::failed)?;
-    let sealed = session.row.sealed.as_ref().map_or(0, |seal| seal.count);
-    let fresh = contents_from(&logged, sealed);
     let since = if lock.same_boot() {
         Since::SameBoot
     } else {
-        for sha256 in &fresh {
+        for (_, sha256) in &noted.unsealed {
             versions
                 .set_aside_damaged(sha256)
                 .map_err(Failure::failed)?;
         }
-        Since::Reboot { sealed }
+        Since::Reboot {
+            unsealed: &noted.unsealed,
+        }
     };
-    let fresh = fresh.into_iter().filter(|sha256| versions.has(sha256));
+    let fresh = noted.unsealed.iter().map(|(_, sha256)| *sha256);
+    let fresh = fresh.filter(|sha256| versions.has(sha256));
     let keeper = Keeper::new(Ground {
         agent: session.agent.clone(),
         session: session.id.clone(),
@@ -163,7 +170,11 @@ pub fn open(
             .map(|dir| directory(dir))
             .collect::<Result<_, _>>()?,
     };
-    let overlay = Overlay::open(parts, options(charter, shown), &logged, since)
+    let history = History {
+        entries: &mut entries(session)?,
+        voided: &noted.voided,
+    };
+    let overlay = Overlay::open(parts, options(charter, shown), history, since)
         .map_err(|error| Failure::integrity(format!("session {}: {error}", session.id)))?;
     lock.sign().map_err(|error| fault(&session.dir, &error))?;
     Ok(Opened {
@@ -174,16 +185,33 @@ pub fn open(
     })
 }
 
-/// Returns the contents that entries name from entry `from` on.
-fn contents_from(logged: &[Logged], from: u64) -> Vec<Digest> {
-    let late = logged.iter().filter(|logged| logged.seq >= from);
-    late.filter_map(|logged| logged.op.content()).collect()
+/// What is noted of a log while it is checked: it may be longer than memory.
+#[derive(Default)]
+struct Noted {
+    /// The entries that a later one undid.
+    voided: BTreeSet<u64>,
+    /// The contents that entries name which no seal covers.
+    unsealed: Vec<(u64, Digest)>,
 }
 
-fn open_log(
-    session: &Session,
-    logged: &mut Vec<Logged>,
-) -> Result<(WriteLog, Option<Loss>), Failure> {
+impl Noted {
+    /// Takes up one line; one that cannot be read is named when its turn comes.
+    fn note(&mut self, line: &Line<'_>, sealed: u64) {
+        if line.op == VOID {
+            if let Ok(LogOp::Void { entry, .. }) = decode(line) {
+                self.voided.insert(entry);
+            }
+        } else if line.seq >= sealed
+            && let Some(sha256) = decode::<LogOp>(line).ok().and_then(|op| op.content())
+        {
+            self.unsealed.push((line.seq, sha256));
+        }
+    }
+}
+
+/// Opens the log, checked whole.
+fn open_log(session: &Session) -> Result<(WriteLog, Option<Loss>, Noted), Failure> {
+    let mut noted = Noted::default();
     let path = session.log();
     let (agent, id, first) = (&session.agent, &session.id, session.row.leaf);
     let sealed = session.row.sealed.as_ref().map(|row| Seal {
@@ -194,30 +222,32 @@ fn open_log(
     let never_sealed = sealed.as_ref().is_none_or(|seal| seal.count == 0);
     if never_sealed && !path.exists() {
         let log = WriteLog::create(&path, agent, id, first).map_err(Failure::failed)?;
-        return Ok((log, None));
+        return Ok((log, None, noted));
     }
-    let mut unreadable = None;
-    let opened = WriteLog::open(
-        &path,
-        agent,
-        id,
-        first,
-        sealed.as_ref(),
-        &mut |line| match decode(line) {
-            Ok(op) => logged.push(Logged {
+    let count = sealed.as_ref().map_or(0, |seal| seal.count);
+    let note = &mut |line: &Line<'_>| noted.note(line, count);
+    let opened = WriteLog::open(&path, agent, id, first, sealed.as_ref(), note);
+    let (log, loss) = opened.map_err(Failure::integrity)?;
+    Ok((log, loss, noted))
+}
+
+/// Reads the entries of a log that was checked when it was opened, one by one.
+fn entries(session: &Session) -> Result<impl Iterator<Item = io::Result<Logged>>, Failure> {
+    let path = session.log();
+    let file = writelog::open_log(&path).map_err(|error| fault(&path, &error))?;
+    let mut lines = Lines::new(BufReader::with_capacity(READ_BUFFER, file));
+    Ok(std::iter::from_fn(move || {
+        let bytes = lines.read().transpose()?;
+        Some(bytes.and_then(|bytes| {
+            let line = Line::parse(bytes).map_err(io::Error::other)?;
+            let unreadable = |error| io::Error::other(format!("entry {}: {error}", line.seq));
+            Ok(Logged {
                 seq: line.seq,
                 ts: line.ts.0,
-                op,
-            }),
-            Err(error) => drop(unreadable.get_or_insert((line.seq, error))),
-        },
-    );
-    if let Some((seq, error)) = unreadable {
-        return Err(Failure::integrity(format!(
-            "{id}:{seq} cannot be read: {error}"
-        )));
-    }
-    opened.map_err(Failure::integrity)
+                op: decode(&line).map_err(unreadable)?,
+            })
+        }))
+    }))
 }
 
 /// Opens the session's base as the operator's git would check it out.
@@ -259,15 +289,6 @@ pub fn eol_of(config: &Pinned) -> EolConfig {
             _ => Eol::Lf,
         },
     }
-}
-
-/// Finds a program of the operator's by its absolute path.
-fn program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .filter(|dir| dir.is_absolute())
-        .map(|dir| dir.join(name))
-        .find(|path| nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok())
 }
 
 /// Says how a tree is shown and kept under a charter.
@@ -321,6 +342,7 @@ fn gitdir(
         cat: Path::new("/bin/cat"),
         eol: eol(session),
         exclude: EXCLUDE,
+        shown: &session.dir.join("refs"),
     };
     prepare(&dir, &spec).map_err(Failure::failed)?;
     relocate_index(&dir, &shown.place).map_err(Failure::failed)?;

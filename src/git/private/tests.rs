@@ -61,6 +61,7 @@ impl Mount {
             cat: Path::new("/bin/cat"),
             eol: EolConfig::default(),
             exclude: EXCLUDE,
+            shown: &self.session.path().join("refs"),
         };
         prepare(&dir, &spec).expect("prepared");
         let templates = self.session.path().join("templates");
@@ -381,6 +382,7 @@ fn a_symlink_in_the_way_is_not_followed() {
         cat: Path::new("/bin/cat"),
         eol: EolConfig::default(),
         exclude: b"",
+        shown: &mount.session.path().join("refs"),
     };
     assert!(matches!(
         prepare(&dir, &spec),

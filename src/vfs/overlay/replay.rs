@@ -18,7 +18,6 @@ use parking_lot::Mutex;
 use parking_lot::RwLock;
 
 use crate::domain::digest::Digest;
-use crate::domain::layer::voided;
 use crate::domain::logop::LogOp;
 use crate::domain::path::RepoPath;
 use crate::vfs::error::Error;
@@ -52,11 +51,25 @@ pub struct Logged {
 
 /// What lies between a log's last entry and its opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Since {
+pub enum Since<'a> {
     /// The machine has not been restarted: only the last entry can be half done.
     SameBoot,
-    /// It has: contents that entries from `sealed` on name may not have reached the disk.
-    Reboot { sealed: u64 },
+    /// It has: the contents of these entries, which no seal covers, may not have
+    /// reached the disk.
+    Reboot { unsealed: &'a [(u64, Digest)] },
+}
+
+/// A log to open an overlay with, read entry by entry: it may be longer than memory.
+pub struct History<'a> {
+    pub entries: &'a mut dyn Iterator<Item = std::io::Result<Logged>>,
+    /// The entries that a later one undid.
+    pub voided: &'a BTreeSet<u64>,
+}
+
+impl std::fmt::Debug for History<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "History({} voided)", self.voided.len())
+    }
 }
 
 /// A range that some entry wrote and nothing settled since.
@@ -76,7 +89,12 @@ struct Unsettled {
 
 impl Overlay {
     /// Makes the tree that a log describes.
-    pub fn open(parts: Parts, options: Options, log: &[Logged], since: Since) -> Result<Arc<Self>> {
+    pub fn open(
+        parts: Parts,
+        options: Options,
+        log: History<'_>,
+        since: Since<'_>,
+    ) -> Result<Arc<Self>> {
         let tree = Tree::new(parts.base.root());
         let overlay = Self {
             tree: RwLock::new(tree),
@@ -99,7 +117,7 @@ impl Overlay {
             touched: Mutex::new(BTreeSet::new()),
             notices: std::sync::OnceLock::new(),
         };
-        let gone = overlay.void_lost(log, since)?;
+        let gone = overlay.void_lost(log.voided, since)?;
         let unsettled = overlay.replay(log, &gone)?;
         overlay.recover(&unsettled, since == Since::SameBoot)?;
         overlay.sweep_work()?;
@@ -108,36 +126,34 @@ impl Overlay {
 
     /// Voids the entries whose contents a power loss took; what is left of their
     /// files is found as that of any file that had not settled.
-    fn void_lost(&self, log: &[Logged], since: Since) -> Result<BTreeSet<u64>> {
-        let Since::Reboot { sealed } = since else {
+    fn void_lost(&self, voided: &BTreeSet<u64>, since: Since<'_>) -> Result<BTreeSet<u64>> {
+        let Since::Reboot { unsealed } = since else {
             return Ok(BTreeSet::new());
         };
-        let void = voided(log.iter().map(|logged| &logged.op));
         let mut gone = BTreeSet::new();
-        for logged in log.iter().filter(|logged| logged.seq >= sealed) {
-            let Some(sha256) = logged.op.content().filter(|_| !void.contains(&logged.seq)) else {
-                continue;
-            };
-            match self.gate.version(&sha256) {
+        for (seq, sha256) in unsealed.iter().filter(|(seq, _)| !voided.contains(seq)) {
+            match self.gate.version(sha256) {
                 Ok(_) => continue,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) if error.raw_os_error().is_some() => return Err(error.into()),
                 Err(_) => {} // it is not there
             }
             self.gate.record(&LogOp::Void {
-                entry: logged.seq,
+                entry: *seq,
                 reason: "its content did not survive a power loss".to_owned(),
             })?;
-            gone.insert(logged.seq);
+            gone.insert(*seq);
         }
         Ok(gone)
     }
 
-    fn replay(&self, log: &[Logged], gone: &BTreeSet<u64>) -> Result<Unsettled> {
-        let mut void = voided(log.iter().map(|logged| &logged.op));
-        void.extend(gone);
+    fn replay(&self, log: History<'_>, gone: &BTreeSet<u64>) -> Result<Unsettled> {
         let mut unsettled = Unsettled::default();
-        for logged in log.iter().filter(|logged| !void.contains(&logged.seq)) {
+        for logged in log.entries {
+            let logged = logged?;
+            if log.voided.contains(&logged.seq) || gone.contains(&logged.seq) {
+                continue;
+            }
             for path in crate::domain::layer::paths_of(&logged.op)
                 .into_iter()
                 .flatten()
@@ -145,7 +161,7 @@ impl Overlay {
                 self.load_to(path)?;
             }
             let mut tree = self.tree.write();
-            self.replay_one(&mut tree, logged, &mut unsettled)
+            self.replay_one(&mut tree, &logged, &mut unsettled)
                 .map_err(|error| {
                     let why = format!("entry {} does not fit the tree: {error}", logged.seq);
                     Error::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, why))
