@@ -76,3 +76,46 @@ fn cargo_builds_where_only_a_source_is_claimed() {
     world.sh("mkdir targetAbC123; rmdir targetAbC123; ! mkdir targets 2>/dev/null");
     world.sh("mkdir targetAbC123; touch targetAbC123/CACHEDIR.TAG; mv targetAbC123 target; test -f target/CACHEDIR.TAG");
 }
+
+/// A repository with a small file system of its own, which a test can fill.
+fn on_a_small_disk(script: &str) -> World {
+    let world = World::bare_place();
+    std::fs::create_dir(world.repo()).unwrap();
+    world.host_in(
+        &world.at(""),
+        "mount -t tmpfs -o size=16m,mode=755 tmpfs repo",
+    );
+    world.host(
+        "git init -q -b main && git config user.name Op && git config user.email op@example.org",
+    );
+    world.host(script);
+    world.host("git add -A && git commit -q -m first");
+    world
+}
+
+#[test]
+fn a_full_disk_says_so_and_can_be_emptied_from_inside() {
+    if !can_mount() || !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let mut world = on_a_small_disk("mkdir d; for i in $(seq 300); do echo $i > d/f$i; done");
+    world.mount("alice", &["d"]);
+    world.sh("echo kept > d/f1");
+    world.host("dd if=/dev/zero of=ballast bs=4k 2>/dev/null || true");
+    // Fills what the log had room for, until nothing more is taken.
+    let full = world.refused("while :; do head -c 65536 /dev/zero >> d/big; done");
+    assert!(full.contains("No space left on device"), "{full}");
+    let full = world.refused("git status");
+    assert!(full.contains("No space left on device"), "{full}");
+    world.sh("rm d/f2* d/big; : > d/f3; cat d/f1 | grep -qx kept; test ! -e d/f200");
+    world.host("rm ballast");
+    world.sh("echo again > d/f2; git status --porcelain | grep -c '^ D' | grep -qx 110");
+    world.ok(&["unmount", "alice"]);
+    world.mount_again("alice", &[]);
+    assert_eq!(
+        world.sh("cat d/f1 d/f2 d/f3; ls d | wc -l"),
+        "kept\nagain\n190\n"
+    );
+    world.ok(&["unmount", "alice"]);
+    world.ok(&["verify", "--deep"]);
+}

@@ -142,6 +142,11 @@ impl Keeper {
         Ok(seal)
     }
 
+    /// Gives back what the log set aside for more entries; nothing follows.
+    pub fn release(&self) -> io::Result<()> {
+        self.log.lock().release()
+    }
+
     /// Returns the boot clock's milliseconds of the last governed change; 0 before the first.
     pub fn active_ms(&self) -> u64 {
         self.active_ms.load(Ordering::Relaxed)

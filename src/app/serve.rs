@@ -60,9 +60,25 @@ pub fn begin_log() {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Forgiving(std::io::stderr()))
         .with_ansi(false);
     let _ = log.try_init(); // only the first in a process counts
+}
+
+/// A log that may be lost: on a full disk the subscriber would otherwise end the
+/// thread that had something to say.
+struct Forgiving<W>(W);
+
+impl<W: Write> Write for Forgiving<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let _ = self.0.write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let _ = self.0.flush();
+        Ok(())
+    }
 }
 
 /// Takes over what a launcher made: the device from standard input, and the namespaces.
@@ -226,6 +242,9 @@ fn finish(
 ) -> Result<(), Failure> {
     let settled = desk.close(end);
     let sealed = desk.seal(site);
+    if let Some(Err(error)) = desk.keeper().map(|keeper| keeper.release()) {
+        tracing::warn!(%error, "the log keeps room that it will not need");
+    }
     let forced = end == End::Asked;
     let unmounted = Unmounted {
         dir: bytes(&shown.place),

@@ -43,7 +43,7 @@ pub enum VersionError {
 impl From<VersionError> for io::Error {
     fn from(error: VersionError) -> Self {
         match error {
-            VersionError::Io { source, .. } if source.raw_os_error().is_some() => source,
+            VersionError::Io { source, .. } => source,
             other => Self::other(other),
         }
     }

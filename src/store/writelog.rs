@@ -8,6 +8,7 @@
 //! - The file is a prefix-closed chain of whole lines at every moment that an
 //!   append returns. A write that failed is cut off again; if even that fails,
 //!   nothing more is appended until the log is opened anew.
+//! - Some room is set aside ahead of the end, so that a full disk can be emptied.
 //! - Opening cuts at the first line that does not chain. Before the last seal
 //!   that is an integrity fault and the file is left as it is; after it, a loss
 //!   that the caller is told of.
@@ -17,6 +18,7 @@
 
 mod lines;
 mod packed;
+mod reserve;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +37,7 @@ use crate::domain::time::Timestamp;
 
 pub use lines::Lines;
 pub use packed::{LogFile, open_log, pack_log};
+use reserve::Reserve;
 
 /// How much of a lost tail is handed back.
 const LOSS_KEPT: u64 = 64 << 10;
@@ -77,6 +80,10 @@ pub trait Medium {
     fn cut(&mut self, len: u64) -> io::Result<()>;
     /// Makes what was put durable.
     fn sync(&mut self) -> io::Result<()>;
+    /// Has the disk keep room for `len` bytes from `from` on, without a change to see.
+    fn set_aside(&mut self, _from: u64, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 impl Medium for File {
@@ -91,6 +98,16 @@ impl Medium for File {
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
     }
+
+    fn set_aside(&mut self, from: u64, len: u64) -> io::Result<()> {
+        let unseen = rustix::fs::FallocateFlags::KEEP_SIZE;
+        loop {
+            match rustix::fs::fallocate(&*self, unseen, from, len) {
+                Err(rustix::io::Errno::INTR) => {}
+                done => return Ok(done?),
+            }
+        }
+    }
 }
 
 /// One session's log, open for appending.
@@ -104,6 +121,7 @@ pub struct WriteLog<M = File> {
     len: u64,
     /// Set when the file may not end where `len` says, or may not be durable.
     broken: bool,
+    reserve: Reserve,
 }
 
 impl WriteLog {
@@ -243,6 +261,7 @@ impl<M: Medium> WriteLog<M> {
             tree: Tree::new(),
             len: 0,
             broken: false,
+            reserve: Reserve::default(),
         }
     }
 
@@ -255,11 +274,13 @@ impl<M: Medium> WriteLog<M> {
                 "the write log is damaged: it must be opened again",
             ));
         }
+        self.reserve.admit(&mut self.medium, self.len, op)?;
         let seq = self.chain.seq();
         let ts = self.chain.stamp(now);
         let entry = self.encoder.encode(seq, &self.chain.prev(), ts, op);
         if let Err(error) = put_all(&mut self.medium, entry.text) {
             self.broken = self.medium.cut(self.len).is_err();
+            self.reserve.gone();
             return Err(error);
         }
         self.len += entry.text.len() as u64;
@@ -274,6 +295,15 @@ impl<M: Medium> WriteLog<M> {
         let done = self.medium.sync();
         self.broken |= done.is_err();
         done
+    }
+
+    /// Gives back the room that was set aside for more entries.
+    pub fn release(&mut self) -> io::Result<()> {
+        self.reserve.gone();
+        if self.broken {
+            return Ok(());
+        }
+        self.medium.cut(self.len)
     }
 
     /// Returns what a seal of all entries says; call [`WriteLog::sync`] before.

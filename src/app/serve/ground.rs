@@ -3,7 +3,7 @@
 //! Owns: opening a session's places in order (lock first), the recovery that an
 //! overlay makes from its log, and how the base is shown. Nothing is served yet.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -301,16 +301,16 @@ fn gitdir(
         dir: directory(&dir)?,
         rule: gitdir_rule,
         prepare: Box::new(move || {
-            fs::create_dir_all(&templates)?;
             prepare_index(&inside, &base, &templates, &place, EXCLUDE).map_err(errno_of)
         }),
     })
 }
 
-/// Keeps the error number of what the disk refused, as the mount's users see it.
+/// Keeps what kind of refusal of the disk it was, as the mount's users see it.
 fn errno_of(error: PrivateError) -> std::io::Error {
+    tracing::warn!(%error, "the index was not prepared; it will be tried again");
     match error {
-        PrivateError::Write { source, .. } if source.raw_os_error().is_some() => source,
+        PrivateError::Write { source, .. } | PrivateError::Base { source } => source,
         error => std::io::Error::other(error),
     }
 }

@@ -111,13 +111,19 @@ fn template(base: &GitBase, templates: &Path, exclude: &[u8]) -> Result<Template
         return Ok(found);
     }
     let built = build(base, exclude).map_err(|source| PrivateError::Base { source })?;
-    let error = failed(&path);
-    fs::create_dir_all(templates).map_err(&error)?;
-    let mut file = NamedTempFile::new_in(templates).map_err(&error)?;
-    file.write_all(&built.to_bytes()).map_err(&error)?;
-    file.persist(&path)
-        .map_err(|failure| error(failure.error))?;
+    // It only saves the next session the work, so a full disk does not stop this one.
+    if let Err(error) = keep_template(templates, &path, &built) {
+        tracing::warn!(%error, path = %path.display(), "an index template was not kept");
+    }
     Ok(built)
+}
+
+fn keep_template(templates: &Path, path: &Path, built: &Template) -> io::Result<()> {
+    fs::create_dir_all(templates)?;
+    let mut file = NamedTempFile::new_in(templates)?;
+    file.write_all(&built.to_bytes())?;
+    file.persist(path)?;
+    Ok(())
 }
 
 /// Returns the id of `bytes` as a blob.

@@ -334,3 +334,94 @@ fn every_operation_can_be_appended() {
     let line = log.medium.bytes.strip_suffix(b"\n").unwrap();
     assert_eq!(decode(&Line::parse(line).unwrap()), Ok(version));
 }
+
+/// A medium on a disk that runs out of room.
+#[derive(Debug, Default)]
+struct Disk {
+    bytes: u64,
+    /// What is left on the disk for whoever comes first.
+    free: u64,
+    aside: u64,
+}
+
+impl Medium for Disk {
+    fn put(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let len = bytes.len() as u64;
+        if len > self.aside {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.aside -= len;
+        self.bytes += len;
+        Ok(bytes.len())
+    }
+
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.free += self.aside + self.bytes - len;
+        (self.bytes, self.aside) = (len, 0);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn set_aside(&mut self, from: u64, len: u64) -> io::Result<()> {
+        assert_eq!(from, self.bytes);
+        let more = len - self.aside;
+        if more > self.free {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        self.free -= more;
+        self.aside += more;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_full_disk_can_be_emptied_again() {
+    let (agent, session) = names();
+    let free = 3 * reserve::RESERVE;
+    let disk = Disk {
+        free,
+        ..Disk::default()
+    };
+    let mut log = WriteLog::on(disk, &agent, &session, first());
+    let mut count = 0;
+    let refused = loop {
+        match log.append(NOW, &op(count)) {
+            Ok(_) => count += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.raw_os_error(), Some(libc::ENOSPC));
+    let unlink = LogOp::Unlink {
+        path: RepoPath::parse(b"src/0.rs").unwrap(),
+        claim: 1,
+        by: Actor::default(),
+    };
+    for _ in 0..1000 {
+        log.append(NOW, &unlink).unwrap();
+        assert!(log.append(NOW, &op(0)).is_err());
+    }
+    log.medium.free += 2 * reserve::RESERVE;
+    log.append(NOW, &op(0)).unwrap();
+    log.release().unwrap();
+    assert_eq!(log.medium.bytes, log.len());
+    assert_eq!(log.medium.aside, 0);
+}
+
+#[test]
+fn room_is_set_aside_unseen_and_given_back() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let mut log = create(&path);
+    log.append(NOW, &op(0)).unwrap();
+    let full = fs::metadata(&path).unwrap();
+    assert_eq!(full.len(), log.len());
+    log.release().unwrap();
+    let bare = fs::metadata(&path).unwrap();
+    assert_eq!(bare.len(), log.len());
+    assert!(bare.blocks() <= full.blocks());
+    assert!(bare.blocks() * 512 <= 8192, "{} blocks", bare.blocks());
+}

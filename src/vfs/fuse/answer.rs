@@ -52,7 +52,23 @@ pub(super) fn errno(error: Error) -> Errno {
         Error::PastEnd => Errno::ENXIO,
         Error::Stale => Errno::ESTALE,
         Error::TooBig => Errno::EFBIG,
-        Error::Io(error) => error.into(),
+        Error::Io(error) => io_errno(&error),
+    }
+}
+
+/// Returns the number that the disk gave, or the one that means the same.
+fn io_errno(error: &io::Error) -> Errno {
+    if let Some(number) = error.raw_os_error() {
+        return Errno::from_i32(number);
+    }
+    // A library put its own words around it.
+    match error.kind() {
+        io::ErrorKind::StorageFull => Errno::ENOSPC,
+        io::ErrorKind::QuotaExceeded => Errno::EDQUOT,
+        io::ErrorKind::ReadOnlyFilesystem => Errno::EROFS,
+        io::ErrorKind::FileTooLarge => Errno::EFBIG,
+        io::ErrorKind::OutOfMemory => Errno::ENOMEM,
+        _ => Errno::EIO,
     }
 }
 
