@@ -47,7 +47,10 @@ fn status_tells_counts_and_latencies_of_requests_and_entries() {
     }
     assert_eq!(session["latencies"]["nodes"], Value::Null, "{session}");
     let screen = world.ok(&["status", "-v"]);
-    let write = screen.lines().find(|line| line.contains(" write ")).unwrap();
+    let write = screen
+        .lines()
+        .find(|line| line.contains(" write "))
+        .unwrap();
     for word in ["mean ", "p50 ", "p99 ", " µs"] {
         assert!(write.contains(word), "{screen}");
     }
