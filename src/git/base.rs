@@ -35,6 +35,7 @@ pub use fetch::PromisorGit;
 pub use lfs::LfsProgram;
 pub use lfs::Smudge;
 pub use objects::ObjectError;
+pub use objects::remember_no_objects;
 pub use shape::FileSystem;
 pub use shape::Shape;
 pub use shape::ShapeError;

@@ -21,8 +21,9 @@ use nix::unistd::linkat;
 
 use crate::domain::digest::{Digest, Hasher};
 
-/// More contents than this are made durable by syncing the whole file system once.
-const SYNC_EACH_MAX: usize = 64;
+/// More contents than this are made durable by syncing the whole file system once,
+/// which waits for whatever else was written there.
+const SYNC_EACH_MAX: usize = 256;
 const BUFFER: usize = 1 << 17;
 /// Nobody writes a version, not even its owner.
 const MODE: u32 = 0o400;
