@@ -289,3 +289,20 @@ fn status_is_right_after_any_sequence_of_changes() {
         );
     }
 }
+
+#[test]
+fn branches_that_the_operator_pruned_leave_no_broken_refs() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = storied();
+    world.host(
+        "git checkout -q -b gone; echo g > g; git add g; git commit -qm gone; git checkout -q main",
+    );
+    world.mount("alice", &["src"]);
+    world.sh("git tag -a -m mine mine; git branch own; git pack-refs --all; git log --oneline gone | grep -q gone");
+    world.ok(&["unmount", "alice"]);
+    world.host("git branch -qD gone; git reflog expire --expire=now --all; git gc -q --prune=now");
+    world.mount_again("alice", &[]);
+    world.sh("git log --oneline --all >/dev/null; git fsck --no-dangling; git rev-parse mine own main >/dev/null; ! git rev-parse -q --verify gone");
+}

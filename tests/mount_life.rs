@@ -80,7 +80,7 @@ fn cargo_builds_where_only_a_source_is_claimed() {
 /// A repository with a small file system of its own, which a test can fill.
 fn on_a_small_disk(script: &str) -> World {
     let world = World::bare_place();
-    std::fs::create_dir(world.repo()).unwrap();
+    std::fs::create_dir(world.repo()).expect("a directory");
     world.host_in(
         &world.at(""),
         "mount -t tmpfs -o size=16m,mode=755 tmpfs repo",
@@ -118,4 +118,60 @@ fn a_full_disk_says_so_and_can_be_emptied_from_inside() {
     );
     world.ok(&["unmount", "alice"]);
     world.ok(&["verify", "--deep"]);
+}
+
+#[test]
+fn the_first_open_after_a_release_is_refused_and_recorded() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = two_files();
+    world.mount("alice", &["d/a", "d/b"]);
+    world.sh("echo x >> d/a; echo x >> d/b; cat d/a d/b > /dev/null");
+    world.ok(&["release", "alice", "d/a"]);
+    world.refused("echo y >> d/a");
+    let log = world.ok(&["log", "--denied"]);
+    assert!(log.contains("d/a") && log.contains("open"), "{log}");
+    world.sh("govfs=1; grep -q 'open d/a' .govfs/denials; echo y >> d/b");
+}
+
+#[test]
+fn a_silent_server_holds_nobody_up_for_ever() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = two_files();
+    world.mount("alice", &["d"]);
+    world.sh("echo x >> d/a");
+    let server = nix::unistd::Pid::from_raw(world.server());
+    nix::sys::signal::kill(server, nix::sys::signal::Signal::SIGSTOP).expect("a stop");
+    // Without --force it says within seconds that nobody answers; that is not waited for here.
+    world.ok(&["unmount", "alice", "--force"]);
+    world.mount_again("alice", &[]);
+    assert_eq!(world.sh("cat d/a"), "a\nx\n");
+}
+
+#[test]
+fn a_partial_clone_fetches_its_charter_and_says_once_that_lfs_is_missing() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = World::of(
+        "mkdir d; echo a > d/a; echo '*.bin filter=lfs' > .gitattributes
+         printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:%064d\\nsize 3\\n' 0 > d/x.bin",
+    );
+    world.ok(&["init"]);
+    world.host(
+        "git config uploadpack.allowFilter true; mv ../repo ../whole
+         git clone -q --filter=blob:none --no-checkout file://$PWD/../whole ../repo",
+    );
+    let mounted = world.govfs(&["init"]);
+    assert!(mounted.status.success(), "{mounted:?}");
+    world.mount_again("alice", &["d"]);
+    assert_eq!(world.sh("cat d/a; head -c 7 d/x.bin"), "a\nversion");
+    if !world::has("git-lfs") {
+        world.sh("cat d/x.bin d/x.bin > /dev/null");
+        let log = world.host("cat .git/govfs/sessions/*/server.log");
+        assert_eq!(log.matches("pointer").count(), 1, "{log}");
+    }
 }

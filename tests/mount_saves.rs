@@ -162,3 +162,50 @@ fn names_for_saving_are_for_saving_alone() {
     server.stop().unwrap();
     assert_eq!(changed(&bench), (vec![], vec!["src/f.txt.tmp1".to_owned()]));
 }
+
+#[test]
+fn no_name_that_somebody_guards_is_for_saving() {
+    if !can_mount() {
+        return;
+    }
+    let mut bench = bench();
+    {
+        let mut rules = support::rules(&["doc/**", "src/f.txt"]);
+        rules.sensitive = vec![
+            support::pattern("**/.gitattributes"),
+            support::pattern("**/CLAUDE.md"),
+        ];
+        rules.protected = vec![support::pattern("**/governor.md")];
+        rules.others = vec![govfs::domain::gate::Held {
+            agent: "bob".into(),
+            pattern: support::pattern("src/f.txt.in"),
+        }];
+        *bench.gate.rules.lock().unwrap() = rules;
+    }
+    let server = mount(&mut bench);
+    for (name, rule) in [
+        ("doc/.gitattributes", "sensitive"),
+        ("doc/CLAUDE.md", "sensitive"),
+        ("doc/governor.md", "protected"),
+        ("src/f.txt.in", "held"),
+    ] {
+        refused(&bench, &format!("echo x > {name}"));
+        refused(
+            &bench,
+            &format!("echo x > doc/g.tmp1; mv doc/g.tmp1 {name}"),
+        );
+        let denied = bench.gate.denied_rules();
+        assert!(
+            denied
+                .iter()
+                .any(|(path, _, why)| path == name && *why == rule),
+            "{name}: {denied:?}"
+        );
+    }
+    out(
+        &bench,
+        "rm doc/g.tmp1; echo x > src/f.txt.tmp1; rm src/f.txt.tmp1",
+    );
+    server.stop().unwrap();
+    assert_eq!(changed(&bench), (vec![], vec![]));
+}

@@ -483,7 +483,7 @@ def read_only_store(context):
         loop.attach(place, device)
         world.reboot()  # what was never written is lost, as after a power loss
         world.recovered(only_synced=True)
-    on_disk(context, each, size_mib=64)
+    on_disk(context, each, size_mib=256)
 
 
 # Clocks.

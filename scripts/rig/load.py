@@ -174,6 +174,9 @@ class Expected:
                     if "ok" in entry:
                         self.acknowledged += 1
                         self.apply(op, prefix, seed, thread, entry["ok"])
+                        if op["op"] == "write" and entry["ok"] < op["size"]:
+                            # Its requests were answered up to there; of the next one nobody knows.
+                            self.doubts.append((op, prefix, seed, thread))
                     else:
                         self.errors[entry["errno"]] = self.errors.get(entry["errno"], 0) + 1
                         self.doubts.append((op, prefix, seed, thread))

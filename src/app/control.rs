@@ -180,6 +180,14 @@ impl Live {
     }
 }
 
+/// Returns the process that listens for the session kept in `dir`, by the kernel's word.
+pub fn server_pid(dir: &Path) -> Option<i32> {
+    let place = short_path(dir).ok()??;
+    let stream = UnixStream::connect(&place.path).ok()?;
+    let peer = getsockopt(&stream, PeerCredentials).ok()?;
+    Some(peer.pid()).filter(|pid| *pid > 0)
+}
+
 impl Hello {
     fn unknown() -> Self {
         Self {

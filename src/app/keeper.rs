@@ -212,6 +212,10 @@ impl Gate for Keeper {
         self.rules.read().names_in(dir)
     }
 
+    fn guards(&self, path: &RepoPath) -> bool {
+        self.rules.read().guards(path)
+    }
+
     fn record(&self, op: &LogOp) -> io::Result<Recorded> {
         let begun = Instant::now();
         let mut log = self.log.lock();

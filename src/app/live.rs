@@ -10,11 +10,14 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+use nix::sys::stat::{major, minor};
 
 use crate::app::control::{Answer, Ask, Live};
 use crate::app::failure::Failure;
+use crate::app::mounts;
 use crate::app::session::{self, Lock};
 use crate::app::site::Site;
 use crate::domain::command::Need;
@@ -121,26 +124,20 @@ fn stand_in(site: &mut Site, session: &SessionId) -> Result<Fence, Failure> {
 }
 
 /// Cuts the kernel's connection to a silent server: its mount fails closed, and the server ends.
-fn abort_connection(site: &mut Site, session: &SessionId) {
+pub fn abort_connection(site: &mut Site, session: &SessionId) {
     let Some(mount) = session::load(site, session).ok().and_then(|row| row.mount) else {
         return;
     };
     let place = PathBuf::from(OsString::from_vec(mount.dir.0));
-    let info = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let device = info.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split(' ').collect();
-        let here = fields.get(4).map(Path::new) == Some(place.as_path());
-        here.then(|| fields.get(2).and_then(|device| device.split_once(':')))?
-            .map(|(_, minor)| minor.to_owned())
+    let connection = mounts::connection(&place).or_else(|| {
+        // Out of this process's view (a seal's), unless its place shows the device.
+        let device = fs::metadata(&place).ok()?.dev();
+        (major(device) == 0).then(|| minor(device))
     });
-    let minor = device.or_else(|| {
-        let meta = fs::metadata(&place).ok()?;
-        Some(nix::sys::stat::minor(meta.dev()).to_string())
-    });
-    let Some(minor) = minor else { return };
-    let path = format!("/sys/fs/fuse/connections/{minor}/abort");
-    if let Err(error) = fs::write(&path, "1") {
-        tracing::warn!(%error, path, "the connection of a silent server cannot be cut");
+    if let Some(connection) = connection
+        && let Err(error) = mounts::cut_off(connection)
+    {
+        tracing::warn!(%error, connection, "the connection of a silent server cannot be cut");
     }
 }
 

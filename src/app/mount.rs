@@ -15,11 +15,14 @@ use std::process::{Child, Command as Program, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::app::control::{Answer, Ask, Live};
 use crate::app::failure::Failure;
 use crate::app::keys;
-use crate::app::live::seal_dead;
+use crate::app::live::{abort_connection, seal_dead};
+use crate::app::mounts::{self, Looked};
 use crate::app::serve::ground::Shown;
 use crate::app::serve::{self, Orders, record};
 use crate::app::session::{self, Lock, Session, Wish};
@@ -30,10 +33,15 @@ use crate::domain::logop::Bytes;
 use crate::domain::names::AgentName;
 use crate::domain::path::percent_decode;
 use crate::domain::state::{Kind, SessionState};
+use crate::git::base::program;
 
 const QUESTION: Duration = Duration::from_secs(60);
 /// How long an orderly end may take before the connection is cut.
 const STOP: Duration = Duration::from_secs(120);
+/// How long a silent server may take to end once it was told to.
+const SILENT: Duration = Duration::from_secs(10);
+/// How attributes name Git LFS.
+const LFS: &[u8] = b"filter=lfs";
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Where a session's mount stands now.
@@ -67,6 +75,16 @@ pub fn mount(site: &mut Site, wish: &Wish, dir: Option<&Path>) -> Result<Standin
         dir,
         already: false,
     })
+}
+
+/// Names a program without which some files are not shown as a checkout would have them.
+pub fn missing_programs(site: &Site) -> Option<String> {
+    let branch = site.repo.head_branch()?;
+    let tip = site.repo.tip(&branch).ok()??;
+    let rules = site.repo.file_at(tip, ".gitattributes").ok()??;
+    let named = rules.windows(LFS.len()).any(|word| word == LFS);
+    let missing = named && program("git-lfs").is_none();
+    missing.then(|| "git-lfs is not there: its files are shown as pointers".to_owned())
 }
 
 /// Serves in this process until the mount ends; `ready` hears the directory.
@@ -284,8 +302,10 @@ fn clear_over(site: &mut Site, agent: &AgentName, dir: &Path) -> Result<(), Fail
 
 fn unmount_session(site: &mut Site, session: &Session, force: bool) -> Result<PathBuf, Failure> {
     let agent = &session.agent;
-    let Some(mut live) = Live::connect(&session.dir).map_err(Failure::failed)? else {
-        return unmount_dead(site, session);
+    let mut live = match Live::connect(&session.dir) {
+        Ok(Some(live)) => live,
+        Ok(None) => return unmount_dead(site, session),
+        Err(error) => return unmount_silent(site, session, force, &error),
     };
     let dir =
         percent_decode(&live.hello.at).map(|at| PathBuf::from(std::ffi::OsString::from_vec(at)));
@@ -313,9 +333,8 @@ fn unmount_session(site: &mut Site, session: &Session, force: bool) -> Result<Pa
         Ok(Answer::Failed { why }) => return Err(Failure::failed(why)),
         Ok(_) => {}
         Err(error) => {
-            return Err(Failure::failed(format!(
-                "the server (pid {pid}) does not answer: {error}"
-            )));
+            tracing::warn!(pid, "the server does not answer");
+            return unmount_silent(site, session, force, &error);
         }
     }
     drop(live);
@@ -336,6 +355,33 @@ pub fn wait_for_end(session: &Session, limit: Duration) -> Result<(), Failure> {
         std::thread::sleep(LOOK);
     }
     Ok(())
+}
+
+/// Takes down the mount of a server that lives and does not answer, if that is asked for:
+/// what it had acknowledged is in the log, and the mount fails closed.
+fn unmount_silent(
+    site: &mut Site,
+    session: &Session,
+    force: bool,
+    error: &std::io::Error,
+) -> Result<PathBuf, Failure> {
+    if !force {
+        return Err(Failure::failed(format!(
+            "the server of {}'s mount does not answer: {error}",
+            session.agent
+        ))
+        .hint(format!("govfs unmount {} --force", session.agent)));
+    }
+    abort_connection(site, &session.id);
+    // One that is only stopped does not notice: its end closes the connection too.
+    if let Some(pid) = crate::app::control::server_pid(&session.dir) {
+        tracing::warn!(pid, "a silent server is ended");
+        if let Err(error) = kill(Pid::from_raw(pid), Signal::SIGKILL) {
+            tracing::warn!(%error, pid, "it cannot be ended");
+        }
+    }
+    wait_for_end(session, SILENT)?;
+    unmount_dead(site, session)
 }
 
 /// Clears away the mount of a server that died, and seals what it left.
@@ -364,9 +410,21 @@ fn unmount_dead(site: &mut Site, session: &Session) -> Result<PathBuf, Failure> 
 
 /// Takes away a mount point whose server is dead, so that it is in nobody's way.
 pub fn clear_stale(session: &Session, dir: &Path) -> Result<(), Failure> {
-    let dead = fs::metadata(dir).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
-    if !dead {
-        return Ok(());
+    match mounts::look(dir) {
+        Looked::Well => return Ok(()),
+        Looked::Dead => {}
+        // No server of this session answered either, or nobody would look here.
+        Looked::Silent => {
+            // A server that begins or ends is given its time; only an orphan is cut off.
+            let orphan = Lock::take(&session.dir).map_err(Failure::failed)?.is_some();
+            let cut = mounts::connection(dir).filter(|_| orphan);
+            if !matches!(cut.map(mounts::cut_off), Some(Ok(()))) {
+                return Err(
+                    Failure::failed(format!("{} does not answer", dir.display()))
+                        .hint(format!("umount -l {}", dir.display())),
+                );
+            }
+        }
     }
     tracing::info!(session = %session.id, dir = %dir.display(), "a dead mount is cleared away");
     let gone = if nix::unistd::geteuid().is_root() {

@@ -1,9 +1,14 @@
-//! Where governed mounts stand in this process's view of the machine.
+//! Where governed mounts stand in this process's view of the machine, and whether they answer.
 
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// How long a mount may take to answer a stat before it counts as silent.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Returns the mount points of all governed mounts that can be seen.
 pub fn governed() -> Vec<PathBuf> {
@@ -24,6 +29,53 @@ pub fn around(dir: &Path) -> Option<PathBuf> {
         .into_iter()
         .filter(|mount| dir.starts_with(mount));
     mounts.max_by_key(|mount| mount.components().count())
+}
+
+/// What a place says when somebody looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// It answers, or is not there.
+    Well,
+    /// A mount whose server is dead.
+    Dead,
+    /// A mount whose server does not answer.
+    Silent,
+}
+
+/// Looks at a place without waiting for ever: a silent server holds up whoever asks.
+pub fn look(dir: &Path) -> Looked {
+    let (sender, answer) = mpsc::channel();
+    let place = dir.to_owned();
+    // Left behind where it hangs; it ends with this process.
+    let asking = std::thread::Builder::new().spawn(move || {
+        let found = fs::metadata(&place).err();
+        let _ = sender.send(found.and_then(|error| error.raw_os_error()));
+    });
+    if asking.is_err() {
+        return Looked::Silent;
+    }
+    match answer.recv_timeout(PATIENCE) {
+        Ok(Some(libc::ENOTCONN)) => Looked::Dead,
+        Ok(_) => Looked::Well,
+        Err(_) => Looked::Silent,
+    }
+}
+
+/// Returns the number of the kernel's connection to the governed mount at `dir`.
+pub fn connection(dir: &Path) -> Option<u64> {
+    let info = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    info.lines().rev().find_map(|line| {
+        let (fields, kind) = line.split_once(" - ")?;
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let here = is_governed(kind) && unescape(fields.get(4)?) == dir;
+        let (_, minor) = fields.get(2).filter(|_| here)?.split_once(':')?;
+        minor.parse().ok()
+    })
+}
+
+/// Cuts a connection to its server: the mount fails closed from then on.
+pub fn cut_off(connection: u64) -> std::io::Result<()> {
+    fs::write(format!("/sys/fs/fuse/connections/{connection}/abort"), "1")
 }
 
 /// Tells by type and source, of which an unprivileged mount may show only the latter.

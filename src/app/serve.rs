@@ -141,8 +141,8 @@ pub fn serve(orders: Orders, ready: impl FnOnce(&Path)) -> Result<(), Failure> {
         xattrs: true,
         now: SystemTime::now,
     };
-    let server = serve_mount(mounting, opened.overlay, options)
-        .map_err(|error| Failure::machine(format!("cannot mount: {error}")).hint("govfs doctor"))?;
+    let server =
+        serve_mount(mounting, opened.overlay, options).map_err(|error| cannot_mount(&error))?;
     let listener = Listener::bind(&session.dir).map_err(Failure::failed)?;
     let (sender, ends) = mpsc::channel();
     desk.open(server, opened.keeper, sender);
@@ -157,6 +157,15 @@ pub fn serve(orders: Orders, ready: impl FnOnce(&Path)) -> Result<(), Failure> {
     ready(&orders.shown.place);
     let end = wait(&desk, &mut site, &ends);
     finish(&desk, &mut site, &session, &orders.shown, end)
+}
+
+/// Says what is missing where this machine gives no mount.
+fn cannot_mount(error: &std::io::Error) -> Failure {
+    if !nix::unistd::geteuid().is_root() && crate::git::base::program("fusermount3").is_none() {
+        return Failure::machine("cannot mount: there is no fusermount3, which mounts for users")
+            .hint("install fuse3, or use govfs run, which needs none");
+    }
+    Failure::machine(format!("cannot mount: {error}")).hint("govfs doctor")
 }
 
 /// Takes as many descriptors as the machine lets us have: a shell's usual 1024 are few

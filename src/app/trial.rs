@@ -8,6 +8,7 @@
 //! one thread and a server; when the launcher dies, everything of it ends. The
 //! tree has no `.git`. Never touches a session or the ledger.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
@@ -36,7 +37,7 @@ use crate::domain::path::RepoPath;
 use crate::domain::validate::external::{ANSWER_BYTES_MAX, Outcome};
 use crate::git::base::{GitBase, Options as BaseOptions};
 use crate::sandbox::{self, Identity, MAPPED, MountSource, Spec};
-use crate::vfs::overlay::{Options, Overlay, Parts};
+use crate::vfs::overlay::{History, Options, Overlay, Parts};
 use crate::vfs::server::{Mounting, ServeOptions, serve as serve_mount};
 
 /// Where trials keep their scratch while they run, inside the store.
@@ -375,7 +376,11 @@ fn overlay(
         transient: Arc::new(|_| false),
         quiet: Duration::from_secs(1),
     };
-    Overlay::open(parts, options, &[], true)
+    let nothing = History {
+        entries: &mut std::iter::empty(),
+        voided: &BTreeSet::new(),
+    };
+    Overlay::open(parts, options, nothing, true)
         .map_err(|error| Failure::failed(format!("the tree {tree} cannot be shown: {error}")))
 }
 
@@ -401,6 +406,10 @@ impl Gate for Closed {
 
     fn claimed_names(&self, _: &RepoPath) -> Vec<Vec<u8>> {
         Vec::new()
+    }
+
+    fn guards(&self, _: &RepoPath) -> bool {
+        true
     }
 
     fn record(&self, _: &LogOp) -> io::Result<Recorded> {

@@ -225,6 +225,10 @@ impl Facts for World<'_> {
                 .any(|grant| grant.pattern.literal() == Some(path))
     }
 
+    fn guarded(&self, path: &RepoPath) -> bool {
+        self.rules.guards(path)
+    }
+
     fn claimed_in(&self, dir: &RepoPath) -> Option<RepoPath> {
         self.rules
             .names_in(dir)

@@ -50,6 +50,9 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     context
         .out
         .note("tier C: processes outside a sandbox can go around this mount");
+    if let Some(note) = mount::missing_programs(&site) {
+        context.out.note(&note);
+    }
     if args.foreground {
         return mount::foreground(site, &wish, args.place.as_deref(), |dir| {
             show(context, &args.agent, dir);

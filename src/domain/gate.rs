@@ -268,6 +268,14 @@ impl Rules {
             .collect()
     }
 
+    /// Says whether a path is on one of the charter's lists, or somebody else's.
+    pub fn guards(&self, path: &RepoPath) -> bool {
+        let covers = |pattern: &Pattern| pattern.covers(path);
+        self.protected.iter().any(covers)
+            || self.sensitive.iter().any(covers)
+            || self.others.iter().any(|held| covers(&held.pattern))
+    }
+
     fn covering<'a>(&'a self, path: &'a RepoPath) -> impl Iterator<Item = &'a Grant> {
         let bytes = path.as_bytes();
         let cuts = (0..bytes.len())
@@ -399,6 +407,10 @@ pub trait Gate: Send + Sync {
 
     /// Returns the claimed literal file paths' base names in `dir`, from which transient names derive.
     fn claimed_names(&self, dir: &RepoPath) -> Vec<Vec<u8>>;
+
+    /// Says whether a path is on one of the charter's lists, or somebody else's:
+    /// then its name is none to save another file under.
+    fn guards(&self, path: &RepoPath) -> bool;
 
     /// Appends one entry with one `write(2)`.
     fn record(&self, op: &LogOp) -> io::Result<Recorded>;

@@ -52,6 +52,12 @@ pub trait Facts {
     fn present(&self, path: &RepoPath) -> bool;
     /// Returns a claimed file that stands, or may stand, directly in the directory.
     fn claimed_in(&self, dir: &RepoPath) -> Option<RepoPath>;
+    /// Says whether the path is no name to save under: somebody else's, or on a list
+    /// of the charter's (protected, sensitive).
+    fn guarded(&self, path: &RepoPath) -> bool {
+        let _ = path;
+        false
+    }
     /// Says whether the charter's own list of transient names has it.
     fn extra(&self, name: &[u8]) -> bool {
         let _ = name;
@@ -92,7 +98,8 @@ pub fn classify<F: Facts>(
     if !ignored && facts.claimed(path) {
         return Ok((Zone::Governed, None));
     }
-    if !is_dir && let Some(saves) = transient_for(path, ignored, facts)? {
+    let may_save = !is_dir && !facts.guarded(path);
+    if may_save && let Some(saves) = transient_for(path, ignored, facts)? {
         return Ok((Zone::Transient, Some(saves)));
     }
     let zone = if ignored {

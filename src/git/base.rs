@@ -32,6 +32,7 @@ use crate::domain::path::RepoPath;
 
 pub use fetch::Fetch;
 pub use fetch::PromisorGit;
+pub use fetch::program;
 pub use lfs::LfsProgram;
 pub use lfs::Smudge;
 pub use objects::ObjectError;

@@ -12,6 +12,7 @@ mod messages;
 mod sha1;
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
@@ -75,6 +76,8 @@ pub struct PrivateSpec<'a> {
     pub eol: EolConfig,
     /// The text of `info/exclude`.
     pub exclude: &'a [u8],
+    /// Where it is kept, out of the agent's reach, which refs of the repository it was shown.
+    pub shown: &'a Path,
 }
 
 /// Makes the private git directory `dir`, or brings an older one up to date.
@@ -104,9 +107,11 @@ pub fn prepare(dir: &Path, spec: &PrivateSpec<'_>) -> Result<(), PrivateError> {
         Err(_) => remove(&dir.join("shallow"))?,
     }
     if fs::symlink_metadata(dir.join("HEAD")).is_ok() {
-        return Ok(());
+        return drop_pruned(dir, spec);
     }
-    write(dir, "packed-refs", refs_text(spec)?.as_bytes())?;
+    let refs = refs_text(spec)?;
+    fs::write(spec.shown, &refs).map_err(failed(spec.shown))?;
+    write(dir, "packed-refs", refs.as_bytes())?;
     // Last, as its presence says that the directory is complete.
     write(
         dir,
@@ -263,6 +268,40 @@ fn config_text(spec: &PrivateSpec<'_>) -> String {
 fn quoted(value: &str) -> String {
     let inner = value.replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{}\"", inner.replace('\n', "\\n"))
+}
+
+/// Takes out what the session was shown of the repository's refs and is pruned there by
+/// now: git would call each of them broken. What the agent made of its refs stays.
+fn drop_pruned(dir: &Path, spec: &PrivateSpec<'_>) -> Result<(), PrivateError> {
+    let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+    let (shown, now) = (read(spec.shown), read(&dir.join("packed-refs")));
+    let shown: BTreeSet<&str> = shown
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .collect();
+    let refs = |error: git2::Error| PrivateError::Refs {
+        reason: error.message().to_owned(),
+    };
+    let repository = Repository::open(spec.common_dir).map_err(refs)?;
+    let objects = repository.odb().map_err(refs)?;
+    let pruned = |line: &&str| {
+        let id = line.split(' ').next().map(git2::Oid::from_str);
+        shown.contains(*line) && matches!(id, Some(Ok(id)) if !objects.exists(id))
+    };
+    let gone: BTreeSet<&str> = now.lines().filter(pruned).collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let mut text = String::new();
+    let mut dropped = false;
+    for line in now.lines() {
+        // A line after a tag's says what the tag points to.
+        dropped = gone.contains(line) || (dropped && line.starts_with('^'));
+        if !dropped {
+            let _ = writeln!(text, "{line}");
+        }
+    }
+    write(dir, "packed-refs", text.as_bytes())
 }
 
 /// Lists the repository's branches, tags and remote branches, and the session's own.

@@ -2,8 +2,9 @@
 //!
 //! Owns: discovery from anywhere inside (linked worktrees, bare repositories,
 //! submodules), reading one file of a commit, the trailers along a branch, and
-//! the one commit that govfs makes by itself: `governor.md`. Never runs a hook, a
-//! filter or a program, and never writes anything else.
+//! the one commit that govfs makes by itself: `governor.md`. Never runs a hook or a
+//! filter, no program but git where a partial clone has to fetch, and never writes
+//! anything else.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,6 +16,7 @@ use git2::{ErrorCode, ObjectType, Repository, Signature, Sort};
 use crate::domain::base::Oid;
 use crate::domain::event::{Pinned, Place};
 use crate::domain::logop::Bytes;
+use crate::git::base::{Fetch as _, PromisorGit, program};
 
 mod changes;
 mod commits;
@@ -148,13 +150,24 @@ impl Repo {
             .map_err(&doing)?;
         match tree.get_path(Path::new(path)) {
             Ok(entry) if entry.kind() == Some(ObjectType::Blob) => {
-                let blob = self.inner.find_blob(entry.id()).map_err(&doing)?;
-                Ok(Some(blob.content().to_vec()))
+                let blob = match self.inner.find_blob(entry.id()) {
+                    Err(error) if error.code() == ErrorCode::NotFound && self.fetch(entry.id()) => {
+                        self.inner.find_blob(entry.id())
+                    }
+                    found => found,
+                };
+                Ok(Some(blob.map_err(&doing)?.content().to_vec()))
             }
             Ok(_) => Ok(None),
             Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
             Err(error) => Err(doing(error)),
         }
+    }
+
+    /// Brings a blob that a partial clone left out; says whether it may be there now.
+    fn fetch(&self, blob: git2::Oid) -> bool {
+        let git = program("git").map(|git| PromisorGit::new(git, self.common.clone()));
+        git.is_some_and(|git| git.fetch(&to_oid(blob)))
     }
 
     /// Returns the settings that decide what a checkout contains.

@@ -62,7 +62,7 @@ pub use control::Control;
 pub use meta::SetAttr;
 pub use read::Listed;
 pub use rename::{End, RenameHow};
-pub use replay::Logged;
+pub use replay::{History, Logged};
 pub use settle::Settler;
 
 use control::ControlDir;
@@ -376,6 +376,10 @@ impl Facts for ZoneFacts<'_> {
         named
             .chain(present)
             .find(|path| self.overlay.gate.writable(path))
+    }
+
+    fn guarded(&self, path: &RepoPath) -> bool {
+        self.overlay.gate.guards(path)
     }
 
     fn extra(&self, name: &[u8]) -> bool {

@@ -16,8 +16,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::sync::mpsc::Receiver;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use std::time::SystemTime;
 
 use std::ffi::OsStr;
@@ -37,6 +39,8 @@ use crate::vfs::overlay::Settler;
 
 /// More request threads than this cost more in wake-ups than they bring.
 const THREADS: usize = 2;
+/// How long the kernel may take to write mapped pages back before one goes on without.
+const FLUSH: Duration = Duration::from_secs(30);
 
 /// Where the kernel's end comes from.
 #[derive(Debug)]
@@ -193,7 +197,10 @@ impl Server {
         }
         let (done, wait) = mpsc::channel();
         if notices.send(Notice::Flushed(done)).is_ok() {
-            let _ = wait.recv(); // gone means there is no kernel to wait for
+            // Gone means there is no kernel to wait for.
+            if let Err(RecvTimeoutError::Timeout) = wait.recv_timeout(FLUSH) {
+                tracing::warn!("the kernel takes long to write mapped pages back");
+            }
         }
     }
 

@@ -30,7 +30,7 @@ use govfs::domain::path::RepoPath;
 use govfs::domain::pattern::Pattern;
 use govfs::domain::time::Timestamp;
 use govfs::domain::zone::gitdir_rule;
-use govfs::vfs::overlay::{Gitdir, Logged, Options, Overlay, Parts, Share};
+use govfs::vfs::overlay::{Gitdir, History, Logged, Options, Overlay, Parts, Share};
 
 pub const BASE_TIME: i64 = 1_700_000_000;
 
@@ -244,6 +244,10 @@ impl Gate for ListGate {
         self.rules.lock().unwrap().names_in(dir)
     }
 
+    fn guards(&self, path: &RepoPath) -> bool {
+        self.rules.lock().unwrap().guards(path)
+    }
+
     fn record(&self, op: &LogOp) -> io::Result<Recorded> {
         if self.full.load(Ordering::SeqCst) {
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
@@ -383,7 +387,12 @@ impl Bench {
             objects: Vec::new(),
         };
         let log = self.gate.log.lock().unwrap().clone();
-        Overlay::open(parts, self.options(), &log, same_boot)
+        let voided = govfs::domain::layer::voided(log.iter().map(|logged| &logged.op));
+        let history = History {
+            entries: &mut log.into_iter().map(Ok),
+            voided: &voided,
+        };
+        Overlay::open(parts, self.options(), history, same_boot)
     }
 }
 

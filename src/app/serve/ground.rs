@@ -3,7 +3,9 @@
 //! Owns: opening a session's places in order (lock first), the recovery that an
 //! overlay makes from its log, and how the base is shown. Nothing is served yet.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -19,20 +21,23 @@ use crate::app::site::Site;
 use crate::domain::charter::Charter;
 use crate::domain::command::Need;
 use crate::domain::convert::{AutoCrlf, Eol, EolConfig};
-use crate::domain::entry::{Seal, decode};
+use crate::domain::entry::{Line, Seal, decode};
 use crate::domain::event::Pinned;
+use crate::domain::logop::LogOp;
 use crate::domain::state::{Kind, RowKey, State};
 use crate::domain::zone::gitdir_rule;
-use crate::git::base::{GitBase, LfsProgram, Options as BaseOptions, PromisorGit};
+use crate::git::base::{GitBase, LfsProgram, Options as BaseOptions, PromisorGit, program};
 use crate::git::private::{
     EXCLUDE, PrivateError, PrivateSpec, object_dirs, prepare, prepare_index, relocate_index,
 };
 use crate::store::versions::Versions;
-use crate::store::writelog::{Loss, WriteLog};
-use crate::vfs::overlay::{Control, Gitdir, Logged, Options, Overlay, Parts, Share};
+use crate::store::writelog::{self, Lines, Loss, WriteLog};
+use crate::vfs::overlay::{Control, Gitdir, History, Logged, Options, Overlay, Parts, Share};
 
 /// How long a file must be quiet before it settles.
 const QUIET: Duration = Duration::from_millis(500);
+const READ_BUFFER: usize = 256 << 10;
+const VOID: &str = "void";
 /// Index templates, kept per base tree.
 const INDEXES: &str = "indexes";
 
@@ -112,8 +117,8 @@ pub fn open(
         })?;
     let state = state_for(site, session)?;
     let charter = pinned_charter(&state, session)?;
-    let mut logged = Vec::new();
-    let (log, loss) = open_log(session, &mut logged)?;
+    let mut voided = BTreeSet::new();
+    let (log, loss) = open_log(session, &mut voided)?;
     let keeper = Keeper::new(Ground {
         agent: session.agent.clone(),
         session: session.id.clone(),
@@ -140,7 +145,11 @@ pub fn open(
             .map(|dir| directory(dir))
             .collect::<Result<_, _>>()?,
     };
-    let overlay = Overlay::open(parts, options(charter, shown), &logged, lock.same_boot())
+    let history = History {
+        entries: &mut entries(session)?,
+        voided: &voided,
+    };
+    let overlay = Overlay::open(parts, options(charter, shown), history, lock.same_boot())
         .map_err(|error| Failure::integrity(format!("session {}: {error}", session.id)))?;
     lock.sign().map_err(|error| fault(&session.dir, &error))?;
     Ok(Opened {
@@ -151,9 +160,10 @@ pub fn open(
     })
 }
 
+/// Opens the log, checked whole, and notes which of its entries were undone.
 fn open_log(
     session: &Session,
-    logged: &mut Vec<Logged>,
+    voided: &mut BTreeSet<u64>,
 ) -> Result<(WriteLog, Option<Loss>), Failure> {
     let path = session.log();
     let (agent, id, first) = (&session.agent, &session.id, session.row.leaf);
@@ -167,28 +177,34 @@ fn open_log(
         let log = WriteLog::create(&path, agent, id, first).map_err(Failure::failed)?;
         return Ok((log, None));
     }
-    let mut unreadable = None;
-    let opened = WriteLog::open(
-        &path,
-        agent,
-        id,
-        first,
-        sealed.as_ref(),
-        &mut |line| match decode(line) {
-            Ok(op) => logged.push(Logged {
+    let note = &mut |line: &Line<'_>| {
+        // One that cannot be read is named when its turn comes.
+        if line.op == VOID
+            && let Ok(LogOp::Void { entry, .. }) = decode(line)
+        {
+            voided.insert(entry);
+        }
+    };
+    WriteLog::open(&path, agent, id, first, sealed.as_ref(), note).map_err(Failure::integrity)
+}
+
+/// Reads the entries of a log that was checked when it was opened, one by one.
+fn entries(session: &Session) -> Result<impl Iterator<Item = io::Result<Logged>>, Failure> {
+    let path = session.log();
+    let file = writelog::open_log(&path).map_err(|error| fault(&path, &error))?;
+    let mut lines = Lines::new(BufReader::with_capacity(READ_BUFFER, file));
+    Ok(std::iter::from_fn(move || {
+        let bytes = lines.read().transpose()?;
+        Some(bytes.and_then(|bytes| {
+            let line = Line::parse(bytes).map_err(io::Error::other)?;
+            let unreadable = |error| io::Error::other(format!("entry {}: {error}", line.seq));
+            Ok(Logged {
                 seq: line.seq,
                 ts: line.ts.0,
-                op,
-            }),
-            Err(error) => drop(unreadable.get_or_insert((line.seq, error))),
-        },
-    );
-    if let Some((seq, error)) = unreadable {
-        return Err(Failure::integrity(format!(
-            "{id}:{seq} cannot be read: {error}"
-        )));
-    }
-    opened.map_err(Failure::integrity)
+                op: decode(&line).map_err(unreadable)?,
+            })
+        }))
+    }))
 }
 
 /// Opens the session's base as the operator's git would check it out.
@@ -230,15 +246,6 @@ pub fn eol_of(config: &Pinned) -> EolConfig {
             _ => Eol::Lf,
         },
     }
-}
-
-/// Finds a program of the operator's by its absolute path.
-fn program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .filter(|dir| dir.is_absolute())
-        .map(|dir| dir.join(name))
-        .find(|path| nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok())
 }
 
 /// Says how a tree is shown and kept under a charter.
@@ -292,6 +299,7 @@ fn gitdir(
         cat: Path::new("/bin/cat"),
         eol: eol(session),
         exclude: EXCLUDE,
+        shown: &session.dir.join("refs"),
     };
     prepare(&dir, &spec).map_err(Failure::failed)?;
     relocate_index(&dir, &shown.place).map_err(Failure::failed)?;

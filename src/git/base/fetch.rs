@@ -12,6 +12,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
+use nix::unistd::{AccessFlags, access};
 use parking_lot::Mutex;
 
 use crate::domain::base::Oid;
@@ -20,6 +21,15 @@ use crate::domain::base::Oid;
 const BACKOFF: Duration = Duration::from_secs(30);
 /// How many failed objects are remembered.
 const FAILED_MAX: usize = 4096;
+
+/// Finds a program of the operator's by its absolute path.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .filter(|dir| dir.is_absolute())
+        .map(|dir| dir.join(name))
+        .find(|path| access(path, AccessFlags::X_OK).is_ok())
+}
 
 /// Brings a missing object into the object database.
 pub trait Fetch: Send + Sync {

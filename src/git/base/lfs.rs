@@ -87,7 +87,11 @@ impl LfsContents {
         let smudge = self.smudge.as_deref();
         let smudge = smudge.filter(|smudge| self.answer(*smudge, path, &pointer));
         if smudge.is_none() {
-            self.bare.lock().get_or_insert_with(|| path.clone());
+            let mut bare = self.bare.lock();
+            if bare.is_none() {
+                tracing::warn!(%path, "git-lfs has no content for it, or is not there: the pointer file is shown");
+                *bare = Some(path.clone());
+            }
         }
         Some((smudge?, pointer))
     }

@@ -124,9 +124,12 @@ impl Overlay {
             let tree = self.tree.read();
             let idx = tree.by_ino(ino)?;
             let node = tree.node(idx);
-            let asked_before = node.has_seen(SHOWN) && !node.has_seen(SHOWN_W);
-            let after_read = node.unsee(READ);
-            if !node.kind.is_file() || !asked_before || self.is_writable(&tree, idx) {
+            // A `w` that was taken back is asked for anew by whoever comes first, also
+            // by one that only looks.
+            let taken_back = node.has_seen(SHOWN_W);
+            let after_read = node.unsee(READ) || taken_back;
+            let shown = node.has_seen(SHOWN);
+            if !node.kind.is_file() || !shown || self.is_writable(&tree, idx) {
                 return self.attr(&tree, idx);
             }
             (tree.path(idx)?, after_read)

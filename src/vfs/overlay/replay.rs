@@ -18,7 +18,6 @@ use parking_lot::Mutex;
 use parking_lot::RwLock;
 
 use crate::domain::digest::Digest;
-use crate::domain::layer::voided;
 use crate::domain::logop::LogOp;
 use crate::domain::path::RepoPath;
 use crate::vfs::error::Error;
@@ -50,6 +49,19 @@ pub struct Logged {
     pub op: LogOp,
 }
 
+/// A log to open an overlay with, read entry by entry: it may be longer than memory.
+pub struct History<'a> {
+    pub entries: &'a mut dyn Iterator<Item = std::io::Result<Logged>>,
+    /// The entries that a later one undid.
+    pub voided: &'a BTreeSet<u64>,
+}
+
+impl std::fmt::Debug for History<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "History({} voided)", self.voided.len())
+    }
+}
+
 /// A range that some entry wrote and nothing settled since.
 #[derive(Clone, Copy, Debug)]
 struct Wrote {
@@ -71,7 +83,7 @@ impl Overlay {
     pub fn open(
         parts: Parts,
         options: Options,
-        log: &[Logged],
+        log: History<'_>,
         same_boot: bool,
     ) -> Result<Arc<Self>> {
         let tree = Tree::new(parts.base.root());
@@ -102,10 +114,13 @@ impl Overlay {
         Ok(Arc::new(overlay))
     }
 
-    fn replay(&self, log: &[Logged]) -> Result<Unsettled> {
-        let void = voided(log.iter().map(|logged| &logged.op));
+    fn replay(&self, log: History<'_>) -> Result<Unsettled> {
         let mut unsettled = Unsettled::default();
-        for logged in log.iter().filter(|logged| !void.contains(&logged.seq)) {
+        for logged in log.entries {
+            let logged = logged?;
+            if log.voided.contains(&logged.seq) {
+                continue;
+            }
             for path in crate::domain::layer::paths_of(&logged.op)
                 .into_iter()
                 .flatten()
@@ -113,7 +128,7 @@ impl Overlay {
                 self.load_to(path)?;
             }
             let mut tree = self.tree.write();
-            self.replay_one(&mut tree, logged, &mut unsettled)
+            self.replay_one(&mut tree, &logged, &mut unsettled)
                 .map_err(|error| {
                     let why = format!("entry {} does not fit the tree: {error}", logged.seq);
                     Error::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, why))
