@@ -234,13 +234,19 @@ fn refused(what: &str, rule: &str, tried: Tried, (done, bench, same): (Result<()
     );
 }
 
+/// A directory on the way to what a wildcard claims may be made: each file in it is
+/// asked about by itself.
+fn is_way(name: &str, rule: &str) -> bool {
+    (name, rule) == ("mkdir", "sensitive")
+}
+
 #[test]
 fn every_operation_is_decided_by_the_place_it_touches() {
     for (place, rule) in PLACES {
         for (name, tried, act) in OPERATIONS {
             let what = format!("{name} in {place}");
             let tried_one = attempt(place, act, |_| {});
-            if let Some(rule) = rule {
+            if let Some(rule) = rule.filter(|rule| !is_way(name, rule)) {
                 refused(&what, rule, tried, tried_one);
                 continue;
             }
@@ -278,6 +284,9 @@ fn what_a_handle_may_is_asked_again_at_every_operation() {
     ];
     for (rule, change) in changes {
         for (name, tried, act) in OPERATIONS {
+            if is_way(name, rule) {
+                continue;
+            }
             let what = format!("{name}, {rule} since it was opened");
             refused(&what, rule, tried, attempt("mine", act, change));
         }

@@ -88,6 +88,7 @@ pub fn serve(orders: Orders, ready: impl FnOnce(&Path)) -> Result<(), Failure> {
     };
     let _ = nix::unistd::setsid(); // a leader already has a session of its own
     raise_descriptors();
+    crate::git::base::remember_no_objects();
     let signals = take_signals()?;
     let mut site = Site::open(&orders.dir)?;
     let row = session::load(&mut site, &orders.session)?;

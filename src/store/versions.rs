@@ -21,8 +21,9 @@ use nix::unistd::linkat;
 
 use crate::domain::digest::{Digest, Hasher};
 
-/// More contents than this are made durable by syncing the whole file system once.
-const SYNC_EACH_MAX: usize = 64;
+/// More contents than this are made durable by syncing the whole file system once,
+/// which waits for whatever else was written there.
+const SYNC_EACH_MAX: usize = 256;
 const BUFFER: usize = 1 << 17;
 /// What is older than this beside the newest version was written out long ago.
 const YOUNG_SECONDS: i64 = 3600;

@@ -175,6 +175,9 @@ impl Tree {
         }
         self.node_mut(dir).flags |= LOADED;
         let seed = self.node(dir).ino;
+        if let More::Dir(more) = &mut self.node_mut(dir).more {
+            more.expect(entries.len());
+        }
         for entry in entries {
             let ino = self.free_ino(hash_name(seed, &entry.name));
             let kind = Kind::of_base(entry.kind);

@@ -156,9 +156,21 @@ pub struct ListGate {
     /// The first write to a free path claims it.
     pub first_write: AtomicBool,
     pub full: AtomicBool,
+    /// By which names the bytes of versions stand in the work directory.
+    kept: Mutex<BTreeMap<Digest, Vec<PathBuf>>>,
 }
 
 impl ListGate {
+    /// A working file goes after its version's entry: were it gone before, a kill
+    /// between the two would lose bytes that were acknowledged.
+    fn check_order(&self, op: &LogOp) {
+        if let LogOp::Version { sha256, .. } | LogOp::Recovered { sha256, .. } = op {
+            let kept = self.kept.lock().unwrap();
+            let mut names = kept.get(sha256).unwrap().iter();
+            assert!(names.any(|name| name.exists()), "{op:?} came too late");
+        }
+    }
+
     pub fn claims(&self, claims: &[&str]) {
         *self.rules.lock().unwrap() = rules(claims);
     }
@@ -242,6 +254,7 @@ impl Gate for ListGate {
         if self.full.load(Ordering::SeqCst) {
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }
+        self.check_order(op);
         let mut log = self.log.lock().unwrap();
         let seq = log.len() as u64;
         let ts = (BASE_TIME + 1000) * 1_000_000_000 + i64::try_from(seq).unwrap();
@@ -275,6 +288,9 @@ impl Gate for ListGate {
             "the bytes are not what their hash says"
         );
         assert_eq!(file.metadata()?.len(), bytes.len() as u64);
+        let mut kept = self.kept.lock().unwrap();
+        kept.entry(*sha256).or_default().push(source.clone());
+        drop(kept);
         match (there.exists(), take) {
             (true, _) => {}
             (false, true) => std::fs::hard_link(source, there)?,
@@ -317,6 +333,7 @@ impl Bench {
             work: dir.path().join("work"),
             first_write: AtomicBool::new(false),
             full: AtomicBool::new(false),
+            kept: Mutex::default(),
         };
         Self {
             dir,

@@ -42,6 +42,12 @@ impl From<ObjectError> for io::Error {
     }
 }
 
+/// Has libgit2 remember no objects, in a process that lives long: what it serves is
+/// kept once, in its own form.
+pub fn remember_no_objects() {
+    git2::opts::enable_caching(false);
+}
+
 pub(super) struct Objects {
     path: PathBuf,
     handles: Vec<RwLock<Arc<Odb<'static>>>>,

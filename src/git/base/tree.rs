@@ -16,7 +16,7 @@ use crate::domain::path::check_name;
 use crate::domain::path::is_git_alias;
 
 /// How many names one generation of the cache holds, about 100 bytes each.
-const CACHE_NAMES: usize = 16_384;
+const CACHE_NAMES: usize = 4096;
 
 pub(super) struct CommitHeader {
     pub(super) tree: Oid,

@@ -1,5 +1,6 @@
 use super::*;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
@@ -20,6 +21,8 @@ use crate::git::base::tests::git_in;
 struct Mount {
     repo: Repo,
     base: BTreeMap<PathBuf, Vec<u8>>,
+    /// Every path that ever differed from the base: a layer forgets none either.
+    touched: RefCell<BTreeSet<PathBuf>>,
     session: TempDir,
     root: PathBuf,
 }
@@ -38,6 +41,7 @@ impl Mount {
         fs::remove_file(root.join(".git")).expect("a linked worktree's file");
         let mount = Self {
             base: snapshot(&root),
+            touched: RefCell::default(),
             repo,
             session,
             root,
@@ -72,12 +76,15 @@ impl Mount {
     fn tell(&self) {
         let now = snapshot(&self.root);
         let paths: BTreeSet<_> = now.keys().chain(self.base.keys()).collect();
+        let differ = paths
+            .into_iter()
+            .filter(|path| now.get(*path) != self.base.get(*path));
+        let mut touched = self.touched.borrow_mut();
+        touched.extend(differ.cloned());
         let mut list = b"govfs\0".to_vec();
-        for path in paths {
-            if now.get(path) != self.base.get(path) {
-                list.extend_from_slice(path.as_os_str().as_bytes());
-                list.push(0);
-            }
+        for path in touched.iter() {
+            list.extend_from_slice(path.as_os_str().as_bytes());
+            list.push(0);
         }
         fs::create_dir_all(self.root.join(".govfs")).expect("mkdir");
         fs::write(self.root.join(".govfs/changed"), list).expect("write");

@@ -219,6 +219,11 @@ pub(super) fn mix(value: u64) -> u64 {
 }
 
 impl DirMore {
+    /// Makes room for so many names and no more: most directories never get another.
+    pub(super) fn expect(&mut self, names: usize) {
+        self.order.reserve_exact(names);
+    }
+
     pub(super) fn push(&mut self, idx: Idx) -> u32 {
         self.next += 1;
         self.order.push((self.next, idx));
