@@ -74,7 +74,15 @@ const PI: Agent = Agent {
         r#"{"providers":{"local":{"baseUrl":"http://127.0.0.1:PORT/v1","api":"openai-completions","apiKey":"x","models":[{"id":"scripted"}]}}}"#,
     ),
     env: &[],
-    argv: &["pi", "--provider", "local", "--model", "scripted", "-p", "do it"],
+    argv: &[
+        "pi",
+        "--provider",
+        "local",
+        "--model",
+        "scripted",
+        "-p",
+        "do it",
+    ],
 };
 
 /// Agents of the registry that need more than the distribution's node get this one.

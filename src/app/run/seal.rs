@@ -263,7 +263,10 @@ mod tests {
         }
         for (state, line) in [
             ("~/.codex", &["claude"][..]),
-            ("~/.claude", &["sh", "-c", "echo x >~/.claude/settings.json"]),
+            (
+                "~/.claude",
+                &["sh", "-c", "echo x >~/.claude/settings.json"],
+            ),
             ("~/.claude.json", &["sh", "-c", "cat ~/.claude.json"]),
             ("~/.pi", &["pip", "install"]),
         ] {

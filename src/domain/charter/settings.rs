@@ -153,11 +153,7 @@ fn sandbox(reader: &Reader<'_>, mut section: Section<'_, '_>) -> Sandbox {
             .unwrap_or(RequiredTier::A),
         network: section.boolean(reader, "network").unwrap_or(true),
         af_unix: section.boolean(reader, "af-unix").unwrap_or(false),
-        states: if given {
-            Vec::new()
-        } else {
-            known_states()
-        },
+        states: if given { Vec::new() } else { known_states() },
         writable: host_paths(reader, &mut section, ["writable", "also-writable"], &[]),
         copied: host_paths(
             reader,
