@@ -1,5 +1,5 @@
 //! The rows of the threat table that the mount answers, tried from inside a sealed run by everybody who can start
-//! one: root, root without CAP_SYS_ADMIN, an ordinary user. Beside each attack stands the legal operation.
+//! one: root, root without `CAP_SYS_ADMIN`, an ordinary user. Beside each attack stands the legal operation.
 //! The rows that the seal answers are in `seal/rows.rs`, layer by layer.
 
 mod common;

@@ -1,4 +1,4 @@
-//! A repository and who works in it: root, an ordinary user, or root without CAP_SYS_ADMIN.
+//! A repository and who works in it: root, an ordinary user, or root without `CAP_SYS_ADMIN`.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct World {
     pub(crate) house: House,
     pub(crate) user: Option<u32>,
-    /// Root whose bounding set lacks CAP_SYS_ADMIN.
+    /// Root whose bounding set lacks `CAP_SYS_ADMIN`.
     lesser: bool,
 }
 
@@ -187,7 +187,7 @@ pub(crate) fn each(case: impl Fn(&World)) {
     }
 }
 
-/// Tries a case as everybody of [`each`], and as root without CAP_SYS_ADMIN.
+/// Tries a case as everybody of [`each`], and as root without `CAP_SYS_ADMIN`.
 pub(crate) fn everybody(case: impl Fn(&World)) {
     each(&case);
     if nix::unistd::geteuid().is_root() {
