@@ -4,8 +4,10 @@ mod common;
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use common::ran;
 use common::sealed::{World, each, give, processes};
@@ -504,4 +506,116 @@ fn a_server_left_behind_keeps_none_of_the_callers_descriptors() {
         .collect();
     world.ok(&["unmount", "alice"]);
     assert!(kept.is_empty(), "{kept:?}");
+}
+
+#[test]
+fn a_report_goes_to_a_socket_as_well_as_to_a_file() {
+    each(|world| {
+        let (mut near, far) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let mut command = world.govfs(&["run", "alice", "--report", "0", "--", "true"]);
+        let status = command.stdin(std::os::fd::OwnedFd::from(far)).status();
+        drop(command); // and with it the other end
+        assert!(status.expect("started").success());
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut near, &mut text).expect("read");
+        let report: Value = serde_json::from_str(&text).expect("a document");
+        assert_eq!(report["schema"], "govfs/run/v1");
+    });
+}
+
+#[test]
+fn an_agents_state_is_open_to_that_agent_alone() {
+    each(|world| {
+        let home = world.house.home();
+        for name in [".claude", ".codex"] {
+            fs::create_dir_all(home.join(name)).expect("a directory");
+        }
+        fs::write(home.join(".claude/settings.json"), "{}").expect("written");
+        fs::create_dir_all(home.join("bin")).expect("a directory");
+        let agent = "#!/bin/sh\necho mine > ~/.codex/state; echo evil > ~/.claude/settings.json || echo refused\n";
+        fs::write(home.join("bin/codex"), agent).expect("written");
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(home.join("bin/codex"), open).expect("executable");
+        give(&home, world.user);
+        let program = home.join("bin/codex").display().to_string();
+        let ran = world.run(&["run", "alice", "--", &program]);
+        assert_eq!(ran.stdout, "refused\n", "{ran:?}");
+        let read = |name: &str| fs::read_to_string(home.join(name)).unwrap_or_default();
+        assert_eq!(read(".codex/state"), "mine\n");
+        let ran = world.sh(&[], "echo evil > ~/.codex/state || echo refused");
+        assert_eq!(ran.stdout, "refused\n", "{ran:?}");
+        assert_eq!(
+            (read(".codex/state"), read(".claude/settings.json")),
+            ("mine\n".into(), "{}".into())
+        );
+        let launches: Vec<Value> = world
+            .log()
+            .into_iter()
+            .filter(|entry| entry["op"] == "launch")
+            .collect();
+        let widenings = |at: usize| launches[at]["widenings"].to_string();
+        assert!(widenings(0).contains(".codex") && !widenings(0).contains(".claude"));
+        assert!(!widenings(1).contains(".codex"), "{launches:#?}");
+    });
+}
+
+#[test]
+fn a_login_shell_finds_govfs_too() {
+    each(|world| {
+        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/bin:/bin; export PATH";
+        let script =
+            format!("{path}; govfs why src/b.txt | head -1; ls /usr/local/bin | grep -cx govfs");
+        let ran = world.sh(&[], &script);
+        assert!(
+            ran.stdout.contains("src/b.txt") && ran.stdout.ends_with("\n1\n"),
+            "{ran:?}"
+        );
+    });
+}
+
+/// What a launch costs over a plain one, with the mount already up and with a first mount.
+/// Prints figures; a release build on a quiet machine gives those that count.
+#[test]
+#[ignore = "figures, not a verdict"]
+#[expect(clippy::print_stderr, reason = "figures are for people")]
+fn figures() {
+    const ROUNDS: usize = 100;
+    let world = World::new(None);
+    let times = |command: &dyn Fn() -> Command| {
+        let mut all: Vec<Duration> = (0..ROUNDS)
+            .map(|_| {
+                let begin = Instant::now();
+                let status = command()
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .status();
+                assert!(status.expect("started").success());
+                begin.elapsed()
+            })
+            .collect();
+        all.sort();
+        (all[ROUNDS / 2], all[ROUNDS * 95 / 100])
+    };
+    let plain = times(&|| world.command("true", &[]));
+    let run = || world.govfs(&["run", "alice", "--", "true"]);
+    let first = times(&run);
+    let mut holder = world
+        .govfs(&["run", "alice", "--", "sh", "-c", "echo up; read line"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut out = holder.stdout.take().expect("a pipe");
+    std::io::Read::read_exact(&mut out, &mut [0; 3]).expect("it is up");
+    let joined = times(&run);
+    drop(holder.stdin.take());
+    holder.wait().expect("the end");
+    for (what, (p50, p95)) in [
+        ("plain", plain),
+        ("with a first mount", first),
+        ("mount up", joined),
+    ] {
+        eprintln!("{what}: p50 {p50:.1?}, p95 {p95:.1?}");
+    }
+    world.nothing_is_left();
 }
