@@ -4,181 +4,14 @@ mod common;
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{House, Ran, ran};
+use common::ran;
+use common::sealed::{World, each, give, processes};
 use serde_json::Value;
-
-/// An ordinary user's number; nobody else has it.
-const USER: u32 = 65_533;
-/// Only ends a test that hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A repository in a house of its own, and who works there.
-struct World {
-    house: House,
-    user: Option<u32>,
-}
-
-impl World {
-    fn new(user: Option<u32>) -> Self {
-        let house = House::bare_of_charter();
-        let root = house.root();
-        for (name, text) in [
-            ("src/a.txt", "a\n"),
-            ("src/b.txt", "b\n"),
-            ("docs/guide.md", "guide\n"),
-            (".gitignore", "target/\n"),
-        ] {
-            let path = root.join(name);
-            fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
-            fs::write(path, text).expect("written");
-        }
-        fs::create_dir_all(house.home().join(".ssh")).expect("a directory");
-        fs::write(house.home().join(".ssh/id"), "secret\n").expect("written");
-        fs::write(house.home().join(".profile"), "profile\n").expect("written");
-        house.git(&["add", "-A"]);
-        house.git(&["commit", "-q", "-m", "first"]);
-        let world = Self { house, user };
-        if user.is_some() {
-            fs::set_permissions(world.house.path(""), fs::Permissions::from_mode(0o755))
-                .expect("open to the user");
-            give(&world.house.path(""), user);
-        }
-        world.ok(&["init"]);
-        world
-    }
-
-    /// Prepares a program as the one who works here.
-    fn command(&self, program: &str, arguments: &[&str]) -> Command {
-        let mut command = match self.user {
-            None => self.house.hermetic(program, &self.house.root()),
-            Some(user) => {
-                let mut command = self.house.hermetic("unshare", &self.house.root());
-                let node = self.house.path("fuse");
-                let script = format!(
-                    "mount --make-rprivate / && {{ test -e {node} || mknod -m 666 {node} c 10 229; }} && mount --bind {node} /dev/fuse && exec setpriv --reuid={user} --regid={user} --clear-groups \"$0\" \"$@\"",
-                    node = node.display()
-                );
-                command.args(["-m", "sh", "-c", &script, program]);
-                command
-            }
-        };
-        command.args(arguments);
-        command
-    }
-
-    fn govfs(&self, arguments: &[&str]) -> Command {
-        self.command(env!("CARGO_BIN_EXE_govfs"), arguments)
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ran {
-        ran(self.govfs(arguments).output().expect("the program starts"))
-    }
-
-    fn ok(&self, arguments: &[&str]) -> String {
-        let ran = self.run(arguments);
-        assert_eq!(ran.status, 0, "{arguments:?}: {ran:?}");
-        ran.stdout
-    }
-
-    /// Runs a shell script as alice, with claims.
-    fn sh(&self, claims: &[&str], script: &str) -> Ran {
-        let mut arguments = vec!["run", "alice"];
-        for claim in claims {
-            arguments.extend(["--claim", claim]);
-        }
-        arguments.extend(["--", "sh", "-c", script]);
-        self.run(&arguments)
-    }
-
-    fn root(&self) -> PathBuf {
-        self.house.root()
-    }
-
-    fn log(&self) -> Vec<Value> {
-        let text = self.ok(&["--json", "log"]);
-        let lines = text.lines();
-        lines
-            .map(|line| serde_json::from_str(line).expect("an entry"))
-            .collect()
-    }
-
-    /// No server of this world lives, and no mount of it is left.
-    fn nothing_is_left(&self) {
-        let root = self.root();
-        let name = root.to_string_lossy();
-        let begin = Instant::now();
-        loop {
-            let servers = processes(&name);
-            if servers.is_empty() {
-                break;
-            }
-            assert!(begin.elapsed() < PATIENCE, "left behind: {servers:?}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let mounts = fs::read_to_string("/proc/mounts").expect("mounts");
-        assert!(!mounts.contains(&*name), "a mount is left");
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        // A failed test's server goes with its sessions; nothing here may outlive the test.
-        for pid in processes(&self.root().to_string_lossy()) {
-            let pid = nix::unistd::Pid::from_raw(pid);
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-        }
-    }
-}
-
-fn give(dir: &Path, user: Option<u32>) {
-    let Some(user) = user else { return };
-    for entry in fs::read_dir(dir).expect("a directory").flatten() {
-        if entry.file_type().expect("a type").is_dir() {
-            give(&entry.path(), Some(user));
-        }
-        std::os::unix::fs::lchown(entry.path(), Some(user), Some(user)).expect("given");
-    }
-    chown(dir, Some(user), Some(user)).expect("given");
-}
-
-/// Returns the processes that speak of `name` in their command line.
-fn processes(name: &str) -> Vec<i32> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").expect("processes").flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
-            continue;
-        };
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if String::from_utf8_lossy(&line).contains(name) {
-            found.push(pid);
-        }
-    }
-    found
-}
-
-/// Tries a case as root and as an ordinary user; without root, as whoever runs the tests.
-fn each(case: impl Fn(&World)) {
-    if nix::unistd::geteuid().is_root() {
-        for user in [None, Some(USER)] {
-            let world = World::new(user);
-            case(&world);
-            world.nothing_is_left();
-        }
-    } else if Path::new("/dev/fuse").exists() {
-        let world = World::new(None);
-        case(&world);
-        world.nothing_is_left();
-    }
-}
 
 #[test]
 fn what_is_claimed_is_written_and_nothing_else() {
@@ -673,4 +506,116 @@ fn a_server_left_behind_keeps_none_of_the_callers_descriptors() {
         .collect();
     world.ok(&["unmount", "alice"]);
     assert!(kept.is_empty(), "{kept:?}");
+}
+
+#[test]
+fn a_report_goes_to_a_socket_as_well_as_to_a_file() {
+    each(|world| {
+        let (mut near, far) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let mut command = world.govfs(&["run", "alice", "--report", "0", "--", "true"]);
+        let status = command.stdin(std::os::fd::OwnedFd::from(far)).status();
+        drop(command); // and with it the other end
+        assert!(status.expect("started").success());
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut near, &mut text).expect("read");
+        let report: Value = serde_json::from_str(&text).expect("a document");
+        assert_eq!(report["schema"], "govfs/run/v1");
+    });
+}
+
+#[test]
+fn an_agents_state_is_open_to_that_agent_alone() {
+    each(|world| {
+        let home = world.house.home();
+        for name in [".claude", ".codex"] {
+            fs::create_dir_all(home.join(name)).expect("a directory");
+        }
+        fs::write(home.join(".claude/settings.json"), "{}").expect("written");
+        fs::create_dir_all(home.join("bin")).expect("a directory");
+        let agent = "#!/bin/sh\necho mine > ~/.codex/state; echo evil > ~/.claude/settings.json || echo refused\n";
+        fs::write(home.join("bin/codex"), agent).expect("written");
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(home.join("bin/codex"), open).expect("executable");
+        give(&home, world.user);
+        let program = home.join("bin/codex").display().to_string();
+        let ran = world.run(&["run", "alice", "--", &program]);
+        assert_eq!(ran.stdout, "refused\n", "{ran:?}");
+        let read = |name: &str| fs::read_to_string(home.join(name)).unwrap_or_default();
+        assert_eq!(read(".codex/state"), "mine\n");
+        let ran = world.sh(&[], "echo evil > ~/.codex/state || echo refused");
+        assert_eq!(ran.stdout, "refused\n", "{ran:?}");
+        assert_eq!(
+            (read(".codex/state"), read(".claude/settings.json")),
+            ("mine\n".into(), "{}".into())
+        );
+        let launches: Vec<Value> = world
+            .log()
+            .into_iter()
+            .filter(|entry| entry["op"] == "launch")
+            .collect();
+        let widenings = |at: usize| launches[at]["widenings"].to_string();
+        assert!(widenings(0).contains(".codex") && !widenings(0).contains(".claude"));
+        assert!(!widenings(1).contains(".codex"), "{launches:#?}");
+    });
+}
+
+#[test]
+fn a_login_shell_finds_govfs_too() {
+    each(|world| {
+        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/bin:/bin; export PATH";
+        let script =
+            format!("{path}; govfs why src/b.txt | head -1; ls /usr/local/bin | grep -cx govfs");
+        let ran = world.sh(&[], &script);
+        assert!(
+            ran.stdout.contains("src/b.txt") && ran.stdout.ends_with("\n1\n"),
+            "{ran:?}"
+        );
+    });
+}
+
+/// What a launch costs over a plain one, with the mount already up and with a first mount.
+/// Prints figures; a release build on a quiet machine gives those that count.
+#[test]
+#[ignore = "figures, not a verdict"]
+#[expect(clippy::print_stderr, reason = "figures are for people")]
+fn figures() {
+    const ROUNDS: usize = 100;
+    let world = World::new(None);
+    let times = |command: &dyn Fn() -> Command| {
+        let mut all: Vec<Duration> = (0..ROUNDS)
+            .map(|_| {
+                let begin = Instant::now();
+                let status = command()
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .status();
+                assert!(status.expect("started").success());
+                begin.elapsed()
+            })
+            .collect();
+        all.sort();
+        (all[ROUNDS / 2], all[ROUNDS * 95 / 100])
+    };
+    let plain = times(&|| world.command("true", &[]));
+    let run = || world.govfs(&["run", "alice", "--", "true"]);
+    let first = times(&run);
+    let mut holder = world
+        .govfs(&["run", "alice", "--", "sh", "-c", "echo up; read line"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut out = holder.stdout.take().expect("a pipe");
+    std::io::Read::read_exact(&mut out, &mut [0; 3]).expect("it is up");
+    let joined = times(&run);
+    drop(holder.stdin.take());
+    holder.wait().expect("the end");
+    for (what, (p50, p95)) in [
+        ("plain", plain),
+        ("with a first mount", first),
+        ("mount up", joined),
+    ] {
+        eprintln!("{what}: p50 {p50:.1?}, p95 {p95:.1?}");
+    }
+    world.nothing_is_left();
 }

@@ -28,6 +28,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::domain::digest::Digest;
+use crate::domain::event::Launched;
 use crate::sandbox::pass;
 
 /// What the store's layout and this protocol are; a server of another format is never talked into anything.
@@ -45,6 +46,10 @@ pub enum Ask {
     Leave,
     /// The namespaces of the session's mount, as descriptors beside the answer.
     Anchor,
+    /// Record the launch that follows, whose program waits for the answer.
+    Launch {
+        launched: Box<Launched>,
+    },
     /// The ledger changed: read claims, charter and requests again.
     Refresh,
     /// Refuse these claims from now on, and say after which entry.
@@ -136,16 +141,26 @@ impl Live {
         Ok(Some(live))
     }
 
-    /// Asks one question; a server silent for `limit` is an error of kind `TimedOut`.
-    pub fn ask(&mut self, ask: &Ask, limit: Duration) -> io::Result<Answer> {
+    /// Asks a question whose answer [`Live::answer`] takes later.
+    pub fn begin(&mut self, ask: &Ask, limit: Duration) -> io::Result<()> {
         let stream = self.stream.get_mut();
         stream.set_read_timeout(Some(limit))?;
         stream.set_write_timeout(Some(limit))?;
-        send(stream, ask)?;
+        send(stream, ask)
+    }
+
+    /// Takes the answer to the question that was begun.
+    pub fn answer(&mut self) -> io::Result<Answer> {
         receive(&mut self.stream).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, error),
             _ => error,
         })
+    }
+
+    /// Asks one question; a server silent for `limit` is an error of kind `TimedOut`.
+    pub fn ask(&mut self, ask: &Ask, limit: Duration) -> io::Result<Answer> {
+        self.begin(ask, limit)?;
+        self.answer()
     }
 
     /// Returns the namespaces of the session's sealed mount: user, then mount.

@@ -66,6 +66,8 @@ pub struct Report {
     pub merged: bool,
     pub commit: Option<Oid>,
     pub entry: Option<u64>,
+    /// The lowest that ever held around the session's programs.
+    pub tier: Tier,
     pub changes: Vec<MergedPath>,
     pub refusals: Vec<Finding>,
     pub advice: Vec<Finding>,
@@ -376,6 +378,7 @@ impl<'a> Round<'a> {
             merged,
             commit: None,
             entry,
+            tier: self.session().row.tier.unwrap_or(Tier::C),
             changes: self.paths.clone(),
             refusals: findings(&self.judged.verdict.refusals),
             advice: findings(&self.judged.verdict.advice),

@@ -66,9 +66,9 @@ pub fn run(site: &mut Site, job: &Job) -> Result<Ended, Failure> {
     let state = state_for(site, &session)?;
     let charter = pinned_charter(&state, &session)?;
     let tier = tier(job)?;
-    let door = Door::open(site, &session, tier)?;
+    let mut door = Door::open(site, &session, tier)?;
     let from = report::log_end(&session);
-    let outcome = launch(site, &session, &charter, job, &door);
+    let outcome = launch(site, &session, &charter, job, &mut door);
     let left = door.leave(site, &session);
     let status = outcome?;
     left?;
@@ -82,7 +82,7 @@ fn launch(
     session: &Session,
     charter: &Charter,
     job: &Job,
-    door: &Door,
+    door: &mut Door,
 ) -> Result<i32, Failure> {
     let sealed = seal::spec(site, session, charter, job, door)?;
     let argv = job.argv.iter().map(|arg| Bytes(arg.as_bytes().to_vec()));
@@ -93,8 +93,28 @@ fn launch(
         widenings: sealed.widenings,
         plan: job.wish.plan.clone(),
     };
-    record(site, session, Event::Launch(launched))?;
-    sandbox::launch(&sealed.spec, &door.source()).map_err(Failure::from)
+    // The server writes the entry while the seal is prepared; the program does not start before both are done.
+    let asked = door.begin_launch(&launched);
+    let (source, is_recorded) = door.launching();
+    let mut refused = None;
+    let recorded = || {
+        if asked && is_recorded() {
+            return true;
+        }
+        // Whatever the server could not do is done, or refused with its reason, here.
+        match record(site, session, Event::Launch(launched.clone())) {
+            Ok(()) => true,
+            Err(failure) => {
+                refused = Some(failure);
+                false
+            }
+        }
+    };
+    let status = sandbox::launch_when(&sealed.spec, &source, recorded);
+    match refused {
+        Some(failure) => Err(failure),
+        None => status.map_err(Failure::from),
+    }
 }
 
 /// Returns the tier that holds: A, or what this machine has where the caller allows less.

@@ -6,7 +6,7 @@ use super::Context;
 use super::output::Ink;
 use crate::app::failure::Failure;
 use crate::app::merge::{self, Report, Wish};
-use crate::domain::event::{Finding, MergedPath};
+use crate::domain::event::{Finding, MergedPath, Tier};
 use crate::domain::names::AgentName;
 
 /// Promote an agent's session to the branch, if every rule allows it
@@ -61,6 +61,7 @@ fn fields(report: &Report) -> Value {
         "branch": report.branch,
         "commit": report.commit,
         "entry": report.entry,
+        "tier": report.tier,
         "changes": report.changes.iter().map(change).collect::<Vec<_>>(),
         "refusals": report.refusals.iter().map(finding).collect::<Vec<_>>(),
         "advice": report.advice.iter().map(finding).collect::<Vec<_>>(),
@@ -101,6 +102,12 @@ fn show(report: &Report, wish: &Wish, context: &mut Context) {
     }
     for path in &report.leftovers {
         context.out.line(format!("left over, not merged: {path}"));
+    }
+    if report.tier < Tier::A && !report.changes.is_empty() {
+        context.out.line(format!(
+            "tier {:?}: programs of this session could go around its mount",
+            report.tier
+        ));
     }
     match (report.merged, &report.commit) {
         (true, Some(commit)) => {

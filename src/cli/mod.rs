@@ -71,6 +71,15 @@ mod why;
     arg_required_else_help = true
 )]
 struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+// What every verb understands.
+#[derive(Debug, clap::Args)]
+struct Common {
     /// Work as if started in DIR
     #[arg(short = 'C', value_name = "DIR", global = true)]
     start: Option<PathBuf>,
@@ -92,8 +101,22 @@ struct Cli {
         value_name = "WHEN"
     )]
     color: Color,
+}
+
+/// The command line of one verb alone: a launch does not wait until all the others are described.
+#[derive(Debug, Parser)]
+#[command(name = "govfs")]
+struct Quick {
+    #[command(flatten)]
+    common: Common,
     #[command(subcommand)]
-    verb: Verb,
+    verb: QuickVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum QuickVerb {
+    Run(run::Args),
+    Serve(serve::Args),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -198,23 +221,39 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(status) = inside::run(&arguments) {
         return status;
     }
-    let cli = match Cli::try_parse_from(&arguments) {
-        Ok(cli) => cli,
+    let (common, verb) = match parse(&arguments) {
+        Ok(parsed) => parsed,
         Err(error) => return output::usage(&error, &arguments),
     };
-    if !matches!(cli.verb, Verb::Serve(_)) {
-        trace::begin(trace::level(cli.quiet, cli.verbose)); // a server logs in its own way
+    if !matches!(verb, Verb::Serve(_)) {
+        trace::begin(trace::level(common.quiet, common.verbose)); // a server logs in its own way
     }
-    let mut out = Output::new(cli.json, cli.quiet, cli.verbose, cli.color);
-    if cli.json {
+    let mut out = Output::new(common.json, common.quiet, common.verbose, common.color);
+    if common.json {
         out = out.of_verb(&verb_of(&arguments).unwrap_or_default());
     }
     let mut context = Context {
-        dir: cli.start.unwrap_or_else(|| PathBuf::from(".")),
+        dir: common.start.unwrap_or_else(|| PathBuf::from(".")),
         out,
     };
-    let done = dispatch(cli.verb, &mut context);
+    let done = dispatch(verb, &mut context);
     context.out.finish(done)
+}
+
+/// Parses a command line; what the verbs in a hurry do not understand is told by the whole parser.
+fn parse(arguments: &[OsString]) -> Result<(Common, Verb), clap::Error> {
+    let in_hurry = arguments
+        .iter()
+        .any(|word| word == "run" || word == "serve");
+    if in_hurry && let Ok(quick) = Quick::try_parse_from(arguments) {
+        let verb = match quick.verb {
+            QuickVerb::Run(args) => Verb::Run(args),
+            QuickVerb::Serve(args) => Verb::Serve(args),
+        };
+        return Ok((quick.common, verb));
+    }
+    let cli = Cli::try_parse_from(arguments)?;
+    Ok((cli.common, cli.verb))
 }
 
 fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {

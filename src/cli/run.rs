@@ -1,7 +1,7 @@
 //! `govfs run`
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::ffi::OsStringExt;
@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::Context;
 use crate::app::claim;
 use crate::app::failure::{Failure, Kind};
-use crate::app::run::report::Report;
+use crate::app::run::report::{self, Report};
 use crate::app::run::{self, Ended, Job};
 use crate::app::session::Wish;
 use crate::domain::event::Tier;
@@ -25,9 +25,10 @@ const SHOWN_MAX: usize = 20;
 ///
 /// The mount stands at the repository's own path, and the program starts in the directory that you are in. It can
 /// write what is claimed, private temporary directories and what the charter or `--rw` names; the rest of the
-/// machine is read-only, and the repository itself, its ledger, your keys and secrets are absent. Standard streams,
-/// the terminal, signals and the exit status are the program's own; at the end govfs says on stderr what was changed
-/// and what was refused. Exit status 125: the program could not be started; 6: this machine cannot enforce it.
+/// machine is read-only, but for the state directory of a known agent that CMD names, and the repository itself, its
+/// ledger, your keys and secrets are absent. Standard streams, the terminal, signals and the exit status are the
+/// program's own; at the end govfs says on stderr what was changed and what was refused. Exit status 125: the
+/// program could not be started; 6: this machine cannot enforce it.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  govfs run alice --claim src/auth -- claude\n  govfs run bob --claim 'docs/**' --no-net -- sh -c 'make docs'\n  govfs run alice --rw ~/.cache/sccache --env SCCACHE_DIR -- codex exec --sandbox danger-full-access 'fix it'\n  govfs run ci --report result.json -- ./check.sh"
@@ -78,7 +79,7 @@ fn tier(text: &str) -> Result<Tier, String> {
 }
 
 pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
-    let report = args.report.as_ref().map(open_report).transpose()?;
+    let place = args.report.as_ref().map(open_report).transpose()?;
     let job = job(args, context)?;
     if let Some(note) = run::own_sandbox(&job.argv) {
         context.out.note(format!("note: {note}"));
@@ -92,7 +93,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
             run::run(&mut site, &job)
         })
         .map_err(before_the_start)?;
-    if let Some(file) = report {
+    if let Some(file) = place {
         write_report(file, &ended)?;
     }
     show(&ended.report, context);
@@ -156,11 +157,9 @@ fn before_the_start(mut failure: Failure) -> Failure {
 
 /// Opens where the report goes before anything is started.
 fn open_report(place: &PathBuf) -> Result<File, Failure> {
-    let number = place.to_str().and_then(|text| text.parse::<u32>().ok());
+    let number = place.to_str().and_then(|text| text.parse::<u16>().ok());
     let opened = match number {
-        Some(number) => OpenOptions::new()
-            .append(true)
-            .open(format!("/proc/self/fd/{number}")),
+        Some(number) => report::to_descriptor(number.into()),
         None => File::create(place),
     };
     opened.map_err(|error| Failure::usage(format!("--report {}: {error}", place.display())))

@@ -67,6 +67,15 @@ const FORWARDED: [Signal; 9] = [
 
 /// Runs the program of `spec` under the seal, and returns its exit status (128 + n after signal n).
 pub fn launch(spec: &Spec, source: &MountSource<'_>) -> Result<i32, SealError> {
+    launch_when(spec, source, || true)
+}
+
+/// Launches as [`launch`] does, but starts nothing unless `ready` says so, once all that can be is prepared.
+pub fn launch_when(
+    spec: &Spec,
+    source: &MountSource<'_>,
+    ready: impl FnOnce() -> bool,
+) -> Result<i32, SealError> {
     raise::single_thread()?;
     check(spec, source)?;
     whole_streams()?;
@@ -84,6 +93,9 @@ pub fn launch(spec: &Spec, source: &MountSource<'_>) -> Result<i32, SealError> {
         Tier::C => None,
         Tier::A | Tier::B => Some(rules::call_filter(call_rules(spec))?),
     };
+    if !ready() {
+        return Err(SealError::new(Layer::Launcher, "the launch was called off"));
+    }
     let signals = Signals::take()?;
     let result = start(spec, plan, filter, anchor, &signals);
     let result = result.and_then(|started| stay(started, &signals));
@@ -177,6 +189,7 @@ fn start(
 ) -> Result<Started, SealError> {
     let (near, far) = Channel::pair()?;
     let mode = Mode::of_streams();
+    let helper = plan.helper;
     let umask = file_mode_mask();
     let child = match sys::fork_into(0).context(Layer::Launcher, "cannot fork")? {
         Fork::Child => {
@@ -201,6 +214,9 @@ fn start(
     let first = first_process(&near);
     if anchor.is_some() {
         let _ = waitpid(child, None);
+    }
+    if let Some(helper) = helper {
+        let _ = waitpid(helper, None);
     }
     let (first, early) = first?;
     Ok(Started {

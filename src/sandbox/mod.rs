@@ -23,6 +23,7 @@ pub use bring::brings_own_sandbox;
 pub use error::Layer;
 pub use error::SealError;
 pub use launch::launch;
+pub use launch::launch_when;
 pub use raise::raise;
 pub use spec::Anchor;
 pub use spec::Bind;

@@ -22,6 +22,7 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 
 use crate::sandbox::error::Context;
 use crate::sandbox::error::Layer;
@@ -40,23 +41,25 @@ use crate::sandbox::wire::Report;
 const COPY_BYTES_MAX: u64 = 4 << 30;
 
 /// Makes every place usable by the agent with the kernel id `outside`.
+///
+/// Returns the helper that made the mapping; it has ended, and is to be waited for.
 pub(super) fn show_to(
     outside: u32,
     places: &mut [Place],
     copy_room: Option<&Path>,
-) -> Result<(), SealError> {
-    let namespace = operator_as(outside)?;
+) -> Result<Pid, SealError> {
+    let (namespace, helper) = operator_as(outside)?;
     for place in places {
         match mapped_tree(&place.source, &namespace) {
             Ok(tree) => place.tree = Some(tree),
             Err(errno) => without_mapping(place, outside, copy_room, errno)?,
         }
     }
-    Ok(())
+    Ok(helper)
 }
 
 /// Makes a user namespace that only says "the operator's id on disk is this id in memory".
-fn operator_as(outside: u32) -> Result<OwnedFd, SealError> {
+fn operator_as(outside: u32) -> Result<(OwnedFd, Pid), SealError> {
     let (near, far) = Channel::pair()?;
     let child = match sys::fork_into(libc::CLONE_NEWUSER).map_err(fix::user_namespace)? {
         Fork::Child => {
@@ -83,13 +86,16 @@ fn operator_as(outside: u32) -> Result<OwnedFd, SealError> {
             .context(Layer::Idmap, "cannot open the mapping's namespace")
     });
     drop(near);
-    let _ = waitpid(child, None);
-    result
+    if result.is_err() {
+        let _ = waitpid(child, None);
+    }
+    result.map(|namespace| (namespace, child))
 }
 
 /// Tries whether the owners of a path can be mapped, and leaves nothing behind.
 pub(super) fn try_mapping(outside: u32, path: &Path) -> Result<(), SealError> {
-    let namespace = operator_as(outside)?;
+    let (namespace, helper) = operator_as(outside)?;
+    let _ = waitpid(helper, None);
     mapped_tree(path, &namespace).map(drop).map_err(|errno| {
         SealError::errno(Layer::Idmap, &format!("cannot map the owners of {}", path.display()), errno)
             .fix("CAP_SYS_ADMIN, and a file system that knows idmapped mounts; without them copies are used")

@@ -18,6 +18,11 @@ pub fn keep_descriptors() -> io::Result<()> {
     Ok(sys::close_on_exec_from(3)?)
 }
 
+/// Opens what the caller handed over under a number: a file, a pipe or a socket.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    Ok(sys::duplicate(number)?)
+}
+
 /// Sends descriptors beside one byte.
 pub fn send(stream: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();

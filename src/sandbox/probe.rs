@@ -4,9 +4,13 @@
 //! made in namespaces that die with the probe, and rules are put on processes that end.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
 
 use nix::mount::MsFlags;
 use nix::mount::mount;
@@ -18,6 +22,7 @@ use crate::sandbox::error::Context;
 use crate::sandbox::error::Layer;
 use crate::sandbox::error::SealError;
 use crate::sandbox::fix;
+use crate::sandbox::pass;
 use crate::sandbox::raise;
 use crate::sandbox::rules;
 use crate::sandbox::rules::CallRules;
@@ -66,7 +71,7 @@ pub fn probe() -> Result<Findings, SealError> {
         tried(Layer::Landlock, landlock),
         tried(Layer::Seccomp, seccomp),
         tried(Layer::UnixSockets, unix_sockets),
-        tried(Layer::Fusermount, fusermount),
+        tried(Layer::Fusermount, host_mount),
     ];
     if matches!(identity, Identity::Mapped { .. }) {
         layers.push(tried(Layer::Idmap, idmap));
@@ -97,7 +102,7 @@ fn tier(layers: &[Tried], landlock_version: i32) -> Option<Tier> {
         Layer::Seccomp,
         Layer::UnixSockets,
     ];
-    let host_mount = holds(&[Layer::Fusermount]) && Path::new("/dev/fuse").exists();
+    let host_mount = holds(&[Layer::FuseDevice, Layer::Fusermount]);
     if holds(&sealed) {
         Some(Tier::A)
     } else if !host_mount {
@@ -238,11 +243,22 @@ fn fuse_device() -> Result<String, SealError> {
         .write(true)
         .open("/dev/fuse")
     {
-        Ok(_) => Ok("opened for reading and writing".to_owned()),
+        Ok(file) if is_fuse(&file) => Ok("opened for reading and writing".to_owned()),
+        Ok(_) => {
+            let what = "something else stands there";
+            Err(SealError::new(Layer::FuseDevice, what).fix(fix::FUSE_DEVICE))
+        }
         Err(error) => {
             Err(SealError::io(Layer::FuseDevice, "cannot open it", &error).fix(fix::FUSE_DEVICE))
         }
     }
+}
+
+/// The device has the same number everywhere.
+fn is_fuse(file: &fs::File) -> bool {
+    let number = nix::sys::stat::makedev(10, 229);
+    file.metadata()
+        .is_ok_and(|metadata| metadata.file_type().is_char_device() && metadata.rdev() == number)
 }
 
 fn fuse_mount(identity: Identity) -> Result<String, SealError> {
@@ -311,28 +327,55 @@ fn unix_sockets() -> Result<String, SealError> {
     }
 }
 
-/// Only tier B needs it; so its absence is no fault where tier A holds.
-fn fusermount() -> Result<String, SealError> {
-    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
-    let found: Option<PathBuf> = std::env::split_paths(&path)
-        .map(|directory| directory.join("fusermount3"))
-        .find(|file| file.is_file());
-    let missing = "not found; needed for tier B only";
-    let Some(file) = found else {
-        return Err(SealError::new(Layer::Fusermount, missing).fix("install the package fuse3"));
-    };
-    let mode = fs::metadata(&file)
-        .context(Layer::Fusermount, "cannot see it")?
-        .permissions()
-        .mode();
-    if mode & 0o4000 == 0 && !nix::unistd::geteuid().is_root() {
-        let what = format!(
-            "{} is not set-uid root; needed for tier B only",
-            file.display()
-        );
-        return Err(SealError::new(Layer::Fusermount, what).fix("install the package fuse3 anew"));
+/// Mounts on the host, as tiers B and C do, and takes it away again. Tier A does not need it.
+fn host_mount() -> Result<String, SealError> {
+    let place = tempfile::tempdir().context(Layer::Fusermount, "cannot make a directory")?;
+    if nix::unistd::geteuid().is_root() {
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS)
+            .context(Layer::Fusermount, "cannot mount directly")?;
+        let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
+            .context(Layer::Fusermount, "cannot mount directly")?;
+        raise::mount_fuse(place.path(), "", (0, 0))?;
+        return Ok("mounted directly, as root".to_owned());
     }
-    Ok(format!("{}", file.display()))
+    by_fusermount(place.path())?;
+    Ok("fusermount3 mounted and unmounted a directory".to_owned())
+}
+
+fn by_fusermount(place: &Path) -> Result<(), SealError> {
+    let lacking = |what: String| {
+        let what = format!("{what}; needed for tiers B and C only");
+        SealError::new(Layer::Fusermount, what).fix("install the package fuse3")
+    };
+    let (near, far) = UnixStream::pair().context(Layer::Fusermount, "cannot make a socket pair")?;
+    let number = far.as_raw_fd();
+    nix::fcntl::fcntl(
+        &far,
+        nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()),
+    )
+    .context(Layer::Fusermount, "cannot hand on a socket")?;
+    let program = |arguments: &[&str]| {
+        let mut command = Command::new("fusermount3");
+        command.args(arguments).arg("--").arg(place);
+        command.env("_FUSE_COMMFD", number.to_string());
+        command
+    };
+    let mounted = program(&["-o", "nosuid,nodev,fsname=govfs,subtype=govfs"]).output();
+    let mounted = mounted.map_err(|error| lacking(format!("cannot be started: {error}")))?;
+    if !mounted.status.success() {
+        let said = String::from_utf8_lossy(&mounted.stderr);
+        return Err(lacking(format!("refused: {}", said.trim())));
+    }
+    let device = pass::receive(&near);
+    let gone = program(&["-u", "-q", "-z"]).status();
+    let received = device.is_ok_and(|device| !device.is_empty());
+    if received && gone.is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    Err(lacking(
+        "mounted, but did not hand over the device".to_owned(),
+    ))
 }
 
 fn idmap() -> Result<String, SealError> {
@@ -362,6 +405,7 @@ mod tests {
             Layer::MountNamespace,
             Layer::PidNamespace,
             Layer::IpcNamespace,
+            Layer::FuseDevice,
             Layer::FuseMount,
             Layer::Landlock,
             Layer::Seccomp,
@@ -395,14 +439,16 @@ mod tests {
         }
         assert_ne!(tier(&layers(&[Layer::Seccomp]), 7), Some(Tier::A));
         assert_ne!(tier(&layers(&[Layer::Landlock]), 0), Some(Tier::B));
-        if Path::new("/dev/fuse").exists() {
-            assert_eq!(tier(&layers(&[Layer::UserNamespace]), 6), Some(Tier::B));
-            assert_eq!(
-                tier(&layers(&[Layer::UserNamespace]), 5),
-                Some(Tier::C),
-                "scopes are not redundant in tier B"
-            );
-        }
+        assert_eq!(tier(&layers(&[Layer::UserNamespace]), 6), Some(Tier::B));
+        assert_eq!(
+            tier(&layers(&[Layer::UserNamespace]), 5),
+            Some(Tier::C),
+            "scopes are not redundant in tier B"
+        );
+        assert_eq!(
+            tier(&layers(&[Layer::FuseDevice, Layer::FuseMount]), 7),
+            None
+        );
         assert_eq!(
             tier(&layers(&[Layer::UserNamespace, Layer::Fusermount]), 7),
             None

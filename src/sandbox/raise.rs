@@ -197,7 +197,11 @@ fn open_namespace(kind: &str) -> Result<OwnedFd, SealError> {
     .context(Layer::UserNamespace, &format!("cannot open {path}"))
 }
 
-fn mount_fuse(repo: &Path, options: &str, (uid, gid): (u32, u32)) -> Result<OwnedFd, SealError> {
+pub(super) fn mount_fuse(
+    repo: &Path,
+    options: &str,
+    (uid, gid): (u32, u32),
+) -> Result<OwnedFd, SealError> {
     let device = open("/dev/fuse", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(fix::fuse_device)?;
     let mut data = format!(

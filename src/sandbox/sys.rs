@@ -280,7 +280,7 @@ pub(super) fn exec(path: &CStr, argv: &[CString], env: &[CString]) -> Errno {
 
 /// Takes ownership of a descriptor that the kernel has just put into this process.
 pub(super) fn adopt(raw: i32) -> OwnedFd {
-    // SAFETY: called only with descriptors received by SCM_RIGHTS in this very call, which nobody else knows.
+    // SAFETY: called only with descriptors received by SCM_RIGHTS, or duplicated, in this very call; nobody else knows them.
     unsafe { OwnedFd::from_raw_fd(raw) }
 }
 
@@ -299,6 +299,13 @@ pub(super) fn is_ignored(signal: libc::c_int) -> bool {
         libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0
             && action.sa_sigaction == libc::SIG_IGN
     }
+}
+
+/// Returns another descriptor of what the caller of this process left open under a number.
+pub(super) fn duplicate(raw: i32) -> nix::Result<OwnedFd> {
+    // SAFETY: fcntl reads no memory; a number that is not open is an error.
+    let number = unsafe { libc::fcntl(raw, libc::F_DUPFD_CLOEXEC, 3) };
+    Errno::result(number).map(adopt)
 }
 
 /// Whether a descriptor number is in use.

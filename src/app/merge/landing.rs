@@ -31,7 +31,7 @@ use crate::domain::base::{Base, Oid};
 use crate::domain::claim::freed;
 use crate::domain::command::{Command, Need};
 use crate::domain::convert::{EolConfig, to_git};
-use crate::domain::event::{Decision, Draft, Event, Finding, MergeIntended, Merged};
+use crate::domain::event::{Decision, Draft, Event, Finding, MergeIntended, Merged, Tier};
 use crate::domain::merge::MergeRefusal;
 use crate::domain::path::RepoPath;
 use crate::git::base::GitBase;
@@ -219,6 +219,9 @@ fn make_commit(round: &Round<'_>, site: &mut Site) -> Result<Oid, Failure> {
         ("Govfs-Session", session.id.to_string()),
     ];
     trailers.extend(plan.iter().map(|plan| ("Govfs-Plan", plan.to_string())));
+    if let Some(tier) = session.row.tier.filter(|tier| *tier < Tier::A) {
+        trailers.push(("Govfs-Tier", format!("{tier:?}")));
+    }
     trailers.push((crate::app::verify::TRAILER, signed.checkpoint.trailer()));
     let text = message::of(
         site,

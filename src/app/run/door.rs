@@ -15,7 +15,7 @@ use crate::app::failure::{Failure, Kind};
 use crate::app::mount;
 use crate::app::session::{Lock, Session, Wish};
 use crate::app::site::Site;
-use crate::domain::event::Tier;
+use crate::domain::event::{Launched, Tier};
 use crate::domain::path::percent_decode;
 use crate::sandbox::{self, Anchor, MountSource};
 
@@ -41,6 +41,15 @@ enum Place {
     Sealed(Anchor),
     /// On the host, of tier B or C; `own` where it was mounted for this run.
     Host { dir: PathBuf, tier: Tier, own: bool },
+}
+
+impl Place {
+    fn source(&self) -> MountSource<'_> {
+        match self {
+            Self::Sealed(anchor) => MountSource::Join(anchor),
+            Self::Host { dir, .. } => MountSource::Dir(dir.clone()),
+        }
+    }
 }
 
 impl Door {
@@ -79,15 +88,27 @@ impl Door {
 
     /// Returns where the launch finds the mount.
     pub fn source(&self) -> MountSource<'_> {
-        match &self.place {
-            Place::Sealed(anchor) => MountSource::Join(anchor),
-            Place::Host { dir, .. } => MountSource::Dir(dir.clone()),
-        }
+        self.place.source()
     }
 
     /// Returns the uid that the mount's files belong to.
     pub fn uid(&self) -> u32 {
         self.live.hello.uid
+    }
+
+    /// Asks the session's server to record a launch; meanwhile the caller prepares it.
+    pub fn begin_launch(&mut self, launched: &Launched) -> bool {
+        let ask = Ask::Launch {
+            launched: Box::new(launched.clone()),
+        };
+        self.live.begin(&ask, QUESTION).is_ok()
+    }
+
+    /// Returns where the launch finds the mount, and what says whether the launch that was begun is in the ledger.
+    pub fn launching(&mut self) -> (MountSource<'_>, impl FnOnce() -> bool) {
+        let live = &mut self.live;
+        let recorded = || matches!(live.answer(), Ok(Answer::Done));
+        (self.place.source(), recorded)
     }
 
     /// Gives up the hold, with everything settled and sealed.

@@ -21,6 +21,7 @@ use crate::domain::logop::LogOp;
 use crate::domain::names::{AgentName, SessionId};
 use crate::domain::path::RepoPath;
 use crate::domain::pattern::Pattern;
+use crate::sandbox;
 use crate::store::writelog::{Lines, LogFile, open_log};
 
 /// How many paths one suggested command names.
@@ -63,6 +64,11 @@ pub struct RefusedPath {
     pub path: RepoPath,
     pub tried: String,
     pub count: u64,
+}
+
+/// Opens what the caller left open under a number, to write a report there: a file, a pipe or a socket.
+pub fn to_descriptor(number: i32) -> std::io::Result<File> {
+    sandbox::pass::inherited(number).map(File::from)
 }
 
 /// Returns where the session's log ends now.

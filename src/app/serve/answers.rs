@@ -16,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::End;
 use super::ground::{Shown, pinned_charter, state_for};
+use super::record;
 use crate::app::claim::{self, Answer as ClaimAnswer, Patience};
 use crate::app::control::{Answer, Ask, FORMAT, Handler, Hello, Sealing};
 use crate::app::failure::Failure;
@@ -25,7 +26,7 @@ use crate::app::session::Session;
 use crate::app::site::Site;
 use crate::domain::charter::ClaimMode;
 use crate::domain::claim::Ask as ClaimAsk;
-use crate::domain::event::{Mode, Scratch};
+use crate::domain::event::{Event, Launched, Mode, Scratch};
 use crate::domain::gate::Halt;
 use crate::domain::path::{RepoPath, percent_encode};
 use crate::domain::pattern::Pattern;
@@ -55,6 +56,8 @@ pub(super) struct Desk {
     ends: Mutex<Option<Sender<End>>>,
     speaking: RwLock<()>,
     holders: Mutex<Holders>,
+    /// The way to the ledger by which launches are recorded.
+    launches: Mutex<Option<Site>>,
     pub(super) seal_entries: u64,
     pub(super) seal_interval_ms: u64,
     pub(super) sealed: AtomicU64,
@@ -97,6 +100,7 @@ impl Desk {
             ends: Mutex::new(None),
             speaking: RwLock::new(()),
             holders: Mutex::default(),
+            launches: Mutex::new(None),
             seal_entries: u64::from(charter.ledger.seal_entries),
             seal_interval_ms: charter.ledger.seal_interval_ms,
             sealed: AtomicU64::new(session.row.sealed.as_ref().map_or(0, |row| row.count)),
@@ -372,6 +376,26 @@ impl Desk {
         self.seal(&mut Site::open(&self.dir)?)
     }
 
+    /// Records a launch over a way to the ledger that stays open: the next one finds it warm.
+    fn record_launch(&self, launched: Launched) -> Answer {
+        let mut kept = self.launches.lock();
+        let site = match kept.take() {
+            Some(site) => Ok(site),
+            None => Site::open(&self.dir),
+        };
+        let recorded = site.and_then(|mut site| {
+            record(&mut site, &self.session, Event::Launch(launched))?;
+            *kept = Some(site);
+            Ok(())
+        });
+        match recorded {
+            Ok(()) => Answer::Done,
+            Err(failure) => Answer::Failed {
+                why: failure.message,
+            },
+        }
+    }
+
     fn hold(&self) -> Answer {
         let mut holders = self.holders.lock();
         if holders.over {
@@ -425,6 +449,7 @@ impl Handler for Desk {
                     why: "the mount stands on the host".into(),
                 },
             },
+            Ask::Launch { launched } => self.record_launch(*launched),
             Ask::Refresh => self.reload_now(),
             Ask::Thaw => self.thaw(),
             Ask::Fence { claims } => {
