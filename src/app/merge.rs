@@ -37,6 +37,7 @@ use crate::domain::names::AgentName;
 use crate::domain::path::RepoPath;
 use crate::domain::state::State;
 use crate::git::promote::{CommitSpec, Promote, PromoteError, Stage, Target};
+use crate::store::versions::Versions;
 
 pub use standing::{Standing, reviewable};
 
@@ -286,6 +287,9 @@ impl<'a> Round<'a> {
             return Ok(before.clone()); // the very same tree, some tries ago
         }
         self.stage.lock().settle(&[tree]).map_err(git_failure)?;
+        // Checks see contents, not pointers.
+        let versions = Versions::of(&site.store);
+        candidate::store_lfs(site.repo.common_dir(), &versions, &self.candidate.lfs)?;
         let mut done = checks::run(site, tree, &wanted)?;
         if let Some(plan) = plan {
             let before = self.stage.lock().view().tree_of(self.onto);

@@ -1,4 +1,5 @@
-//! Random sessions by several agents, merged in random order, against a plain model of the tree.
+//! Random sessions by several agents, merged in random order beside people's commits,
+//! some undone again, against a plain model of the tree.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -130,9 +131,21 @@ fn round(seed: u64) {
         }
         while !open.is_empty() {
             let (agent, base, view) = open.remove(dice.roll(open.len()));
-            world.govfs(&["merge", agent]).is(0);
+            if dice.roll(3) == 0 {
+                let path = format!("people/{turn}-{agent}");
+                world.commit(&[(&path, agent)], "people");
+                main.insert(path, ("100644", agent.as_bytes().to_vec()));
+            }
+            let report = world.govfs(&["--json", "merge", agent]).is(0).json();
+            let before = main.clone();
             promote(&mut main, &base, &view);
             assert_eq!(of_branch(&world), main, "seed {seed}, turn {turn}, {agent}");
+            if report["merged"] == true && dice.roll(4) == 0 {
+                let entry = report["entry"].to_string();
+                world.govfs(&["revert", &entry]).is(0);
+                main = before;
+                assert_eq!(of_branch(&world), main, "seed {seed}, turn {turn}, undone");
+            }
         }
         assert!(world.is_clean(), "seed {seed}");
     }
