@@ -49,6 +49,9 @@ impl From<io::Error> for Fault {
 
 type Result<T> = std::result::Result<T, Fault>;
 
+/// What follows the entries: a name and its data.
+pub(super) type Extension = ([u8; 4], Vec<u8>);
+
 /// One entry as it stands in the file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Entry {
@@ -281,7 +284,7 @@ impl Reader {
     }
 
     /// Reads what follows the entries, checks the sum, and returns the extensions to keep.
-    pub(super) fn finish(mut self) -> Result<Vec<([u8; 4], Vec<u8>)>> {
+    pub(super) fn finish(mut self) -> Result<Vec<Extension>> {
         let mut kept = Vec::new();
         while self.at + SUM < self.len {
             let name: [u8; 4] = self.bytes()?;
@@ -383,11 +386,7 @@ impl Writer {
     }
 
     /// Writes the extensions and the sum; what a tree cache says above `touched` paths is void.
-    pub(super) fn finish(
-        mut self,
-        kept: &[([u8; 4], Vec<u8>)],
-        touched: &[Vec<u8>],
-    ) -> io::Result<()> {
+    pub(super) fn finish(mut self, kept: &[Extension], touched: &[Vec<u8>]) -> io::Result<()> {
         for (name, data) in kept {
             let data = match name {
                 b"TREE" => without(data, touched),
