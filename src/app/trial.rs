@@ -200,6 +200,7 @@ struct Room(PathBuf);
 
 impl Room {
     fn make(store: &Path) -> Result<Self, Failure> {
+        sweep(&store.join(TRIALS));
         let name = format!("{}-{}", std::process::id(), clock::wall().0);
         let dir = store.join(TRIALS).join(name);
         let room = Self(dir);
@@ -212,6 +213,17 @@ impl Room {
                 .map_err(|error| Failure::failed(format!("{}: {error}", part.display())))?;
         }
         Ok(room)
+    }
+}
+
+/// Removes the rooms of processes that are not there any more.
+fn sweep(trials: &Path) {
+    for entry in fs::read_dir(trials).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.split('-').next());
+        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            let _ = fs::remove_dir_all(entry.path()); // as below
+        }
     }
 }
 
@@ -240,6 +252,8 @@ fn try_launch(
     room: &Path,
     argv: Vec<OsString>,
 ) -> Result<i32, Failure> {
+    // The process that set the time limit keeps it: when it is gone, nothing goes on.
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(Failure::failed)?;
     let state = site.ledger.state(&[])?;
     let law = state.law.ok_or_else(crate::app::plan::no_law)?;
     let identity = if nix::unistd::geteuid().is_root() {
