@@ -40,7 +40,7 @@
 //! → one line appended to the write log → the bytes into a private working file →
 //! reply. When the file settles, its bytes become an immutable version under their
 //! SHA-256, and a `version` entry follows. A merge computes its tree from those
-//! entries alone.
+//! entries alone, and holds every version against the writes that made it.
 
 pub mod app;
 pub mod cli;

@@ -291,6 +291,9 @@ impl<'a> Round<'a> {
             return Ok(before.clone()); // the very same tree, some tries ago
         }
         self.stage.lock().settle(&[tree]).map_err(git_failure)?;
+        // Checks see contents, not pointers.
+        let versions = Versions::of(&site.store);
+        candidate::store_lfs(site.repo.common_dir(), &versions, &self.candidate.lfs)?;
         let mut done = checks::run(site, tree, &wanted)?;
         if let Some(plan) = plan {
             let before = self.stage.lock().view().tree_of(self.onto);

@@ -133,9 +133,9 @@ impl Locked {
     }
 
     /// Opens the old index; none where nothing was ever added.
-    fn open(&self) -> std::result::Result<Option<Reader>, Fault> {
+    fn open(&self, checks: bool) -> std::result::Result<Option<Reader>, Fault> {
         match File::open(&self.path) {
-            Ok(file) => Reader::new(file).map(Some),
+            Ok(file) => Reader::new(file, checks).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Fault::Io(error)),
         }
@@ -146,7 +146,7 @@ impl Locked {
         &mut self,
         paths: impl Iterator<Item = &'a RepoPath>,
     ) -> std::result::Result<(), NoIndex> {
-        let Some(mut reader) = self.open()? else {
+        let Some(mut reader) = self.open(true)? else {
             return Ok(());
         };
         let old = fs::metadata(&self.path).map_err(Fault::Io)?;
@@ -238,7 +238,7 @@ impl Locked {
         worktree: &Worktree,
         changes: BTreeMap<Vec<u8>, Option<Entry>>,
     ) -> std::result::Result<(), Fault> {
-        let mut reader = self.open()?;
+        let mut reader = self.open(false)?; // nobody else writes it while the lock is ours
         let (version, before) = reader.as_ref().map_or((2, 0), Reader::shape);
         let here = |path: &Vec<u8>| self.known.contains_key(path);
         let gone = changes

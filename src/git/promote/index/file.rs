@@ -49,6 +49,9 @@ impl From<io::Error> for Fault {
 
 type Result<T> = std::result::Result<T, Fault>;
 
+/// What follows the entries: a name and its data.
+pub(super) type Extension = ([u8; 4], Vec<u8>);
+
 /// One entry as it stands in the file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Entry {
@@ -138,7 +141,8 @@ fn described(stat: &FileStat) -> [u32; 10] {
 /// Reads an index from front to back.
 pub(super) struct Reader {
     source: BufReader<File>,
-    sum: Sha1,
+    /// None where the sum was checked before.
+    sum: Option<Sha1>,
     at: u64,
     len: u64,
     version: u32,
@@ -148,11 +152,11 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(file: File) -> Result<Self> {
+    pub(super) fn new(file: File, checks: bool) -> Result<Self> {
         let len = file.metadata()?.len();
         let mut reader = Self {
             source: BufReader::with_capacity(BUFFER, file),
-            sum: Sha1::default(),
+            sum: checks.then(Sha1::default),
             at: 0,
             len,
             version: 0,
@@ -179,7 +183,9 @@ impl Reader {
 
     fn fill(&mut self, bytes: &mut [u8]) -> Result<()> {
         self.source.read_exact(bytes)?;
-        self.sum.update(bytes);
+        if let Some(sum) = &mut self.sum {
+            sum.update(bytes);
+        }
         self.at += bytes.len() as u64;
         Ok(())
     }
@@ -266,7 +272,9 @@ impl Reader {
         let before = path.len();
         let mut limited = (&mut self.source).take(PATH_MAX as u64);
         limited.read_until(0, path)?;
-        self.sum.update(&path[before..]);
+        if let Some(sum) = &mut self.sum {
+            sum.update(&path[before..]);
+        }
         self.at += (path.len() - before) as u64;
         if path.pop() == Some(0) {
             Ok(())
@@ -276,7 +284,7 @@ impl Reader {
     }
 
     /// Reads what follows the entries, checks the sum, and returns the extensions to keep.
-    pub(super) fn finish(mut self) -> Result<Vec<([u8; 4], Vec<u8>)>> {
+    pub(super) fn finish(mut self) -> Result<Vec<Extension>> {
         let mut kept = Vec::new();
         while self.at + SUM < self.len {
             let name: [u8; 4] = self.bytes()?;
@@ -297,10 +305,12 @@ impl Reader {
                 self.skip(size)?;
             }
         }
-        let sum = self.sum.clone().finish();
+        let Some(sum) = self.sum.clone() else {
+            return Ok(kept);
+        };
         let told: [u8; 20] = self.bytes()?;
         // Git may be told to write no sum.
-        if told == sum || told == [0; 20] {
+        if told == sum.finish() || told == [0; 20] {
             Ok(kept)
         } else {
             Err(Fault::Unreadable("its sum is wrong"))
@@ -376,11 +386,7 @@ impl Writer {
     }
 
     /// Writes the extensions and the sum; what a tree cache says above `touched` paths is void.
-    pub(super) fn finish(
-        mut self,
-        kept: &[([u8; 4], Vec<u8>)],
-        touched: &[Vec<u8>],
-    ) -> io::Result<()> {
+    pub(super) fn finish(mut self, kept: &[Extension], touched: &[Vec<u8>]) -> io::Result<()> {
         for (name, data) in kept {
             let data = match name {
                 b"TREE" => without(data, touched),
