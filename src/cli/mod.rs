@@ -227,7 +227,7 @@ fn document_of(matches: &ArgMatches) -> Option<String> {
         at = below;
     }
     let printed = |first: &&str| !WITHOUT_DOCUMENT.contains(first);
-    words.first().copied().filter(|first| printed(&first))?;
+    words.first().copied().filter(printed)?;
     Some(words.join("-"))
 }
 
