@@ -30,11 +30,18 @@ class Merge:
                  "chmod +x one && mkdir -p deep/er && seq 1000 >deep/er/new && ln -s ../one deep/link")
         world.unmount()
         world.sh("sed -i 's/^line 28$/line twenty-eight/' src/long && git commit -qam 'on the branch'")
+        self.words = ["merge", agent]
+        self.keep()
+
+    def keep(self):
+        """Remembers everything as it is."""
+        world = self.world
         self.before = world.sh("git rev-parse main").strip()
         self.kept = os.path.join(world.base, "ready")
         self.places = [world.repo, world.environment["XDG_STATE_HOME"], world.environment["XDG_CONFIG_HOME"]]
         for number, place in enumerate(self.places):
             os.makedirs(place, exist_ok=True)
+            shutil.rmtree(f"{self.kept}-{number}", ignore_errors=True)
             run(["cp", "-a", place, f"{self.kept}-{number}"])
 
     def restore(self):
@@ -43,7 +50,7 @@ class Merge:
             refill(f"{self.kept}-{number}", place)
 
     def command(self, *before):
-        return [*before, self.world.binary, "-C", self.world.repo, "merge", self.agent]
+        return [*before, self.world.binary, "-C", self.world.repo, *self.words]
 
     def start(self, *before):
         return subprocess.run(self.command(*before), env=self.world.environment, capture_output=True, text=True, timeout=LIMIT)
@@ -78,6 +85,22 @@ class Merge:
         return [json.loads(line) for line in said.splitlines()]
 
 
+class Revert(Merge):
+    """The same merge, made and about to be undone."""
+
+    def __init__(self, context, world):
+        super().__init__(context, world)
+        world.must("merge", self.agent)
+        self.number = super().entries()[-1]["seq"]
+        self.words = ["revert", str(self.number)]
+        self.keep()
+
+    def entries(self):
+        """What the ledger says of the revert, as of a merge: one that came to nothing is recorded so."""
+        reverts = [dict(json.loads(line), decision="allow") for line in self.world.must("log", "--json", "--op", "revert").splitlines()]
+        return [entry for entry in super().entries() if entry["seq"] > self.number] + reverts
+
+
 def refill(kept, place):
     """Makes `place` the same as `kept`; directories that are in both stay the same directories."""
     for name in os.listdir(place):
@@ -107,7 +130,7 @@ def judge(merge, want):
         undone = [entry for entry in entries if entry["refusals"][0]["rule"] == "undone"]
         if entries != undone:
             raise Wrong(f"the ledger does not say that it was undone: {entries}")
-        world.must("merge", merge.agent)
+        world.must(*merge.words)
     if merge.tree() != want:
         raise Wrong("main has another tree than an undisturbed merge makes")
     world.sh("git fsck --strict --no-dangling")
@@ -121,11 +144,11 @@ def judge(merge, want):
     return "finished" if moved else "undone" if entries else "never announced"
 
 
-def kill_at_calls(context, intended):
+def kill_at_calls(context, intended, kind=Merge):
     """Kills the merge at each of the calls; with a number of rounds, at that many of them."""
     world = context.world()
     try:
-        merge = Merge(context, world)
+        merge = kind(context, world)
         calls = merge.calls()[intended]
         want = merge.tree()
         chosen = context.random.sample(calls, min(context.rounds, len(calls))) if context.rounds else calls
@@ -155,3 +178,9 @@ def killed_merge_call(context):
 def killed_merge_early(context):
     """Before the intent, while objects are written: nothing is left that a later merge could take for whole."""
     kill_at_calls(context, False)
+
+
+@case("killed-revert-call", 4, 0)
+def killed_revert_call(context):
+    """A revert, from its intent to the end: at every call."""
+    kill_at_calls(context, True, Revert)

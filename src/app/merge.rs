@@ -20,6 +20,7 @@ mod standing;
 pub mod work;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::app::checks;
 use crate::app::failure::Failure;
@@ -71,6 +72,8 @@ pub struct Report {
     pub checks: Vec<Check>,
     /// What atomic saves left over; never merged.
     pub leftovers: Vec<RepoPath>,
+    /// How long the operator's checkouts took to follow: it grows with their index.
+    pub checkout: Duration,
     /// What went wrong after the branch had moved.
     pub remarks: Vec<String>,
 }
@@ -286,6 +289,9 @@ impl<'a> Round<'a> {
             return Ok(before.clone()); // the very same tree, some tries ago
         }
         self.stage.lock().settle(&[tree]).map_err(git_failure)?;
+        // Checks see contents, not pointers.
+        let versions = Versions::of(&site.store);
+        candidate::store_lfs(site.repo.common_dir(), &versions, &self.candidate.lfs)?;
         let mut done = checks::run(site, tree, &wanted)?;
         if let Some(plan) = plan {
             let before = self.stage.lock().view().tree_of(self.onto);
@@ -378,6 +384,7 @@ impl<'a> Round<'a> {
             advice: findings(&self.judged.verdict.advice),
             checks: self.checks.clone(),
             leftovers: self.attempt.standing.leftovers.clone(),
+            checkout: Duration::ZERO,
             remarks: Vec::new(),
         })
     }

@@ -11,7 +11,7 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -25,18 +25,23 @@ use crate::app::failure::Failure;
 use crate::app::keys;
 use crate::app::mount::own_program;
 use crate::app::run::seal;
+use crate::app::serve::ground::{
+    Shown, base_options, directory, eol_of, objects_seen, options as options_of, shares,
+};
 use crate::app::site::Site;
 use crate::domain::base::Oid;
 use crate::domain::charter::Charter;
-use crate::domain::convert::{AutoCrlf, Eol, EolConfig};
 use crate::domain::digest::Digest;
 use crate::domain::gate::{Denial, Gate, Permit, Recorded, Refusal, Rules, Tried};
 use crate::domain::logop::{Actor, LogOp};
+use crate::domain::names::AgentName;
 use crate::domain::path::RepoPath;
 use crate::domain::validate::external::{ANSWER_BYTES_MAX, Outcome};
-use crate::git::base::{GitBase, Options as BaseOptions};
+use crate::domain::zone::gitdir_rule;
+use crate::git::base::GitBase;
+use crate::git::private::{EXCLUDE, PrivateSpec, object_dirs, prepare, prepare_index};
 use crate::sandbox::{self, Identity, MAPPED, MountSource, Spec};
-use crate::vfs::overlay::{Options, Overlay, Parts, Since};
+use crate::vfs::overlay::{Caller, Control, Gitdir, Overlay, Parts, Since};
 use crate::vfs::server::{Mounting, ServeOptions, serve as serve_mount};
 
 /// Where trials keep their scratch while they run, inside the store.
@@ -52,6 +57,8 @@ const LOOK: Duration = Duration::from_millis(4);
 /// How long a mapped server may take to say that it serves.
 const READY: &str = "ready\n";
 const OPTIONS: &str = "max_read=1048576";
+/// In whose name a trial's git would commit.
+const AGENT: &str = "trial";
 
 /// What is to be tried.
 #[derive(Clone, Debug)]
@@ -196,7 +203,7 @@ impl Room {
         let name = format!("{}-{}", std::process::id(), clock::wall().0);
         let dir = store.join(TRIALS).join(name);
         let room = Self(dir);
-        for part in ["work", "scratch"] {
+        for part in ["work", "scratch", "git"] {
             let part = room.0.join(part);
             DirBuilder::new()
                 .recursive(true)
@@ -303,7 +310,7 @@ fn is_secret(name: &str) -> bool {
 }
 
 /// The server: shows the tree until the mount is gone.
-pub fn serve(site: &Site, tree: Oid, room: &Path, uid: u32, gid: u32) -> Result<(), Failure> {
+pub fn serve(site: &mut Site, tree: Oid, room: &Path, uid: u32, gid: u32) -> Result<(), Failure> {
     let device = io::stdin()
         .as_fd()
         .try_clone_to_owned()
@@ -324,59 +331,99 @@ pub fn serve(site: &Site, tree: Oid, room: &Path, uid: u32, gid: u32) -> Result<
 }
 
 fn overlay(
-    site: &Site,
+    site: &mut Site,
     tree: Oid,
     room: &Path,
     uid: u32,
     gid: u32,
 ) -> Result<Arc<Overlay>, Failure> {
-    let pinned = site.repo.pinned();
-    let options = BaseOptions {
-        eol: EolConfig {
-            autocrlf: match pinned.autocrlf.to_ascii_lowercase().as_str() {
-                "true" | "yes" | "on" | "1" => AutoCrlf::True,
-                "input" => AutoCrlf::Input,
-                _ => AutoCrlf::False,
-            },
-            eol: match pinned.eol.to_ascii_lowercase().as_str() {
-                "crlf" => Eol::Crlf,
-                _ => Eol::Lf,
-            },
-        },
-        smudge: None,
-        fetch: None,
-    };
-    let time = clock::wall().0 / 1_000_000_000;
-    let base = GitBase::open_tree(site.repo.common_dir(), tree, time, options)
-        .map_err(|error| Failure::failed(format!("the tree {tree} cannot be read: {error}")))?;
-    let directory = |name: &str| -> Result<OwnedFd, Failure> {
-        let path = room.join(name);
-        let opened = File::open(&path);
-        opened
-            .map(OwnedFd::from)
-            .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))
-    };
-    let parts = Parts {
-        base: Arc::new(base),
-        gate: Arc::new(Closed(Rules::new(Vec::new()))),
-        work: directory("work")?,
-        scratch: directory("scratch")?,
-        shares: Vec::new(),
-        gitdir: None,
-        objects: Vec::new(),
-        control: None,
-    };
-    let options = Options {
+    let state = site.ledger.state(&[])?;
+    let branch = Site::target(&state)?;
+    let law = state.law.ok_or_else(crate::app::plan::no_law)?;
+    let shown = Shown {
         uid,
         gid,
-        real_owners: false,
-        clock: Arc::new(|| clock::wall().0),
-        scratch: Arc::new(|_, _| false),
-        transient: Arc::new(|_| false),
-        quiet: Duration::from_secs(1),
+        place: site.repo.root().to_owned(),
+        sealed: true,
+        allow_other: false,
     };
+    let time = clock::wall().0 / 1_000_000_000;
+    let common = site.repo.common_dir();
+    let options = base_options(common, eol_of(&site.repo.pinned()));
+    let base = GitBase::open_tree(common, tree, time, options)
+        .map_err(|error| Failure::failed(format!("the tree {tree} cannot be read: {error}")))?;
+    let base = Arc::new(base);
+    let objects = object_dirs(common);
+    let parts = Parts {
+        base: Arc::clone(&base) as _,
+        gate: Arc::new(Closed(Rules::new(Vec::new()))),
+        work: directory(&room.join("work"))?,
+        scratch: directory(&room.join("scratch"))?,
+        shares: shares(site, &law),
+        gitdir: gitdir(site, &branch, room, &base, objects.len())?,
+        objects: objects
+            .iter()
+            .map(|dir| directory(dir))
+            .collect::<Result<_, _>>()?,
+        control: Some(Arc::new(Silent)),
+    };
+    let options = options_of(law.as_ref().clone(), &shown);
     Overlay::open(parts, options, &[], Since::SameBoot)
         .map_err(|error| Failure::failed(format!("the tree {tree} cannot be shown: {error}")))
+}
+
+/// A git directory of the trial's own: its branch at the merge target's tip, the
+/// tree in its index, the repository's objects behind it. It goes with the room.
+fn gitdir(
+    site: &Site,
+    branch: &str,
+    room: &Path,
+    base: &Arc<GitBase>,
+    objects: usize,
+) -> Result<Option<Gitdir>, Failure> {
+    let Some(tip) = site.repo.tip(branch)? else {
+        return Ok(None);
+    };
+    let dir = room.join("git");
+    let objects = objects_seen(objects);
+    let agent: AgentName = AGENT.parse().map_err(Failure::failed)?;
+    let spec = PrivateSpec {
+        common_dir: site.repo.common_dir(),
+        objects: &objects,
+        base: tip,
+        branch,
+        agent: &agent,
+        cat: Path::new("/bin/cat"),
+        eol: eol_of(&site.repo.pinned()),
+        exclude: EXCLUDE,
+    };
+    prepare(&dir, &spec).map_err(Failure::failed)?;
+    let (base, place, inside) = (Arc::clone(base), site.repo.root().to_owned(), dir.clone());
+    Ok(Some(Gitdir {
+        dir: directory(&dir)?,
+        rule: gitdir_rule,
+        prepare: Box::new(move || {
+            // Where it has no index to begin with, git makes one.
+            prepare_index(&inside, &base, &inside, &place, EXCLUDE).map_err(io::Error::other)
+        }),
+    }))
+}
+
+/// A control zone in which nobody can ask for anything; git finds there that nothing changed.
+struct Silent;
+
+impl Control for Silent {
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn read(&self, _: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn submit(&self, _: &[u8], _: Caller) -> Vec<u8> {
+        b"error: a trial asks for nothing\n".to_vec()
+    }
 }
 
 /// A gate that nobody passes. What it refuses is no session's, so nothing is recorded.

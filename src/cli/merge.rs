@@ -66,6 +66,7 @@ fn fields(report: &Report) -> Value {
         "advice": report.advice.iter().map(finding).collect::<Vec<_>>(),
         "checks": report.checks,
         "leftovers": report.leftovers,
+        "checkout_ms": u64::try_from(report.checkout.as_millis()).unwrap_or(u64::MAX),
     })
 }
 

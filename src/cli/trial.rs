@@ -40,6 +40,6 @@ pub(super) struct ServeArgs {
 }
 
 pub(super) fn serve(args: &ServeArgs, context: &mut Context) -> Result<(), Failure> {
-    let site = crate::app::site::Site::open(&context.dir)?;
-    trial::serve(&site, args.tree, &args.room, args.uid, args.gid)
+    let mut site = crate::app::site::Site::open(&context.dir)?;
+    trial::serve(&mut site, args.tree, &args.room, args.uid, args.gid)
 }

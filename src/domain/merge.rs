@@ -274,6 +274,7 @@ pub fn judge(proposed: &[Proposed], facts: &Facts<'_>) -> Verdict {
     for change in proposed {
         rights(change, facts, &mut out.refusals);
         tests(change, facts, &mut out);
+        submodule(change, facts, &mut out.refusals);
         if !change.removed() {
             names::judge(change, facts, &mut out.refusals);
             content(change, &mut out.refusals);
@@ -349,6 +350,26 @@ fn rights(change: &Proposed, facts: &Facts<'_>, out: &mut Vec<MergeRefusal>) {
     } else if change.introduced() && path.components().any(|name| name.starts_with(b"-")) {
         let reason = "a name that begins with `-` passes for an option";
         out.push(MergeRefusal::at("option-like", path, reason, hint));
+    }
+}
+
+/// A submodule that is removed, or that becomes something else.
+fn submodule(change: &Proposed, facts: &Facts<'_>, out: &mut Vec<MergeRefusal>) {
+    if change.introduced() || change.mode == Some(0o160_000) {
+        return; // the rule about modes sees to those
+    }
+    let path = &change.path;
+    match (facts.before.node)(path) {
+        Ok(Some(Node::Submodule)) => {
+            let reason = "a submodule is not something a session can take away";
+            let hint = "put its empty directory back; a person removes submodules";
+            out.push(MergeRefusal::at("submodule", path, reason, hint));
+        }
+        Ok(_) => {}
+        Err(why) => {
+            let hint = "repair the repository and merge again";
+            out.push(MergeRefusal::at("unreadable", path, why, hint));
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 
 mod index;
 mod messages;
-mod sha1;
+pub(super) mod sha1;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

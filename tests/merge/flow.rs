@@ -359,3 +359,20 @@ fn a_server_that_was_killed_leaves_nothing_unmerged() {
     assert_eq!(world.at("main", "src/b.txt"), "unsettled\n");
     world.is_whole();
 }
+
+#[test]
+fn a_file_that_was_saved_many_times_is_accounted_for() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = world();
+    let dir = world.mount("alice", &["src/b.txt"]);
+    world.work(
+        &dir,
+        "for n in $(seq 40); do echo $n >> src/b.txt; sync src/b.txt; done",
+    );
+    world.govfs(&["merge", "alice"]).is(0);
+    let text = world.at("main", "src/b.txt");
+    assert_eq!(text.lines().count(), 41);
+    world.is_whole();
+}

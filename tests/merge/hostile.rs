@@ -171,6 +171,14 @@ fn harmful_content_is_refused_by_name() {
             continue;
         }
         let found = world.refused(&["alice"]);
+        let told =
+            |one: &serde_json::Value, key: &str| one[key].as_str().unwrap_or_default().to_owned();
+        let dry: Vec<_> = dry["refusals"].as_array().unwrap().iter().collect();
+        let dry: Vec<_> = dry
+            .iter()
+            .map(|one| (told(one, "rule"), told(one, "path")))
+            .collect();
+        assert_eq!(dry, found, "{script}: a dry run says the same");
         assert!(
             found.iter().any(|(rule, _)| rules.contains(&rule.as_str())),
             "{script}: {found:?}"

@@ -9,6 +9,7 @@ mod flow;
 mod hostile;
 mod model;
 mod others;
+mod places;
 mod world;
 
 use world::{World, can_mount};

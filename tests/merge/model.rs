@@ -1,8 +1,9 @@
-//! Random sessions by several agents, merged in random order, against a plain model of the tree.
+//! Random sessions by several agents, merged in random order beside people's commits,
+//! some undone again, against a plain model of the tree.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use super::{World, can_mount};
@@ -35,7 +36,7 @@ fn act(dice: &mut Dice, mount: &Path, part: &str, view: &mut Tree, step: usize) 
     let picked = (!mine.is_empty()).then(|| mine[dice.roll(mine.len())].clone());
     let fresh = format!("{part}/d{}/f{step}", dice.roll(3));
     let text = format!("{part} {step}\n").into_bytes();
-    match (dice.roll(7), picked) {
+    match (dice.roll(10), picked) {
         (0 | 1, _) => {
             fs::create_dir_all(mount.join(&fresh).parent().unwrap()).unwrap();
             fs::write(mount.join(&fresh), &text).unwrap();
@@ -64,6 +65,22 @@ fn act(dice: &mut Dice, mount: &Path, part: &str, view: &mut Tree, step: usize) 
             let target = format!("elsewhere{}", dice.roll(9)); // never a circle, which no merge takes
             symlink(&target, mount.join(&fresh)).unwrap();
             view.insert(fresh, ("120000", target.into_bytes()));
+        }
+        (7 | 8, Some(path)) if view[&path].0 != "120000" => {
+            // A part of it, perhaps beyond its end.
+            let bytes = &mut view.get_mut(&path).unwrap().1;
+            let offset = dice.roll(bytes.len() + 10);
+            let file = File::options().write(true).open(mount.join(&path));
+            file.unwrap().write_all_at(&text, offset as u64).unwrap();
+            let end = offset + text.len();
+            bytes.resize(bytes.len().max(end), 0);
+            bytes[offset..end].copy_from_slice(&text);
+        }
+        (9, Some(path)) if view[&path].0 != "120000" => {
+            let size = dice.roll(40);
+            let file = File::options().write(true).open(mount.join(&path));
+            file.unwrap().set_len(size as u64).unwrap();
+            view.get_mut(&path).unwrap().1.resize(size, 0);
         }
         _ => {}
     }
@@ -130,9 +147,21 @@ fn round(seed: u64) {
         }
         while !open.is_empty() {
             let (agent, base, view) = open.remove(dice.roll(open.len()));
-            world.govfs(&["merge", agent]).is(0);
+            if dice.roll(3) == 0 {
+                let path = format!("people/{turn}-{agent}");
+                world.commit(&[(&path, agent)], "people");
+                main.insert(path, ("100644", agent.as_bytes().to_vec()));
+            }
+            let report = world.govfs(&["--json", "merge", agent]).is(0).json();
+            let before = main.clone();
             promote(&mut main, &base, &view);
             assert_eq!(of_branch(&world), main, "seed {seed}, turn {turn}, {agent}");
+            if report["merged"] == true && dice.roll(4) == 0 {
+                let entry = report["entry"].to_string();
+                world.govfs(&["revert", &entry]).is(0);
+                main = before;
+                assert_eq!(of_branch(&world), main, "seed {seed}, turn {turn}, undone");
+            }
         }
         assert!(world.is_clean(), "seed {seed}");
     }

@@ -20,6 +20,8 @@ use crate::git::base::GitBase;
 use crate::store::versions::Versions;
 
 const PIECE: usize = 1 << 18;
+/// Of more versions only the last is read, held against all writes at once.
+const STEPS_MAX: usize = 32;
 
 /// Where bytes are found that entries speak of.
 pub(super) struct Books<'a> {
@@ -43,6 +45,11 @@ impl Books<'_> {
                 "{path}: {len} bytes at {offset} were lost in a crash, and no entry accounts for what stands there"
             ))
             .hint("mount the session once more and write them again"));
+        }
+        if account.steps.len() > STEPS_MAX {
+            return account
+                .at_once()
+                .map_or(Ok(()), |step| self.step(path, &step));
         }
         let steps = account.steps.iter();
         steps

@@ -297,6 +297,15 @@ impl Candidate {
                 ));
                 base
             }
+            Err(PromoteError::Shape { path }) => {
+                refusals.push(MergeRefusal::at(
+                    "file-directory",
+                    &path,
+                    "a file or a submodule stands where it needs a directory",
+                    "move it elsewhere, or remove what stands there",
+                ));
+                base
+            }
             Err(error) => return Err(git_failure(error)),
         };
         let ours = stage.view().tree_of(onto).map_err(git_failure)?;

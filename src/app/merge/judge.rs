@@ -75,6 +75,14 @@ pub fn claims_of(
         .collect()
 }
 
+/// What the session read, and the branch has changed since.
+#[derive(Default)]
+struct Reads {
+    /// Under a read claim, with its pattern.
+    stale: Vec<(RepoPath, String)>,
+    seen: Vec<RepoPath>,
+}
+
 /// What a verdict is about.
 pub struct Case<'a> {
     pub state: &'a State,
@@ -113,7 +121,7 @@ impl Case<'_> {
         others.extend_from_slice(self.others);
         others.extend(gates::plan_findings(&asked));
         others.extend(reviews.refusals);
-        let (stale, seen) = self.reads(before)?;
+        let reads = self.reads(before)?;
         let view = self.stage.view();
         let (after_node, after_names) = questions(view, self.candidate.merged.tree);
         let (before_node, before_names) = questions(view, before);
@@ -135,8 +143,8 @@ impl Case<'_> {
             sensitive: &|path| first(&self.charter.paths.sensitive, path),
             test: &|path| self.is_test(path),
             conflicts: &self.candidate.merged.conflicts,
-            stale: &stale,
-            seen: &seen,
+            stale: &reads.stale,
+            seen: &reads.seen,
             dependencies: &dependencies,
             others: &others,
         };
@@ -169,16 +177,16 @@ impl Case<'_> {
 
     /// Files that changed on the branch under a read claim of the session, and those
     /// that it was only seen to read.
-    fn reads(&self, now: Oid) -> Result<(Vec<(RepoPath, String)>, Vec<RepoPath>), Failure> {
+    fn reads(&self, now: Oid) -> Result<Reads, Failure> {
         let patterns: Vec<&Pattern> = self
             .state
             .claims_of(&self.session.agent)
             .filter(|claim| claim.mode == Mode::Read)
             .map(|claim| &claim.pattern)
             .collect();
-        let (mut stale, mut seen) = (Vec::new(), Vec::new());
+        let mut reads = Reads::default();
         if patterns.is_empty() && self.seen.is_empty() || now == self.base {
-            return Ok((stale, seen));
+            return Ok(reads);
         }
         let moved = self
             .stage
@@ -188,14 +196,14 @@ impl Case<'_> {
         for delta in moved {
             let declared = patterns.iter().find(|one| one.covers(&delta.path));
             match declared {
-                Some(pattern) => stale.push((delta.path, pattern.to_string())),
+                Some(pattern) => reads.stale.push((delta.path, pattern.to_string())),
                 // What it changed as well is merged line by line, or conflicts.
                 None if self.candidate.made.contains_key(&delta.path) => {}
-                None if self.seen.contains(&delta.path) => seen.push(delta.path),
+                None if self.seen.contains(&delta.path) => reads.seen.push(delta.path),
                 None => {}
             }
         }
-        Ok((stale, seen))
+        Ok(reads)
     }
 
     fn proposed(&self) -> Result<Vec<Proposed>, Failure> {

@@ -14,6 +14,7 @@ use std::io::{self, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use nix::fcntl::{Flock, FlockArg};
 
@@ -120,6 +121,7 @@ pub fn land(round: &Round<'_>, site: &mut Site, _lock: &RepoLock) -> Result<Land
     let promote = &round.attempt.promote;
     let shown = Shown::new(site, Some(round.onto), Some(commit));
     let tree = round.candidate.merged.tree;
+    let began = Instant::now();
     let follow = match promote.prepare_follow(&round.target, tree, &shown, false) {
         Ok(follow) => follow,
         Err(PromoteError::Blocked(obstacles)) => {
@@ -128,6 +130,7 @@ pub fn land(round: &Round<'_>, site: &mut Site, _lock: &RepoLock) -> Result<Land
         }
         Err(error) => return Err(git_failure(error)),
     };
+    let mut checkout = began.elapsed();
     crash_point("locked");
     let body = round.body(Decision::Allow, Some(commit));
     if !intend(round, site, &body, commit)? {
@@ -159,13 +162,16 @@ pub fn land(round: &Round<'_>, site: &mut Site, _lock: &RepoLock) -> Result<Land
     }
     crash_point("recheck");
     let mut remarks = Vec::new();
+    let began = Instant::now();
     finish_follow(follow, promote, &shown, &mut remarks);
+    checkout += began.elapsed();
     crash_point("follow");
     let entry = record(site, round.session(), body)?;
     crash_point("merge");
     keep(promote, round.session(), commit, &mut remarks);
     let mut report = round.told(true, Some(entry))?;
     report.commit = Some(commit);
+    report.checkout = checkout;
     report.remarks = remarks;
     Ok(Landed::Done(Box::new(report)))
 }

@@ -76,6 +76,9 @@ fn one(
     let session_row = session::load(site, id)?;
     let session = Session::of(site, id, &session_row);
     let now = promote.target(&row.branch).map_err(git_failure)?;
+    promote
+        .break_ref_lock(&now.refname, &[row.commit, row.onto])
+        .map_err(git_failure)?;
     let landed = match now.tip {
         Some(tip) => has_landed(promote, tip, row.commit)?,
         None => false,

@@ -282,7 +282,7 @@ pub fn options(charter: Charter, shown: &Shown) -> Options {
 }
 
 /// Opens the operator's directories that the charter shares; one that is not there is none.
-fn shares(site: &Site, charter: &Charter) -> Vec<Share> {
+pub fn shares(site: &Site, charter: &Charter) -> Vec<Share> {
     let Some(root) = site.repo.workdir() else {
         return Vec::new();
     };
@@ -342,13 +342,13 @@ fn errno_of(error: PrivateError) -> std::io::Error {
 
 /// Where the repository's objects are seen from the private object directory: through
 /// the mount itself, so that the place is the same inside a seal and outside.
-fn objects_seen(count: usize) -> Vec<PathBuf> {
+pub fn objects_seen(count: usize) -> Vec<PathBuf> {
     (0..count)
         .map(|at| PathBuf::from(format!("../../.govfs/objects/{at}")))
         .collect()
 }
 
-fn directory(path: &Path) -> Result<OwnedFd, Failure> {
+pub fn directory(path: &Path) -> Result<OwnedFd, Failure> {
     let flags = libc::O_DIRECTORY | libc::O_CLOEXEC;
     let opened: std::io::Result<File> =
         OpenOptions::new().read(true).custom_flags(flags).open(path);

@@ -54,6 +54,15 @@ pub struct Account {
     pub steps: Vec<Step>,
     /// Bytes that a crash took and nothing has replaced.
     pub lost: BTreeMap<u64, (u64, Stretch)>,
+    /// Since its last version.
+    open: Since,
+    /// Since it was last made or emptied, or came from the base.
+    all: Since,
+}
+
+/// What was written since some moment, over what stood there then.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Since {
     stretches: BTreeMap<u64, (u64, Stretch)>,
     origin: Origin,
     origin_len: u64,
@@ -120,7 +129,7 @@ impl Accounts {
             } => {
                 let account = self.account(path, layer);
                 for (offset, len) in lost {
-                    put(&mut account.stretches, *offset, *len, Stretch::Unknown);
+                    account.put(*offset, *len, Stretch::Unknown);
                     put(&mut account.lost, *offset, *len, Stretch::Unknown);
                 }
                 account.settle(seq, *size, *sha256);
@@ -130,10 +139,18 @@ impl Accounts {
     }
 
     fn account(&mut self, path: &RepoPath, layer: &Layer) -> &mut Account {
-        self.by_path.entry(path.clone()).or_insert_with(|| Account {
-            origin: layer.shows(path).map_or(Origin::Nothing, Origin::Base),
-            origin_len: u64::MAX,
-            ..Account::default()
+        self.by_path.entry(path.clone()).or_insert_with(|| {
+            let origin = layer.shows(path).map_or(Origin::Nothing, Origin::Base);
+            let since = Since {
+                origin,
+                origin_len: u64::MAX,
+                ..Since::default()
+            };
+            Account {
+                open: since.clone(),
+                all: since,
+                ..Account::default()
+            }
         })
     }
 
@@ -170,28 +187,52 @@ impl Accounts {
 }
 
 impl Account {
+    /// Returns the last version alone, held against everything that was written
+    /// since the beginning: one look where there were many versions.
+    pub fn at_once(&self) -> Option<Step> {
+        let last = self.steps.last()?;
+        Some(Step {
+            stretches: self.all.stretches.clone(),
+            origin: self.all.origin.clone(),
+            origin_len: self.all.origin_len,
+            ..last.clone()
+        })
+    }
+
     fn put(&mut self, offset: u64, len: u64, stretch: Stretch) {
-        put(&mut self.stretches, offset, len, stretch);
+        for since in [&mut self.open, &mut self.all] {
+            put(&mut since.stretches, offset, len, stretch);
+        }
         clear(&mut self.lost, offset, offset.saturating_add(len));
     }
 
     fn cut(&mut self, size: u64) {
-        clear(&mut self.stretches, size, u64::MAX);
+        for since in [&mut self.open, &mut self.all] {
+            clear(&mut since.stretches, size, u64::MAX);
+            since.origin_len = since.origin_len.min(size);
+        }
         clear(&mut self.lost, size, u64::MAX);
-        self.origin_len = self.origin_len.min(size);
     }
 
     fn settle(&mut self, entry: u64, size: u64, sha256: Digest) {
-        let origin = std::mem::replace(&mut self.origin, Origin::Version(sha256));
+        let next = Since {
+            origin: Origin::Version(sha256),
+            origin_len: u64::MAX,
+            ..Since::default()
+        };
+        let Since {
+            stretches,
+            origin,
+            origin_len,
+        } = std::mem::replace(&mut self.open, next);
         self.steps.push(Step {
             entry,
             sha256,
             size,
-            stretches: std::mem::take(&mut self.stretches),
+            stretches,
             origin,
-            origin_len: self.origin_len,
+            origin_len,
         });
-        self.origin_len = u64::MAX;
     }
 }
 
@@ -306,6 +347,10 @@ mod tests {
         assert_eq!(first.stretches, BTreeMap::from([(4, new)]));
         assert_eq!(second.origin, Origin::Version(first.sha256));
         assert_eq!(second.entry, 4);
+        let at_once = account.at_once().expect("a step");
+        assert_eq!(at_once.origin, first.origin);
+        assert_eq!(at_once.sha256, second.sha256);
+        assert_eq!(at_once.stretches.len(), 2);
     }
 
     #[test]

@@ -2,33 +2,73 @@
 //!
 //! Nothing is trusted because of it; what must be trusted is hashed with SHA-256.
 
+/// A SHA-1 that grows with what it is given.
+#[derive(Clone, Debug)]
+pub(in crate::git) struct Sha1 {
+    state: [u32; 5],
+    /// What does not fill a block yet.
+    rest: [u8; 64],
+    len: u64,
+}
+
+impl Default for Sha1 {
+    fn default() -> Self {
+        Self {
+            state: [
+                0x6745_2301,
+                0xefcd_ab89,
+                0x98ba_dcfe,
+                0x1032_5476,
+                0xc3d2_e1f0,
+            ],
+            rest: [0; 64],
+            len: 0,
+        }
+    }
+}
+
+impl Sha1 {
+    pub(in crate::git) fn update(&mut self, mut bytes: &[u8]) {
+        let held = (self.len % 64) as usize;
+        self.len += bytes.len() as u64;
+        if held > 0 {
+            let count = bytes.len().min(64 - held);
+            self.rest[held..held + count].copy_from_slice(&bytes[..count]);
+            bytes = &bytes[count..];
+            if held + count < 64 {
+                return;
+            }
+            let block = self.rest;
+            compress(&mut self.state, &block);
+        }
+        let (blocks, rest) = bytes.as_chunks::<64>();
+        for block in blocks {
+            compress(&mut self.state, block);
+        }
+        self.rest[..rest.len()].copy_from_slice(rest);
+    }
+
+    pub(in crate::git) fn finish(mut self) -> [u8; 20] {
+        let bits = self.len * 8;
+        let held = self.len % 64;
+        let zeros = (119 - held) % 64;
+        let mut tail = vec![0x80];
+        tail.resize(1 + usize::try_from(zeros).unwrap_or(0), 0);
+        tail.extend_from_slice(&bits.to_be_bytes());
+        self.update(&tail);
+        let mut out = [0; 20];
+        for (word, place) in self.state.iter().zip(out.as_chunks_mut::<4>().0) {
+            *place = word.to_be_bytes();
+        }
+        out
+    }
+}
+
 /// Returns the SHA-1 of `bytes`.
 pub(super) fn sha1(bytes: &[u8]) -> [u8; 20] {
-    let mut state = [
-        0x6745_2301_u32,
-        0xefcd_ab89,
-        0x98ba_dcfe,
-        0x1032_5476,
-        0xc3d2_e1f0,
-    ];
-    let (blocks, rest) = bytes.as_chunks::<64>();
-    for block in blocks {
-        compress(&mut state, block);
-    }
-    let mut tail = rest.to_vec();
-    tail.push(0x80);
-    while tail.len() % 64 != 56 {
-        tail.push(0);
-    }
-    tail.extend_from_slice(&(bytes.len() as u64 * 8).to_be_bytes());
-    for block in tail.as_chunks::<64>().0 {
-        compress(&mut state, block);
-    }
-    let mut out = [0; 20];
-    for (word, place) in state.iter().zip(out.as_chunks_mut::<4>().0) {
-        *place = word.to_be_bytes();
-    }
-    out
+    let mut sum = Sha1::default();
+    sum.update(bytes);
+    sum.finish()
 }
 
 fn compress(state: &mut [u32; 5], block: &[u8; 64]) {

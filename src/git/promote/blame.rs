@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use git2::{DiffOptions, Patch};
 
 use super::renames::Renames;
-use super::{Leaf, Promote, Result, to_git};
+use super::{Leaf, Promote, PromoteError, Result, to_git};
 use crate::domain::base::Oid;
 use crate::domain::merge::Status;
 use crate::domain::path::RepoPath;
@@ -37,7 +37,7 @@ pub struct Touch {
 }
 
 /// Says which path a commit is known to have renamed to this one.
-pub type Renamed<'a> = dyn Fn(Oid, &RepoPath) -> Option<RepoPath> + 'a;
+pub(super) type Renamed<'a> = dyn Fn(Oid, &RepoPath) -> Option<RepoPath> + 'a;
 
 /// Lines that wait for the commit they are suspected to be from:
 /// (number in the final file, number in the suspect's file), both from 0.
@@ -119,8 +119,12 @@ impl Promote {
         };
         let mut sources = Vec::new();
         for parent in self.parents_of(commit)? {
-            if let Some((path, from)) = self.came_from(commit, parent, path, renamed)? {
-                sources.push((parent, path, from));
+            match self.came_from(commit, parent, path, renamed) {
+                Ok(Some((path, from))) => sources.push((parent, path, from)),
+                Ok(None) => {}
+                // A shallow clone ends here: nobody before is known.
+                Err(PromoteError::Missing(oid)) if oid == parent => {}
+                Err(error) => return Err(error),
             }
         }
         // A parent with the very same content has written all of it.

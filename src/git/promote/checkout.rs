@@ -113,7 +113,7 @@ impl Promote {
         };
         let mut held = Vec::new();
         for place in places {
-            let Some(one) = Held::take(place, &mut obstacles)? else {
+            let Some(one) = Held::take(place, &deltas, &mut obstacles)? else {
                 continue;
             };
             let look = Look {
@@ -135,8 +135,9 @@ impl Promote {
 }
 
 impl Held {
-    fn take(place: Place, obstacles: &mut Vec<Obstacle>) -> Result<Option<Self>> {
-        let trouble = match Locked::take(&place.git_dir) {
+    fn take(place: Place, deltas: &[Delta], obstacles: &mut Vec<Obstacle>) -> Result<Option<Self>> {
+        let paths = deltas.iter().map(|delta| &delta.path);
+        let trouble = match Locked::take(&place.git_dir, paths) {
             Ok(index) => {
                 let root = Worktree::open(&place.root);
                 let worktree = root.map_err(io_error(place.root.display().to_string()))?;
@@ -353,7 +354,7 @@ impl Held {
                     if delta.old.is_some_and(|old| old.mode != MODE_COMMIT) {
                         self.worktree.remove(&delta.path).map_err(failed)?;
                     }
-                    self.index.remove(&delta.path)?;
+                    self.index.remove(&delta.path);
                 }
                 Some(leaf) => self.put(promote, &delta.path, leaf, conversion)?,
             }
@@ -369,12 +370,14 @@ impl Held {
         conversion: &dyn Conversion,
     ) -> Result<()> {
         if self.outside_sparse(path) {
-            return self.index.put(path, leaf, None, true);
+            self.index.put(path, leaf, None, true);
+            return Ok(());
         }
         let failed = || io_error(path.to_string());
         if leaf.mode == MODE_COMMIT {
             self.worktree.make_dir(path).map_err(failed())?;
-            return self.index.put(path, leaf, None, false);
+            self.index.put(path, leaf, None, false);
+            return Ok(());
         }
         let blob = promote.blob(leaf.oid)?;
         let stat = if leaf.mode == MODE_LINK && self.place.symlinks {
@@ -395,7 +398,8 @@ impl Held {
             self.worktree.put(path, &content)
         };
         let stat = stat.map_err(failed())?;
-        self.index.put(path, leaf, Some(&stat), false)
+        self.index.put(path, leaf, Some(&stat), false);
+        Ok(())
     }
 
     /// Says whether a sparse checkout leaves `path` out: its own entry does, or
@@ -406,7 +410,7 @@ impl Held {
         }
         let mut dirs: Vec<_> = path.ancestors().collect();
         while let Some(dir) = dirs.pop() {
-            if let Some((_, skipped)) = self.index.first_beneath(&dir) {
+            if let Some(skipped) = self.index.first_is_skipped(&dir) {
                 return skipped;
             }
         }

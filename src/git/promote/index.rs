@@ -1,32 +1,33 @@
 //! The index of one checkout, locked from the first look to the last write.
 //!
 //! Owns: `index.lock` (git's own protocol, so the operator's git waits or
-//! refuses), reading entries, and writing the changed ones. A lock that a crash
+//! refuses), what the index says of the paths that a merge changes, and writing
+//! it with those changed. It is read through for the questions and once more for
+//! the writing, so memory does not grow with the repository. A lock that a crash
 //! left behind is recognised by its content and broken: the caller holds the
 //! repository's merge lock, so its maker is gone.
 //!
 //! Entries whose file may have changed within the old index's own second are
 //! marked for git to look at again, as git itself does.
 
-use std::ffi::OsStr;
+mod file;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use git2::{Index, IndexEntry, IndexTime};
 use nix::sys::stat::FileStat;
 
 use super::worktree::Worktree;
-use super::{Leaf, PromoteError, Result, from_git, io_error, to_git};
+use super::{Leaf, MODE_COMMIT, PromoteError, Result, io_error};
 use crate::domain::path::RepoPath;
+
+use file::{Entry, Fault, Reader, Writer};
 
 /// What our lock file says.
 const MARK: &[u8] = b"govfs\n";
-const SKIP_WORKTREE: u16 = 1 << 14;
-const INTENT_TO_ADD: u16 = 1 << 13;
-const EXTENDED: u16 = 1 << 14;
 
 /// One entry, as far as a checkout asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,10 +41,15 @@ pub(super) struct Tracked {
 }
 
 pub(super) struct Locked {
-    index: Index,
     path: PathBuf,
     work: PathBuf,
     lock: PathBuf,
+    /// What the index says of the paths that were asked about.
+    known: BTreeMap<Vec<u8>, Tracked>,
+    unmerged: BTreeSet<Vec<u8>>,
+    /// Whether the first tracked path beneath a directory is outside a sparse checkout.
+    beneath: BTreeMap<Vec<u8>, bool>,
+    changes: BTreeMap<Vec<u8>, Option<Entry>>,
     /// The old index's time; entries at or after it may hide a change.
     stamp: Option<(i64, i64)>,
 }
@@ -82,9 +88,22 @@ pub(super) enum NoIndex {
     Failed(PromoteError),
 }
 
+impl From<Fault> for NoIndex {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Unreadable(why) => Self::Unreadable(why.to_owned()),
+            Fault::Io(error) => Self::Failed(io_error("index")(error)),
+        }
+    }
+}
+
 impl Locked {
-    /// Locks and reads the index in `git_dir`; a lock that a crashed merge left is taken over.
-    pub(super) fn take(git_dir: &Path) -> std::result::Result<Self, NoIndex> {
+    /// Locks the index in `git_dir` and reads what it says of `paths` and above
+    /// them; a lock that a crashed merge left is taken over.
+    pub(super) fn take<'a>(
+        git_dir: &Path,
+        paths: impl Iterator<Item = &'a RepoPath>,
+    ) -> std::result::Result<Self, NoIndex> {
         let path = git_dir.join("index");
         let lock = git_dir.join("index.lock");
         break_lock(git_dir);
@@ -100,63 +119,81 @@ impl Locked {
         let work = git_dir.join("index.govfs");
         // From here on, dropping gives the lock back.
         let mut held = Self {
-            index: Index::new().map_err(|error| NoIndex::Failed(error.into()))?,
             path,
             work,
             lock,
+            known: BTreeMap::new(),
+            unmerged: BTreeSet::new(),
+            beneath: BTreeMap::new(),
+            changes: BTreeMap::new(),
             stamp: None,
         };
-        held.read()?;
+        held.read(paths)?;
         Ok(held)
     }
 
-    /// Reads through a second name of the same file, so that writing replaces only that name.
-    fn read(&mut self) -> std::result::Result<(), NoIndex> {
-        let failed = |error| NoIndex::Failed(io_error("index")(error));
-        let _ = fs::remove_file(&self.work);
-        match fs::metadata(&self.path) {
-            Ok(old) => {
-                self.stamp = Some((old.mtime(), old.mtime_nsec()));
-                if fs::hard_link(&self.path, &self.work).is_err() {
-                    fs::copy(&self.path, &self.work).map_err(failed)?;
+    /// Opens the old index; none where nothing was ever added.
+    fn open(&self, checks: bool) -> std::result::Result<Option<Reader>, Fault> {
+        match File::open(&self.path) {
+            Ok(file) => Reader::new(file, checks).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Fault::Io(error)),
+        }
+    }
+
+    /// Reads the index through. Its entries are sorted, and so are the questions.
+    fn read<'a>(
+        &mut self,
+        paths: impl Iterator<Item = &'a RepoPath>,
+    ) -> std::result::Result<(), NoIndex> {
+        let Some(mut reader) = self.open(true)? else {
+            return Ok(());
+        };
+        let old = fs::metadata(&self.path).map_err(Fault::Io)?;
+        self.stamp = Some((old.mtime(), old.mtime_nsec()));
+        let (mut wanted, mut dirs) = (BTreeSet::new(), BTreeSet::new());
+        for path in paths {
+            wanted.insert(path.as_bytes().to_vec());
+            for dir in path.ancestors() {
+                wanted.insert(dir.as_bytes().to_vec());
+                dirs.insert([dir.as_bytes(), b"/"].concat());
+            }
+        }
+        let mut wanted = wanted.into_iter().peekable();
+        let mut dirs = dirs.into_iter().peekable();
+        while let Some(entry) = reader.next()? {
+            let path = entry.path.as_slice();
+            while let Some(dir) = dirs.next_if(|dir| dir.as_slice() <= path) {
+                if path.starts_with(&dir) {
+                    let dir = dir[..dir.len() - 1].to_vec();
+                    self.beneath.insert(dir, entry.is_skipped());
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
+            while wanted.next_if(|want| want.as_slice() < path).is_some() {}
+            if wanted.peek().is_some_and(|want| want == path) {
+                if entry.stage() == 0 {
+                    self.known.insert(path.to_vec(), entry.tracked());
+                } else {
+                    self.unmerged.insert(path.to_vec());
+                }
+            }
         }
-        self.index = Index::open(&self.work)
-            .map_err(|error| NoIndex::Unreadable(error.message().to_owned()))?;
+        reader.finish()?;
         Ok(())
     }
 
     pub(super) fn get(&self, path: &RepoPath) -> Option<Tracked> {
-        let entry = self.index.get_path(as_path(path), 0)?;
-        Some(Tracked {
-            leaf: Leaf {
-                mode: entry.mode,
-                oid: from_git(entry.id),
-            },
-            skipped: entry.flags_extended & SKIP_WORKTREE != 0,
-            intended: entry.flags_extended & INTENT_TO_ADD != 0,
-            mtime: (entry.mtime.seconds(), entry.mtime.nanoseconds()),
-            size: entry.file_size,
-            inode: entry.ino,
-        })
+        self.known.get(path.as_bytes()).copied()
     }
 
     /// Says whether `path` has unmerged stages.
     pub(super) fn unmerged(&self, path: &RepoPath) -> bool {
-        (1..=3).any(|stage| self.index.get_path(as_path(path), stage).is_some())
+        self.unmerged.contains(path.as_bytes())
     }
 
-    /// Returns the first tracked path beneath a directory, and whether it is outside a sparse checkout.
-    pub(super) fn first_beneath(&self, dir: &RepoPath) -> Option<(Vec<u8>, bool)> {
-        let mut prefix = dir.as_bytes().to_vec();
-        prefix.push(b'/');
-        let at = self.index.find_prefix(prefix.as_slice()).ok()?;
-        let entry = self.index.get(at)?;
-        let skipped = entry.flags_extended & SKIP_WORKTREE != 0;
-        Some((entry.path, skipped))
+    /// Says of a directory with tracked paths whether the first is outside a sparse checkout.
+    pub(super) fn first_is_skipped(&self, dir: &RepoPath) -> Option<bool> {
+        self.beneath.get(dir.as_bytes()).copied()
     }
 
     /// Says whether entry `tracked` certainly describes the file with status
@@ -168,12 +205,8 @@ impl Locked {
         settled && tracked.mtime.0 != 0 && same_file(tracked, stat)
     }
 
-    pub(super) fn remove(&mut self, path: &RepoPath) -> Result<()> {
-        match self.index.remove(as_path(path), 0) {
-            Ok(()) => Ok(()),
-            Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+    pub(super) fn remove(&mut self, path: &RepoPath) {
+        self.changes.insert(path.as_bytes().to_vec(), None);
     }
 
     /// Enters a path; without a status the file is outside a sparse checkout.
@@ -183,48 +216,84 @@ impl Locked {
         leaf: Leaf,
         stat: Option<&FileStat>,
         skipped: bool,
-    ) -> Result<()> {
-        let mut entry = stat.map_or_else(blank, described);
-        entry.mode = leaf.mode;
-        entry.id = to_git(leaf.oid);
-        entry.path = path.as_bytes().to_vec();
-        if skipped {
-            entry.flags |= EXTENDED;
-            entry.flags_extended |= SKIP_WORKTREE;
-        }
-        Ok(self.index.add(&entry)?)
+    ) {
+        let entry = Entry::new(path.as_bytes(), leaf, stat, skipped);
+        self.changes.insert(path.as_bytes().to_vec(), Some(entry));
     }
 
     /// Writes the index in place of the old one, and unlocks.
     pub(super) fn write(mut self, worktree: &Worktree) -> Result<()> {
-        self.mark_racy(worktree)?;
-        self.index.write()?;
-        let failed = io_error(self.path.display().to_string());
-        fs::rename(&self.work, &self.path).map_err(failed)
+        let changes = std::mem::take(&mut self.changes);
+        let written = self.write_changed(worktree, changes);
+        written.map_err(|fault| match fault {
+            Fault::Io(error) => io_error(self.path.display().to_string())(error),
+            Fault::Unreadable(why) => {
+                io_error(self.path.display().to_string())(io::Error::other(why))
+            }
+        })
     }
 
-    /// Marks entries whose file changed since, in the second the old index was written.
-    fn mark_racy(&mut self, worktree: &Worktree) -> Result<()> {
+    fn write_changed(
+        &self,
+        worktree: &Worktree,
+        changes: BTreeMap<Vec<u8>, Option<Entry>>,
+    ) -> std::result::Result<(), Fault> {
+        let mut reader = self.open(false)?; // nobody else writes it while the lock is ours
+        let (version, before) = reader.as_ref().map_or((2, 0), Reader::shape);
+        let here = |path: &Vec<u8>| self.known.contains_key(path);
+        let gone = changes
+            .iter()
+            .filter(|(path, new)| new.is_none() && here(path));
+        let new = changes
+            .iter()
+            .filter(|(path, new)| new.is_some() && !here(path));
+        let count = before + new.count() - gone.count();
+        let extended = changes.values().flatten().any(Entry::is_extended);
+        let version = if extended { version.max(3) } else { version };
+        let _ = fs::remove_file(&self.work); // a crashed merge's
+        let file = File::create_new(&self.work)?;
+        let mut writer = Writer::new(file, version, count)?;
+        let touched: Vec<Vec<u8>> = changes.keys().cloned().collect();
+        let mut changes = changes.into_iter().peekable();
+        if let Some(reader) = &mut reader {
+            while let Some(entry) = reader.next()? {
+                while let Some((_, new)) = changes.next_if(|(path, _)| *path < entry.path) {
+                    writer.put(new.as_ref())?;
+                }
+                if let Some((_, new)) = changes.next_if(|(path, _)| *path == entry.path) {
+                    writer.put(new.as_ref())?;
+                } else {
+                    self.mark_if_racy(entry, worktree)?;
+                    writer.put(Some(entry))?;
+                }
+            }
+        }
+        for (_, new) in changes {
+            writer.put(new.as_ref())?;
+        }
+        let kept = match reader {
+            Some(reader) => reader.finish()?,
+            None => Vec::new(),
+        };
+        writer.finish(&kept, &touched)?;
+        Ok(fs::rename(&self.work, &self.path)?)
+    }
+
+    /// Marks an entry whose file changed since, in the second the old index was written.
+    fn mark_if_racy(&self, entry: &mut Entry, worktree: &Worktree) -> io::Result<()> {
+        let tracked = entry.tracked();
         let Some((second, _)) = self.stamp else {
             return Ok(());
         };
-        let racy: Vec<IndexEntry> = self
-            .index
-            .iter()
-            .filter(|entry| i64::from(entry.mtime.seconds()) >= second && entry.mode != 0o160_000)
-            .collect();
-        for mut entry in racy {
-            let Ok(path) = RepoPath::parse(&entry.path) else {
-                continue;
-            };
-            let Some(tracked) = self.get(&path) else {
-                continue;
-            };
-            let stat = worktree.stat(&path).map_err(io_error(path.to_string()))?;
-            if stat.is_some_and(|stat| !same_file(&tracked, &stat)) {
-                entry.mtime = IndexTime::new(0, 0);
-                self.index.add(&entry)?;
-            }
+        if i64::from(tracked.mtime.0) < second || tracked.leaf.mode == MODE_COMMIT {
+            return Ok(());
+        }
+        let Ok(path) = RepoPath::parse(&entry.path) else {
+            return Ok(());
+        };
+        let stat = worktree.stat(&path)?;
+        if stat.is_some_and(|stat| !same_file(&tracked, &stat)) {
+            entry.forget_time();
         }
         Ok(())
     }
@@ -239,43 +308,4 @@ fn same_file(tracked: &Tracked, stat: &FileStat) -> bool {
     tracked.mtime == (stat.st_mtime as i32, stat.st_mtime_nsec as u32)
         && tracked.size == stat.st_size as u32
         && tracked.inode == stat.st_ino as u32
-}
-
-fn as_path(path: &RepoPath) -> &Path {
-    Path::new(OsStr::from_bytes(path.as_bytes()))
-}
-
-fn blank() -> IndexEntry {
-    IndexEntry {
-        ctime: IndexTime::new(0, 0),
-        mtime: IndexTime::new(0, 0),
-        dev: 0,
-        ino: 0,
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        file_size: 0,
-        id: git2::Oid::ZERO_SHA1,
-        flags: 0,
-        flags_extended: 0,
-        path: Vec::new(),
-    }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the index keeps the low 32 bits of what stat says"
-)]
-fn described(stat: &FileStat) -> IndexEntry {
-    IndexEntry {
-        ctime: IndexTime::new(stat.st_ctime as i32, stat.st_ctime_nsec as u32),
-        mtime: IndexTime::new(stat.st_mtime as i32, stat.st_mtime_nsec as u32),
-        dev: stat.st_dev as u32,
-        ino: stat.st_ino as u32,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        file_size: stat.st_size as u32,
-        ..blank()
-    }
 }

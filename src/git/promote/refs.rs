@@ -5,12 +5,15 @@
 //! garbage collection. Never forces, never runs a hook.
 
 use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use git2::{ErrorCode, Reference};
 
 use super::objects::sync;
-use super::{Change, Leaf, Promote, PromoteError, Result, What, from_git, raw_mode, to_git};
+use super::{
+    Change, Leaf, Promote, PromoteError, Result, What, from_git, io_error, raw_mode, to_git,
+};
 use crate::domain::base::Oid;
 use crate::domain::names::SessionId;
 use crate::domain::path::RepoPath;
@@ -18,6 +21,10 @@ use crate::domain::path::RepoPath;
 /// How often, and after what pause, a ref that another process has locked is tried again.
 const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// A lock that does not change for so long was left behind.
+const LOCK_STALE: Duration = Duration::from_millis(200);
+/// Nobody keeps the lock of a ref of our own for so long.
+const KEEP_STALE: Duration = Duration::from_secs(10);
 
 /// Where a merge goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +99,27 @@ impl Promote {
             return Err(error.into());
         }
         self.sync_ref(&target.refname)
+    }
+
+    /// Takes away the lock of a ref that was left by a process killed while it moved
+    /// the ref to one of `values`; one that says anything else is somebody's own.
+    pub fn break_ref_lock(&self, refname: &str, values: &[Oid]) -> Result<()> {
+        let path = self.common_dir().join(format!("{refname}.lock"));
+        let look = || -> Option<(u64, i64, i64)> {
+            let meta = std::fs::metadata(&path).ok()?;
+            let text = std::fs::read(&path).ok()?;
+            let ours = values
+                .iter()
+                .any(|value| format!("{value}\n").as_bytes().starts_with(&text));
+            ours.then(|| (meta.ino(), meta.mtime(), meta.mtime_nsec()))
+        };
+        let Some(before) = look() else { return Ok(()) };
+        // Git fills its locks at once: one that stays as it is has no owner any more.
+        std::thread::sleep(LOCK_STALE);
+        if look() == Some(before) {
+            std::fs::remove_file(&path).map_err(io_error(path.display().to_string()))?;
+        }
+        Ok(())
     }
 
     fn swap(
@@ -184,6 +212,11 @@ impl Promote {
     /// Keeps `commit` for `session`, whatever becomes of the branches.
     pub fn keep(&self, session: &SessionId, commit: Oid) -> Result<()> {
         let name = keep_name(session);
+        let lock = self.common_dir().join(format!("{name}.lock"));
+        let age = std::fs::metadata(&lock).and_then(|meta| meta.modified());
+        if age.is_ok_and(|age| age.elapsed().is_ok_and(|age| age > KEEP_STALE)) {
+            let _ = std::fs::remove_file(&lock); // a killed process left it; if it stays, that is told below
+        }
         self.repo
             .reference(&name, to_git(commit), true, "govfs: keep")?;
         self.sync_ref(&name)
