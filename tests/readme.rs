@@ -35,13 +35,12 @@ fn blocks<'a>(text: &'a str, fence: &str) -> Vec<&'a str> {
 fn tour(text: &str) -> Vec<(String, String)> {
     let mut out: Vec<(String, String)> = Vec::new();
     for line in blocks(text, "console tour").concat().lines() {
-        match line.strip_prefix("$ ") {
-            Some(command) => out.push((command.to_owned(), String::new())),
-            None => {
-                let (_, said) = out.last_mut().unwrap();
-                said.push_str(line);
-                said.push('\n');
-            }
+        if let Some(command) = line.strip_prefix("$ ") {
+            out.push((command.to_owned(), String::new()));
+        } else {
+            let (_, said) = out.last_mut().unwrap();
+            said.push_str(line);
+            said.push('\n');
         }
     }
     out

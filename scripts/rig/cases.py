@@ -312,6 +312,7 @@ def disk_full(context):
             raise Wrong(f"a full disk reached the programs as {[errno.errorcode.get(n, n) for n in world.expected.errors]}")
         for name in (ballast, *spare):
             os.unlink(name)
+        run(["sync", "-f", place])  # only then are the blocks anybody's again
         works_again(world, "small")
         context.note("no inodes" if by_inodes else "no room")
     # Small, so that they fill within seconds.

@@ -128,6 +128,7 @@ pub fn bundle(findings: &Findings, dir: &Path, file: &Path) -> Result<(), Failur
         "system": system(),
         "repository": repository(dir),
     });
+    let text = without_home(&serde_json::to_string_pretty(&document).map_err(Failure::failed)?);
     let fault = |error: std::io::Error| Failure::failed(format!("{}: {error}", file.display()));
     let mut out = OpenOptions::new()
         .write(true)
@@ -135,10 +136,17 @@ pub fn bundle(findings: &Findings, dir: &Path, file: &Path) -> Result<(), Failur
         .mode(0o600)
         .open(file)
         .map_err(fault)?;
-    let text = serde_json::to_string_pretty(&document).map_err(Failure::failed)?;
     out.write_all(text.as_bytes())
         .and_then(|()| out.write_all(b"\n"))
         .map_err(fault)
+}
+
+/// A home's path names its owner.
+fn without_home(text: &str) -> String {
+    match std::env::var("HOME") {
+        Ok(home) if home.len() > 1 => text.replace(&home, "~"),
+        _ => text.to_owned(),
+    }
 }
 
 fn system() -> Value {

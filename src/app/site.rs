@@ -107,6 +107,10 @@ impl Site {
             }
             let value = work(&mut turn)?;
             let (entries, state) = turn.commit()?;
+            for entry in &entries {
+                let agent = entry.agent.as_ref().map(tracing::field::display);
+                tracing::debug!(seq = entry.seq, agent, "an entry is recorded");
+            }
             return Ok((value, entries, state));
         }
         Err(Failure::failed("the charter changes all the time").hint("try again"))
