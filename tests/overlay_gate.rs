@@ -95,6 +95,8 @@ impl At<'_> {
 
 type Act = fn(&At<'_>) -> Result<()>;
 
+type Change = fn(&mut Rules);
+
 /// Every call that can change something, and the word under which a refusal of it stands.
 const OPERATIONS: [(&str, Tried, Act); 22] = [
     ("write", Tried::Write, |at| {
@@ -264,7 +266,7 @@ fn every_operation_is_decided_by_the_place_it_touches() {
 
 #[test]
 fn what_a_handle_may_is_asked_again_at_every_operation() {
-    let changes: [(&str, fn(&mut Rules)); 6] = [
+    let changes: [(&str, Change); 6] = [
         ("frozen", |rules| rules.halt = Some(Halt::Frozen)),
         ("ended", |rules| rules.halt = Some(Halt::Ended)),
         ("not-claimed", |rules| *rules = Rules::default()),
