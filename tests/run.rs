@@ -579,7 +579,6 @@ fn a_login_shell_finds_govfs_too() {
 /// Prints figures; a release build on a quiet machine gives those that count.
 #[test]
 #[ignore = "figures, not a verdict"]
-#[expect(clippy::print_stderr, reason = "figures are for people")]
 fn figures() {
     const ROUNDS: usize = 100;
     let world = World::new(None);
