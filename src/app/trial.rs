@@ -33,6 +33,7 @@ use crate::app::site::Site;
 use crate::domain::base::Oid;
 use crate::domain::charter::Charter;
 use crate::domain::digest::Digest;
+use crate::domain::event::Tier;
 use crate::domain::gate::{Denial, Gate, Permit, Recorded, Refusal, Rules, Tried};
 use crate::domain::logop::{Actor, LogOp};
 use crate::domain::names::AgentName;
@@ -361,6 +362,7 @@ fn overlay(
         place: site.repo.root().to_owned(),
         sealed: true,
         allow_other: false,
+        tier: Tier::A,
     };
     let time = clock::wall().0 / 1_000_000_000;
     let common = site.repo.common_dir();
@@ -415,6 +417,7 @@ fn gitdir(
         cat: Path::new("/bin/cat"),
         eol: eol_of(&site.repo.pinned()),
         exclude: EXCLUDE,
+        shown: &room.join("refs"),
     };
     prepare(&dir, &spec).map_err(Failure::failed)?;
     let (base, place, inside) = (Arc::clone(base), site.repo.root().to_owned(), dir.clone());

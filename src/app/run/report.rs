@@ -5,6 +5,7 @@
 //! prints them.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{BufReader, ErrorKind};
 
 use serde::Serialize;

@@ -202,7 +202,7 @@ impl Noted {
                 self.voided.insert(entry);
             }
         } else if line.seq >= sealed
-            && let Some(sha256) = decode::<LogOp>(line).ok().and_then(|op| op.content())
+            && let Some(sha256) = decode(line).ok().and_then(|op| op.content())
         {
             self.unsealed.push((line.seq, sha256));
         }
