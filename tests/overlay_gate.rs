@@ -54,6 +54,7 @@ fn rules() -> Rules {
         id,
         pattern: pattern(text),
         until_boot_ms,
+        beyond_role: false,
     };
     let mut rules = Rules::new(vec![
         claim(1, "mine", None),
@@ -277,6 +278,7 @@ fn what_a_handle_may_is_asked_again_at_every_operation() {
                 id: 1,
                 pattern: pattern("mine/**"),
                 until_boot_ms: None,
+                beyond_role: false,
             }];
             let sensitive = std::mem::take(&mut rules.sensitive);
             *rules = Rules::new(claims);
