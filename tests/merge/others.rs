@@ -228,8 +228,8 @@ fn blame_names_the_write_that_brought_each_line() {
             shown["path"].as_str().unwrap().to_owned(),
         )
     };
-    assert_eq!(op(&lines[0]), ("version".into(), "src/a.txt".into()));
-    assert_eq!(op(&lines[3]), ("version".into(), "moved/c.txt".into()));
+    assert_eq!(op(lines[0]), ("version".into(), "src/a.txt".into()));
+    assert_eq!(op(lines[3]), ("version".into(), "moved/c.txt".into()));
     assert_ne!(
         lines[0]["write"], lines[2]["write"],
         "a later save brought the third"
