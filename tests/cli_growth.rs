@@ -336,7 +336,7 @@ fn a_verdict_about_a_merge_is_given_again() {
     let seq = turn.append(&forged).expect("appended").seq;
     turn.commit().expect("committed");
     let ran = house.fails(4, &["replay"]);
-    let word = format!("entry {seq}: judged again: allowed");
+    let word = format!("entry {seq}: judged again it is not refused by review");
     assert!(ran.stderr.contains(&word), "{ran:?}");
 }
 

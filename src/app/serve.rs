@@ -32,6 +32,7 @@ use crate::vfs::server::{Mounting, ServeOptions, serve as serve_mount};
 mod answers;
 mod duty;
 pub mod ground;
+mod holders;
 
 use answers::Desk;
 use ground::{Doors, Shown};

@@ -29,15 +29,7 @@ pub(super) struct Output {
 }
 
 /// The verbs whose stdout is nothing but hashed lines, or somebody else's.
-const WITHOUT_DOCUMENT: [&str; 7] = [
-    "log",
-    "show",
-    "export",
-    "run",
-    "completions",
-    "man",
-    "serve",
-];
+const WITHOUT_DOCUMENT: [&str; 4] = ["log", "show", "run", "serve"];
 
 /// The colours that screens use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -208,9 +208,9 @@ pub fn judged_again(
         });
     Ok(match differs {
         Some((how, line)) => {
-            let path = line.path.as_ref().map(ToString::to_string);
-            let path = path.unwrap_or_default();
-            Again::Differs(format!("judged again it {how} by {} {path}", line.rule))
+            let at = line.path.as_ref().map(|path| format!(" at {path}"));
+            let at = at.unwrap_or_default();
+            Again::Differs(format!("judged again it {how} by {}{at}", line.rule))
         }
         None => Again::Same,
     })

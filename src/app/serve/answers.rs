@@ -6,17 +6,16 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
-use super::End;
 use super::ground::{Shown, pinned_charter, state_for};
-use super::record;
+use super::holders::Holders;
+use super::{End, record};
 use crate::app::claim::{self, Answer as ClaimAnswer, Patience};
 use crate::app::control::{Answer, Ask, FORMAT, Handler, Hello, Sealing};
 use crate::app::failure::Failure;
@@ -35,16 +34,6 @@ use crate::vfs::server::Server;
 /// How long the end of a server waits for an answer that is on its way.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
-/// Who keeps a sealed mount up.
-#[derive(Debug, Default)]
-struct Holders {
-    count: usize,
-    /// Somebody has held it.
-    held: bool,
-    /// The last one has gone: nobody may join any more.
-    over: bool,
-}
-
 /// A running server's parts.
 pub(super) struct Desk {
     pub session: Session,
@@ -55,7 +44,7 @@ pub(super) struct Desk {
     server: RwLock<Option<Server>>,
     ends: Mutex<Option<Sender<End>>>,
     speaking: RwLock<()>,
-    holders: Mutex<Holders>,
+    holders: Holders,
     /// The way to the ledger by which launches are recorded.
     launches: Mutex<Option<Site>>,
     pub(super) seal_entries: u64,
@@ -99,7 +88,7 @@ impl Desk {
             server: RwLock::new(None),
             ends: Mutex::new(None),
             speaking: RwLock::new(()),
-            holders: Mutex::default(),
+            holders: Holders::default(),
             launches: Mutex::new(None),
             seal_entries: u64::from(charter.ledger.seal_entries),
             seal_interval_ms: charter.ledger.seal_interval_ms,
@@ -114,7 +103,7 @@ impl Desk {
         })
     }
 
-    /// Returns the repository's directory, for whoever opens its own way to the ledger.
+    /// The repository's directory, for whoever opens its own way to the ledger.
     pub(super) fn site(&self) -> PathBuf {
         self.dir.clone()
     }
@@ -356,13 +345,8 @@ impl Desk {
 
     /// Counts one hold less, and says whether the mount ends with it.
     fn let_go_of(&self) -> bool {
-        let mut holders = self.holders.lock();
-        holders.count = holders.count.saturating_sub(1);
-        if holders.count == 0 && self.shown.sealed {
-            holders.over = true;
-            self.end(End::Left);
-        }
-        holders.over
+        self.holders
+            .leave(self.shown.sealed, || self.end(End::Left))
     }
 
     fn settle_and_seal(&self) -> Result<(), Failure> {
@@ -397,23 +381,17 @@ impl Desk {
     }
 
     fn hold(&self) -> Answer {
-        let mut holders = self.holders.lock();
-        if holders.over {
-            return Answer::Failed {
-                why: "the mount is ending".into(),
-            };
+        if self.holders.join() {
+            return Answer::Done;
         }
-        holders.count += 1;
-        holders.held = true;
-        Answer::Done
+        Answer::Failed {
+            why: "the mount is ending".into(),
+        }
     }
 
     /// Says whether the launcher that made a sealed mount went away before it could hold it.
     pub(super) fn is_abandoned(&self) -> bool {
-        let mut holders = self.holders.lock();
-        let abandoned = self.shown.sealed && !holders.held;
-        holders.over |= abandoned;
-        abandoned
+        self.shown.sealed && self.holders.is_abandoned()
     }
 
     fn hello(&self) -> Answer {
@@ -473,7 +451,7 @@ impl Handler for Desk {
 
     fn leave(&self) -> Answer {
         // The last one to leave ends the mount, which settles and seals by itself.
-        let others = self.holders.lock().count > 1;
+        let others = self.holders.others();
         if (others || !self.shown.sealed)
             && let Err(failure) = self.settle_and_seal()
         {
