@@ -101,6 +101,40 @@ fn give(dir: &Path) {
     chown(dir, Some(USER), Some(USER)).expect("given");
 }
 
+#[test]
+fn a_charter_can_forbid_lower_tiers() {
+    let Some(world) = World::new() else { return };
+    let file = world.house.root().join("governor.md");
+    let text = fs::read_to_string(&file).expect("the charter");
+    let stricter = text.replace("#tier = \"A\"", "tier = \"B\"");
+    assert_ne!(text, stricter);
+    fs::write(&file, &stricter).expect("written");
+    let mut git = world.house.hermetic("git", &world.house.root());
+    git.args([
+        "-c",
+        "safe.directory=*",
+        "commit",
+        "-qam",
+        "A stricter charter",
+    ]);
+    assert!(git.status().expect("git starts").success());
+    give(&world.house.root());
+    let refused = world.sh("no-landlock", "C", "echo ran");
+    let wanted = "the charter wants tier B at least, not C";
+    assert_eq!(
+        (refused.status, refused.stdout.as_str()),
+        (3, ""),
+        "{refused:?}"
+    );
+    assert!(refused.stderr.contains(wanted), "{refused:?}");
+    let allowed = world.sh("no-userns", "B", "echo ran");
+    assert_eq!(
+        (allowed.status, allowed.stdout.as_str()),
+        (0, "ran\n"),
+        "{allowed:?}"
+    );
+}
+
 /// What a machine lacks, the layer's name, and the best tier that still holds there.
 const POORER: [(&str, &str, &str); 3] = [
     ("no-userns", "user namespace", "B"),

@@ -65,7 +65,7 @@ pub fn run(site: &mut Site, job: &Job) -> Result<Ended, Failure> {
     let session = session::enter(site, &job.wish)?;
     let state = state_for(site, &session)?;
     let charter = pinned_charter(&state, &session)?;
-    let tier = tier(job)?;
+    let tier = tier(job, &charter)?;
     let mut door = Door::open(site, &session, tier)?;
     let from = report::log_end(&session);
     let outcome = launch(site, &session, &charter, job, &mut door);
@@ -118,7 +118,15 @@ fn launch(
 }
 
 /// Returns the tier that holds: A, or what this machine has where the caller allows less.
-fn tier(job: &Job) -> Result<Tier, Failure> {
+fn tier(job: &Job, charter: &Charter) -> Result<Tier, Failure> {
+    let least = charter.sandbox.least_tier.unwrap_or(Tier::C);
+    if job.lowest < least {
+        return Err(Failure::refused(format!(
+            "the charter wants tier {least:?} at least, not {:?}",
+            job.lowest
+        ))
+        .hint("govfs doctor says what this machine lacks for it"));
+    }
     if job.lowest == Tier::A {
         return Ok(Tier::A); // tried by doing it: whatever is missing is named
     }

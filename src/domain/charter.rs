@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::domain::digest::Digest;
+use crate::domain::event::Tier;
 use crate::domain::names::AgentName;
 use crate::domain::names::RoleName;
 use crate::domain::path::RepoPath;
@@ -133,14 +134,6 @@ pub struct Role {
     pub read_first: Vec<Pattern>,
 }
 
-/// How much of the enforcement must hold around a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RequiredTier {
-    A,
-    B,
-    C,
-}
-
 /// A path outside the repository: absolute, or beneath the home directory with `~/`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostPath(String);
@@ -153,7 +146,8 @@ impl HostPath {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sandbox {
-    pub tier: RequiredTier,
+    /// The least that `--allow-tier` may put up with; without the switch it is always A.
+    pub least_tier: Option<Tier>,
     pub network: bool,
     /// Whether a program may make Unix sockets.
     pub af_unix: bool,

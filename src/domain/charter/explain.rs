@@ -11,8 +11,8 @@ use crate::domain::charter::CharterCommand;
 use crate::domain::charter::ClaimMode;
 use crate::domain::charter::Diversity;
 use crate::domain::charter::HostPath;
-use crate::domain::charter::RequiredTier;
 use crate::domain::charter::TransientRule;
+use crate::domain::event::Tier;
 use crate::domain::pattern::Pattern;
 
 pub(super) fn explain(charter: &Charter) -> Vec<(String, Vec<String>)> {
@@ -148,15 +148,25 @@ fn sandbox(charter: &Charter) -> Vec<String> {
     let hosts = |list: &[HostPath]| joined(list.iter().map(HostPath::as_str));
     let on = |yes: bool| if yes { "allowed" } else { "refused" };
     vec![
-        match sandbox.tier {
-            RequiredTier::A => "tier A is required: every layer of enforcement, or nothing starts".to_owned(),
-            RequiredTier::B => "tier B is required: a machine that lacks a layer may start programs; each session says so".to_owned(),
-            RequiredTier::C => "tier C will do: the mount alone; programs can go around it".to_owned(),
-        },
+        format!(
+            "tier A is required: every layer of enforcement, or nothing starts; {}",
+            match sandbox.least_tier {
+                None => "--allow-tier may put up with less",
+                Some(Tier::A) => "--allow-tier is refused",
+                Some(Tier::B) => "--allow-tier may put up with B, not with C",
+                Some(Tier::C) => "--allow-tier may put up with B and C",
+            }
+        ),
         format!("the network is {}", on(sandbox.network)),
         format!("Unix sockets are {}", on(sandbox.af_unix)),
-        format!("written through for the agent that keeps its state there: {}", hosts(&sandbox.states)),
-        format!("written through for every program: {}", hosts(&sandbox.writable)),
+        format!(
+            "written through for the agent that keeps its state there: {}",
+            hosts(&sandbox.states)
+        ),
+        format!(
+            "written through for every program: {}",
+            hosts(&sandbox.writable)
+        ),
         format!("each session has its own copy: {}", hosts(&sandbox.copied)),
         format!("absent: {}", hosts(&sandbox.hidden)),
         format!("variables passed on: {}", joined(sandbox.variables())),

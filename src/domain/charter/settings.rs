@@ -17,7 +17,6 @@ use crate::domain::charter::Ledger;
 use crate::domain::charter::Merge;
 use crate::domain::charter::Paths;
 use crate::domain::charter::Plans;
-use crate::domain::charter::RequiredTier;
 use crate::domain::charter::Sandbox;
 use crate::domain::charter::Transient;
 use crate::domain::charter::TransientRule;
@@ -35,6 +34,7 @@ use crate::domain::charter::values::pattern;
 use crate::domain::charter::values::size;
 use crate::domain::charter::values::variable;
 use crate::domain::digest::Digest;
+use crate::domain::event::Tier;
 use crate::domain::pattern::Pattern;
 
 /// Reads the whole block. What is faulty is noted in the reader and defaulted here.
@@ -141,16 +141,10 @@ fn transient(reader: &Reader<'_>, mut section: Section<'_, '_>) -> Transient {
 }
 
 fn sandbox(reader: &Reader<'_>, mut section: Section<'_, '_>) -> Sandbox {
-    let tiers = [
-        ("A", RequiredTier::A),
-        ("B", RequiredTier::B),
-        ("C", RequiredTier::C),
-    ];
+    let tiers = [("A", Tier::A), ("B", Tier::B), ("C", Tier::C)];
     let given = section.has("writable");
     let mut sandbox = Sandbox {
-        tier: section
-            .choice(reader, "tier", &tiers)
-            .unwrap_or(RequiredTier::A),
+        least_tier: section.choice(reader, "tier", &tiers),
         network: section.boolean(reader, "network").unwrap_or(true),
         af_unix: section.boolean(reader, "af-unix").unwrap_or(false),
         states: if given { Vec::new() } else { known_states() },
