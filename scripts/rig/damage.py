@@ -28,9 +28,11 @@ class Store:
         self.log = os.path.join(world.store, "sessions", world.session(), "log.jsonl")
         self.ledger = os.path.join(world.store, "ledger.db")
         self.early = os.path.join(world.base, "early.db")
+        fold(self.ledger)
         shutil.copy2(self.ledger, self.early)
         world.must("claim", "third", "src/two")
         world.must("checkpoint")  # kept under the state directory: what is older is a rollback from here
+        fold(self.ledger)
         self.state = world.environment["XDG_STATE_HOME"]
         self.kept = [(place, os.path.join(world.base, f"pristine-{number}")) for number, place in enumerate((world.store, self.state))]
         for place, copy in self.kept:
@@ -52,6 +54,13 @@ class Store:
         top = os.path.join(self.world.store, "versions")
         found = [os.path.join(folder, name) for folder, _, names in os.walk(top) for name in names]
         return sorted(path for path in found if os.path.getsize(path) > 0)
+
+
+def fold(ledger):
+    """Brings what stands in the write-ahead log into the file: damage to a page that the log holds too would hurt nothing."""
+    connection = sqlite3.connect(ledger)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
 
 
 def sockets(folder, names):
