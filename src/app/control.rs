@@ -187,11 +187,15 @@ impl Live {
     /// Waits until the server has closed the connection, which it does by ending.
     pub fn wait_for_end(mut self, limit: Duration) -> io::Result<()> {
         self.stream.get_mut().set_read_timeout(Some(limit))?;
-        match self.stream.read(&mut [0]) {
-            Ok(0) => Ok(()),
-            Ok(_) => Err(io::Error::other("the server said something unasked")),
-            Err(error) if gone(&error) => Ok(()),
-            Err(error) => Err(error),
+        loop {
+            return match self.stream.read(&mut [0]) {
+                Ok(0) => Ok(()),
+                Ok(_) => Err(io::Error::other("the server said something unasked")),
+                Err(error) if gone(&error) => Ok(()),
+                // With a time limit the kernel does not go on by itself after a signal.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
         }
     }
 }

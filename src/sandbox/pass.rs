@@ -7,6 +7,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
+use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
 use crate::sandbox::sys;
@@ -28,14 +29,13 @@ pub fn send(stream: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<(
     let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let byte = [IoSlice::new(b".")];
-    sendmsg::<()>(
-        stream.as_raw_fd(),
-        &byte,
-        &rights,
-        MsgFlags::MSG_NOSIGNAL,
-        None,
-    )?;
-    Ok(())
+    let (socket, flags) = (stream.as_raw_fd(), MsgFlags::MSG_NOSIGNAL);
+    loop {
+        match sendmsg::<()>(socket, &byte, &rights, flags, None) {
+            Err(Errno::EINTR) => {}
+            sent => return Ok(sent.map(drop)?),
+        }
+    }
 }
 
 /// Receives what [`send`] sent; each descriptor is closed on exec.
@@ -44,7 +44,13 @@ pub fn receive(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
     let mut slices = [IoSliceMut::new(&mut byte)];
     let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS_MAX]);
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut space), flags)?;
+    let message = loop {
+        // Where a time limit is set, the kernel does not go on by itself after a signal.
+        match recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut space), flags) {
+            Err(Errno::EINTR) => {}
+            received => break received?,
+        }
+    };
     let mut received = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(raw) = control {
