@@ -102,6 +102,18 @@ fn give(dir: &Path) {
 }
 
 #[test]
+fn doctor_leaves_nothing_behind() {
+    let house = House::bare_of_charter();
+    let place = house.path("temporary");
+    fs::create_dir(&place).expect("a directory");
+    let mut doctor = house.hermetic(env!("CARGO_BIN_EXE_govfs"), &house.root());
+    doctor.arg("doctor").env("TMPDIR", &place);
+    let tried = ran(doctor.output().expect("it starts"));
+    assert_eq!(tried.status, 0, "{tried:?}");
+    assert_eq!(fs::read_dir(&place).expect("a directory").count(), 0);
+}
+
+#[test]
 fn a_charter_can_forbid_lower_tiers() {
     let Some(world) = World::new() else { return };
     let file = world.house.root().join("governor.md");

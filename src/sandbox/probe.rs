@@ -12,8 +12,10 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 
+use nix::mount::MntFlags;
 use nix::mount::MsFlags;
 use nix::mount::mount;
+use nix::mount::umount2;
 use nix::sched::CloneFlags;
 use nix::sched::setns;
 use nix::sys::wait::waitpid;
@@ -336,7 +338,11 @@ fn host_mount() -> Result<String, SealError> {
         let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
             .context(Layer::Fusermount, "cannot mount directly")?;
-        raise::mount_fuse(place.path(), "", (0, 0))?;
+        let device = raise::mount_fuse(place.path(), "", (0, 0))?;
+        // What is mounted on cannot be removed, in this namespace either.
+        umount2(place.path(), MntFlags::MNT_DETACH)
+            .context(Layer::Fusermount, "cannot unmount what was mounted")?;
+        drop(device);
         return Ok("mounted directly, as root".to_owned());
     }
     by_fusermount(place.path())?;
