@@ -147,7 +147,8 @@ def refused_syscall(context):
         stays_up(world, f"{error} from {call}")
         works_again(world)
         context.note(f"{error} from {call}")
-        known = {getattr(errno, error), errno.EIO}
+        # A tracer that lets go between entry and exit leaves a call that was not made: ENOSYS is its own.
+        known = {getattr(errno, error), errno.EIO, errno.ENOSYS}
         odd = {number for number in world.expected.errors if number not in known and number not in load.GONE}
         if odd:
             raise Wrong(f"{error} from {call} reached a program as {[errno.errorcode.get(n, n) for n in sorted(odd)]}")
@@ -376,7 +377,7 @@ def power_loss(context):
             raise Wrong(f"claims that were granted are gone: {missing}")
         context.note(f"{len(promised)} claims held")
         return loop
-    on_disk(context, each, size_mib=96)
+    on_disk(context, each, size_mib=256)
 
 
 class Claims:
@@ -442,7 +443,7 @@ def disk_gone(context):
         loop.attach(place, device)
         world.reboot()
         world.recovered(only_synced=True)
-    on_disk(context, each, size_mib=96)
+    on_disk(context, each, size_mib=256)
 
 
 @case("read-only-store", 1, 3)
