@@ -20,8 +20,8 @@ use crate::domain::path::percent_encode;
 use crate::domain::state::{Kind, SessionState};
 
 /// More than this is not copied: the first run should not take long.
-const BYTES_MAX: u64 = 128 << 20;
-const FILES_MAX: usize = 10_000;
+const BYTES_MAX: u64 = 32 << 20;
+const FILES_MAX: usize = 4_000;
 
 /// A session's own copy of a cache.
 pub(super) struct Copy {
@@ -60,8 +60,9 @@ pub(super) fn copy(room: &Path, name: &str, source: &Path) -> Result<Copy, Failu
         bytes: BYTES_MAX,
         files: FILES_MAX,
     };
-    let fits = copy_dir(source, &aside, &mut budget);
-    let (dir, is_empty) = if fits.is_ok() {
+    // Looked through first: a cache that is too large costs a walk, not half a copy.
+    let made = measure(source, &mut budget).and_then(|()| copy_dir(source, &aside));
+    let (dir, is_empty) = if made.is_ok() {
         (full, false)
     } else {
         let _ = fs::remove_dir_all(&aside); // what stays of it is swept with the room
@@ -87,21 +88,34 @@ struct Budget {
     files: usize,
 }
 
+/// Fails where a directory holds more than may be copied.
+fn measure(source: &Path, budget: &mut Budget) -> io::Result<()> {
+    let too_large = || io::Error::from(io::ErrorKind::FileTooLarge);
+    for entry in fs::read_dir(source)? {
+        let entry = entry?;
+        budget.files = budget.files.checked_sub(1).ok_or_else(too_large)?;
+        let meta = entry.metadata()?;
+        if meta.is_dir() {
+            measure(&entry.path(), budget)?;
+        } else if meta.is_file() {
+            budget.bytes = budget.bytes.checked_sub(meta.len()).ok_or_else(too_large)?;
+        }
+    }
+    Ok(())
+}
+
 /// Copies directories, files and links; sockets, fifos and devices are nobody's to copy.
-fn copy_dir(source: &Path, target: &Path, budget: &mut Budget) -> io::Result<()> {
+fn copy_dir(source: &Path, target: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(target)?;
     for entry in fs::read_dir(source)? {
         let entry = entry?;
         let (from, to) = (entry.path(), target.join(entry.file_name()));
         let meta = entry.metadata()?;
-        let too_large = || io::Error::from(io::ErrorKind::FileTooLarge);
-        budget.files = budget.files.checked_sub(1).ok_or_else(too_large)?;
         if meta.is_dir() {
-            copy_dir(&from, &to, budget)?;
+            copy_dir(&from, &to)?;
         } else if meta.is_symlink() {
             symlink(fs::read_link(&from)?, &to)?;
         } else if meta.is_file() {
-            budget.bytes = budget.bytes.checked_sub(meta.len()).ok_or_else(too_large)?;
             fs::copy(&from, &to)?;
         }
     }
