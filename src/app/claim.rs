@@ -53,7 +53,7 @@ pub enum Answer {
 pub fn patterns(texts: &[Vec<u8>]) -> Result<Vec<Pattern>, Failure> {
     let mut found = Vec::with_capacity(texts.len());
     for text in texts {
-        let pattern = Pattern::parse(text).map_err(|error| {
+        let pattern = Pattern::typed(text).map_err(|error| {
             let shown = crate::domain::path::percent_encode(&text[..text.len().min(80)]);
             // Every such error says what is wrong, and then what to write instead.
             let said = error.to_string();

@@ -162,6 +162,12 @@ impl Pattern {
         &self.0.prefix
     }
 
+    /// Parses what somebody types: bytes that are mostly a slip of the pen must be escaped.
+    pub fn typed(source: &[u8]) -> Result<Self, PatternError> {
+        let pattern = Self::parse(source)?;
+        odd::meant(source).map(|()| pattern)
+    }
+
     /// Returns what is unusual about a legal pattern and may be a slip of the pen.
     pub fn odd(&self) -> Option<&'static str> {
         odd::odd(&self.0.source)

@@ -71,6 +71,8 @@ pub enum PatternError {
         "`**` stands for whole components, so it must be one by itself; write `*` inside a name, or `**/` before it"
     )]
     DeepNotAlone,
+    #[error("{what}; if that is meant, write {instead}")]
+    Slip { what: &'static str, instead: String },
     #[error("the pattern ends in a single `\\`; write `\\\\` for the character")]
     TrailingBackslash,
     #[error("the pattern has more than {max} {what}; write several simpler ones")]

@@ -5,7 +5,8 @@
 
 use std::fmt::Write as _;
 
-use super::Pattern;
+use super::error::PatternError;
+use super::{Pattern, odd};
 use crate::domain::path::RepoPath;
 
 impl Pattern {
@@ -23,13 +24,21 @@ impl Pattern {
             }
             pattern.push(byte);
         }
-        match String::from_utf8(pattern) {
-            Ok(text) if !text.chars().any(char::is_control) => {
-                format!("'{}'", text.replace('\'', r"'\''"))
-            }
-            Ok(text) => ansi(text.as_bytes()),
-            Err(error) => ansi(error.as_bytes()),
+        match odd::meant(&pattern) {
+            Err(PatternError::Slip { instead, .. }) => instead,
+            _ => word(pattern),
         }
+    }
+}
+
+/// Quotes a pattern for a shell.
+pub(super) fn word(pattern: Vec<u8>) -> String {
+    match String::from_utf8(pattern) {
+        Ok(text) if !text.chars().any(char::is_control) => {
+            format!("'{}'", text.replace('\'', r"'\''"))
+        }
+        Ok(text) => ansi(text.as_bytes()),
+        Err(error) => ansi(error.as_bytes()),
     }
 }
 
@@ -65,8 +74,8 @@ mod tests {
             (b"it's", r"'it'\''s'"),
             (b"-rf", "'-rf'"),
             ("caf\u{e9}".as_bytes(), "'caf\u{e9}'"),
-            (b"a\nb", r"$'a\012b'"),
-            (b"\xff1*", r"$'\3771\\*'"),
+            (b"a\nb", r"$'a\\\012b'"),
+            (b"\xff1*", r"$'\\\3771\\*'"),
         ];
         for (path, expected) in table {
             let path = RepoPath::parse(path).unwrap();
@@ -82,7 +91,11 @@ mod tests {
             let Ok(path) = RepoPath::parse(&name) else { return Ok(()) };
             let word = Pattern::argument(&path);
             let source = unquoted(&word);
-            let Ok(pattern) = Pattern::parse(&source) else { return Ok(()) };
+            let pattern = match Pattern::typed(&source) {
+                Err(PatternError::Slip { what, .. }) => panic!("{word}: {what}"),
+                Err(_) => return Ok(()),
+                Ok(pattern) => pattern,
+            };
             prop_assert_eq!(pattern.literal(), Some(&path), "{}", word);
         }
     }

@@ -89,7 +89,6 @@ fn names_are_bytes() {
     let latin = Pattern::parse(b"d\xE9j\xE0 *").expect("bytes");
     let name = RepoPath::parse(b"d\xE9j\xE0 vu").expect("bytes");
     assert!(latin.covers(&name));
-    assert_eq!(latin.odd(), Some("it is not UTF-8"));
     assert_eq!(latin.to_string(), "d%E9j%E0 *");
     let class = Pattern::parse(b"[\xE0-\xE9]x").expect("a byte range");
     assert!(class.covers(&RepoPath::parse(b"\xE5x").expect("bytes")));
@@ -233,11 +232,33 @@ fn explicit_patterns_and_prefixes() {
 }
 
 #[test]
+fn what_is_mostly_a_slip_of_the_pen_must_be_escaped() {
+    let table: [(&[u8], &str, &str); 6] = [
+        (b"a ", "white space", r"'a\ '"),
+        (b"a/ b", "white space", r"'a/\ b'"),
+        (b"a  /b", "white space", r"'a\ \ /b'"),
+        (b"a\tb", "control", r"$'a\\\011b'"),
+        (b"d\xE9j", "UTF-8", r"$'d\\\351j'"),
+        (b" ", "white space", r"'\ '"),
+    ];
+    for (text, word, instead) in table {
+        let error = Pattern::typed(text).expect_err("a slip").to_string();
+        assert!(error.contains(word) && error.ends_with(instead), "{error}");
+    }
+    for meant in [
+        &b"a\\ "[..],
+        b"d\\\xE9j",
+        b"a\\\tb",
+        b"a b",
+        "\u{e9}".as_bytes(),
+    ] {
+        assert!(Pattern::typed(meant).is_ok(), "{}", meant.escape_ascii());
+    }
+}
+
+#[test]
 fn odd_but_legal_patterns_are_warned_of() {
     for (text, words) in [
-        ("a ", "white space"),
-        ("a/ b", "white space"),
-        ("a\tb\u{7f}", "control"),
         (r"src\auth.py", "separated by `/`"),
         ("app/[id]/page", "name with brackets"),
     ] {
