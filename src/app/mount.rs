@@ -238,14 +238,14 @@ pub fn start(server: &mut Program, session: &Session) -> Result<(), Failure> {
     let mut child = server
         .spawn()
         .map_err(|error| Failure::failed(format!("cannot start the server: {error}")))?;
-    let mut said = String::new();
+    let mut said = Vec::new();
     if let Some(out) = child.stdout.take() {
         // The end of the pipe without a line means that the server ended.
         BufReader::new(out)
-            .read_line(&mut said)
+            .read_until(b'\n', &mut said)
             .map_err(Failure::failed)?;
     }
-    if said.ends_with('\n') {
+    if said.ends_with(b"\n") {
         Ok(())
     } else {
         Err(why_not(child, session, from))

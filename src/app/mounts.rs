@@ -20,18 +20,25 @@ const INFO_BYTES: usize = 32 << 10;
 /// Returns the mount points of all governed mounts that can be seen.
 pub fn governed() -> Vec<PathBuf> {
     let info = info().unwrap_or_default();
-    let mounts = info.lines().filter_map(|line| {
-        let (fields, kind) = line.split_once(" - ")?;
-        let place = fields.split(' ').nth(4)?;
+    let mounts = lines(&info).filter_map(|(fields, kind)| {
+        let place = fields.split(|byte| *byte == b' ').nth(4)?;
         is_governed(kind).then(|| unescape(place))
     });
     mounts.collect()
 }
 
+/// Splits each line into the fields of the mount and what is mounted there. Names are bytes.
+fn lines(info: &[u8]) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> {
+    info.split(|byte| *byte == b'\n').filter_map(|line| {
+        let middle = line.windows(3).position(|three| three == b" - ")?;
+        Some((&line[..middle], &line[middle + 3..]))
+    })
+}
+
 /// Reads the mount table. The file says no size, so that room is made for it beforehand: each read costs the kernel.
-fn info() -> std::io::Result<String> {
-    let mut info = String::with_capacity(INFO_BYTES);
-    fs::File::open("/proc/self/mountinfo")?.read_to_string(&mut info)?;
+fn info() -> std::io::Result<Vec<u8>> {
+    let mut info = Vec::with_capacity(INFO_BYTES);
+    fs::File::open("/proc/self/mountinfo")?.read_to_end(&mut info)?;
     Ok(info)
 }
 
@@ -82,12 +89,11 @@ pub fn look(dir: &Path) -> Looked {
 /// Returns the number of the kernel's connection to the governed mount at `dir`.
 pub fn connection(dir: &Path) -> Option<u64> {
     let info = info().ok()?;
-    info.lines().rev().find_map(|line| {
-        let (fields, kind) = line.split_once(" - ")?;
-        let fields: Vec<&str> = fields.split(' ').collect();
+    lines(&info).rev().find_map(|(fields, kind)| {
+        let fields: Vec<&[u8]> = fields.split(|byte| *byte == b' ').collect();
         let here = is_governed(kind) && unescape(fields.get(4)?) == dir;
-        let (_, minor) = fields.get(2).filter(|_| here)?.split_once(':')?;
-        minor.parse().ok()
+        let device = std::str::from_utf8(fields.get(2).filter(|_| here)?).ok()?;
+        device.split_once(':')?.1.parse().ok()
     })
 }
 
@@ -97,14 +103,14 @@ pub fn cut_off(connection: u64) -> std::io::Result<()> {
 }
 
 /// Tells by type and source, of which an unprivileged mount may show only the latter.
-fn is_governed(kind: &str) -> bool {
-    kind.starts_with("fuse.govfs ") || kind.starts_with("fuse govfs ")
+fn is_governed(kind: &[u8]) -> bool {
+    kind.starts_with(b"fuse.govfs ") || kind.starts_with(b"fuse govfs ")
 }
 
 /// Undoes the octal escapes of mountinfo.
-fn unescape(text: &str) -> PathBuf {
+fn unescape(text: &[u8]) -> PathBuf {
     let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
+    let mut rest = text;
     while let Some((&first, after)) = rest.split_first() {
         let code = rest.get(1..4).and_then(|digits| {
             let digits = std::str::from_utf8(digits).ok()?;
@@ -131,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_mount_point_with_spaces_is_read_back() {
-        assert_eq!(unescape(r"/a\040b\134c"), Path::new("/a b\\c"));
-        assert_eq!(unescape(r"/a\04"), Path::new(r"/a\04"));
+        assert_eq!(unescape(br"/a\040b\134c"), Path::new("/a b\\c"));
+        assert_eq!(unescape(br"/a\04"), Path::new(r"/a\04"));
     }
 }

@@ -36,6 +36,7 @@ pub use fetch::program;
 pub use lfs::LfsProgram;
 pub use lfs::Smudge;
 pub use objects::ObjectError;
+pub(in crate::git) use objects::in_text;
 pub use objects::remember_no_objects;
 pub use shape::FileSystem;
 pub use shape::Shape;

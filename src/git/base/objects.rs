@@ -6,7 +6,10 @@
 //! git was asked to fetch it, before it is an error. Each handle of libgit2 holds
 //! one lock while it inflates, so there are several, and a thread keeps to one.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +18,7 @@ use std::sync::atomic::Ordering;
 
 use git2::ErrorCode;
 use git2::Odb;
+use parking_lot::Mutex;
 use parking_lot::RwLock;
 
 use crate::domain::base::Oid;
@@ -121,6 +125,21 @@ impl Objects {
     }
 }
 
+/// Returns a path as text, which is all that libgit2's binding takes. One that is none goes by a descriptor: one for
+/// each such directory, kept as long as this process, because libgit2 comes back to the path whenever it likes.
+pub(in crate::git) fn in_text(path: &Path) -> std::io::Result<String> {
+    static OPENED: Mutex<BTreeMap<PathBuf, File>> = Mutex::new(BTreeMap::new());
+    if let Some(text) = path.to_str() {
+        return Ok(text.to_owned());
+    }
+    let mut opened = OPENED.lock();
+    if !opened.contains_key(path) {
+        opened.insert(path.to_owned(), File::open(path)?);
+    }
+    let number = opened.get(path).map(AsRawFd::as_raw_fd);
+    Ok(format!("/proc/self/fd/{}", number.unwrap_or(-1)))
+}
+
 fn open_handle(path: &Path) -> Result<Odb<'static>, ObjectError> {
     let failed = |reason: String| ObjectError::Open {
         path: path.to_path_buf(),
@@ -131,11 +150,9 @@ fn open_handle(path: &Path) -> Result<Odb<'static>, ObjectError> {
     if !metadata.is_dir() {
         return Err(failed("not a directory".to_owned()));
     }
-    let text = path
-        .to_str()
-        .ok_or_else(|| failed("the path is not UTF-8".to_owned()))?;
+    let text = in_text(path).map_err(|error| failed(error.to_string()))?;
     let odb = Odb::new().map_err(|error| failed(error.message().to_owned()))?;
-    odb.add_disk_alternate(text)
+    odb.add_disk_alternate(&text)
         .map_err(|error| failed(error.message().to_owned()))?;
     Ok(odb)
 }

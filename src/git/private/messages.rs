@@ -42,7 +42,8 @@ pub fn own_messages(dir: &Path, common_dir: &Path, base: Oid, limit: usize) -> V
 fn objects(dir: &Path, common_dir: &Path) -> Option<Odb<'static>> {
     let odb = Odb::new().ok()?;
     for place in [dir.join("objects"), common_dir.join("objects")] {
-        odb.add_disk_alternate(place.to_str()?).ok()?;
+        let place = crate::git::base::in_text(&place).ok()?;
+        odb.add_disk_alternate(&place).ok()?;
     }
     Some(odb)
 }
