@@ -175,3 +175,20 @@ fn a_partial_clone_fetches_its_charter_and_says_once_that_lfs_is_missing() {
         assert_eq!(log.matches("pointer").count(), 1, "{log}");
     }
 }
+
+#[test]
+fn an_unmount_names_what_is_in_its_way_and_waits_out_what_is_not() {
+    if !can_mount() || !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let mut world = two_files();
+    world.mount("alice", &["d"]);
+    // Nothing that `/proc` shows as a user of the mount.
+    world.host("mount --bind / $MNT/d");
+    let refused = world.govfs(&["unmount", "alice"]);
+    world.host("umount $MNT/d");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(3), "{said}");
+    assert!(said.contains("a mount that stands in it"), "{said}");
+    world.ok(&["unmount", "alice"]);
+}
