@@ -18,6 +18,7 @@ use crate::domain::event::{
 use crate::domain::logop::{Bytes, FileMode, LogOp};
 use crate::domain::path::{RepoPath, percent_decode, percent_encode};
 use crate::domain::pattern::Pattern;
+use crate::domain::shell;
 use crate::domain::time::Timestamp;
 
 /// How many letters of a hash people compare.
@@ -244,7 +245,7 @@ fn claim(body: &Claimed) -> String {
 }
 
 fn launch(body: &Launched) -> String {
-    let argv: Vec<String> = body.argv.iter().map(bytes).collect();
+    let argv: Vec<String> = body.argv.iter().map(|word| shell::word(&word.0)).collect();
     let wider = if body.widenings.is_empty() {
         String::new()
     } else {
@@ -700,7 +701,7 @@ mod tests {
             ),
             (
                 "launch",
-                json!({"tier": "A", "argv": ["make", "all"], "uid": 0, "widenings": ["--net"]}),
+                json!({"tier": "A", "argv": ["sh", "-c", "a%0Ab%20c"], "uid": 0, "widenings": ["--net"]}),
             ),
             ("mount", json!({"dir": "/mnt/x", "uid": 0, "pid": 12})),
             ("unmount", json!({"dir": "/mnt/x", "forced": true})),
@@ -771,7 +772,7 @@ mod tests {
         release      alice        src/*
         expire       alice        src/*: not used in time
         session      alice        on main at 123456789012
-        launch       alice        tier A: make all; widened: --net
+        launch       alice        tier A: sh -c $'a\nb c'; widened: --net
         mount        alice        at /mnt/x, served by process 12
         unmount      alice        from /mnt/x, by force
         seal         alice        2 entries, head e3b0c44298fc
