@@ -7,12 +7,12 @@ use govfs::domain::gate::Tried;
 use govfs::domain::layer::{Content, Layer, Status};
 use govfs::domain::logop::LogOp;
 use support::Bench;
-use support::mount::{can_mount, mount, out, sh};
+use support::mount::{mount, out, sh};
 use support::path;
 
 #[test]
 fn the_thin_way_through_the_house() {
-    if !can_mount() {
+    if !support::needs::root() {
         return;
     }
     let files = [

@@ -21,7 +21,7 @@ use std::time::Instant;
 use support::Bench;
 use support::MapBase;
 use support::Thing;
-use support::mount::{can_mount, mount_with};
+use support::mount::mount_with;
 
 const FILES: usize = 20_000;
 const ROUNDS: usize = 5;
@@ -117,7 +117,7 @@ fn open_read(top: &Path) {
 #[test]
 #[ignore = "figures, not a verdict"]
 fn figures() {
-    if !can_mount() {
+    if !support::needs::root() {
         return;
     }
     let text = "fn line() { let value = 1; }\n".repeat(60);

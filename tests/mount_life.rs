@@ -6,7 +6,6 @@ mod world;
 use std::process::Command;
 
 use world::World;
-use world::can_mount;
 
 fn two_files() -> World {
     World::of("mkdir d; echo a > d/a; echo b > d/b")
@@ -14,9 +13,6 @@ fn two_files() -> World {
 
 #[test]
 fn a_killed_server_fails_closed_and_the_next_mount_has_every_write() {
-    if !can_mount() {
-        return;
-    }
     let mut world = two_files();
     world.mount("alice", &["d"]);
     world.sh("echo x >> d/a");
@@ -40,9 +36,6 @@ fn a_killed_server_fails_closed_and_the_next_mount_has_every_write() {
 
 #[test]
 fn a_small_limit_of_descriptors_is_enough() {
-    if !can_mount() {
-        return;
-    }
     let mut world = two_files();
     world.ok(&["init"]);
     world.limit_descriptors(64);
@@ -54,9 +47,6 @@ fn a_small_limit_of_descriptors_is_enough() {
 
 #[test]
 fn git_collects_garbage_in_a_shallow_clone() {
-    if !can_mount() {
-        return;
-    }
     let mut world = two_files();
     world.host("echo c > d/c; git add .; git commit -qm two; mv ../repo ../whole; git clone -q --depth 1 file://$PWD/../whole ../repo");
     world.mount("alice", &["d"]);
@@ -65,9 +55,6 @@ fn git_collects_garbage_in_a_shallow_clone() {
 
 #[test]
 fn cargo_builds_where_only_a_source_is_claimed() {
-    if !can_mount() {
-        return;
-    }
     let mut world = World::of(
         "mkdir src; printf '[package]\\nname = \"small\"\\nversion = \"0.1.0\"\\nedition = \"2021\"\\n' > Cargo.toml
          echo 'fn main() {}' > src/main.rs; printf 'target/\\nCargo.lock\\n' > .gitignore",
@@ -95,7 +82,7 @@ fn on_a_small_disk(script: &str) -> World {
 
 #[test]
 fn a_full_disk_says_so_and_can_be_emptied_from_inside() {
-    if !can_mount() || !nix::unistd::geteuid().is_root() {
+    if !world::needs::root() {
         return;
     }
     let mut world = on_a_small_disk("mkdir d; for i in $(seq 300); do echo $i > d/f$i; done");
@@ -122,9 +109,6 @@ fn a_full_disk_says_so_and_can_be_emptied_from_inside() {
 
 #[test]
 fn the_first_open_after_a_release_is_refused_and_recorded() {
-    if !can_mount() {
-        return;
-    }
     let mut world = two_files();
     world.mount("alice", &["d/a", "d/b"]);
     world.sh("echo x >> d/a; echo x >> d/b; cat d/a d/b > /dev/null");
@@ -137,9 +121,6 @@ fn the_first_open_after_a_release_is_refused_and_recorded() {
 
 #[test]
 fn a_silent_server_holds_nobody_up_for_ever() {
-    if !can_mount() {
-        return;
-    }
     let mut world = two_files();
     world.mount("alice", &["d"]);
     world.sh("echo x >> d/a");
@@ -153,9 +134,6 @@ fn a_silent_server_holds_nobody_up_for_ever() {
 
 #[test]
 fn a_partial_clone_fetches_its_charter_and_says_once_that_lfs_is_missing() {
-    if !can_mount() {
-        return;
-    }
     let mut world = World::of(
         "mkdir d; echo a > d/a; echo '*.bin filter=lfs' > .gitattributes
          printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:%064d\\nsize 3\\n' 0 > d/x.bin",
@@ -169,9 +147,26 @@ fn a_partial_clone_fetches_its_charter_and_says_once_that_lfs_is_missing() {
     assert!(mounted.status.success(), "{mounted:?}");
     world.mount_again("alice", &["d"]);
     assert_eq!(world.sh("cat d/a; head -c 7 d/x.bin"), "a\nversion");
-    if !world::has("git-lfs") {
+    if !world::needs::has("git-lfs") {
         world.sh("cat d/x.bin d/x.bin > /dev/null");
         let log = world.host("cat .git/govfs/sessions/*/server.log");
         assert_eq!(log.matches("pointer").count(), 1, "{log}");
     }
+}
+
+#[test]
+fn an_unmount_names_what_is_in_its_way_and_waits_out_what_is_not() {
+    if !world::needs::root() {
+        return;
+    }
+    let mut world = two_files();
+    world.mount("alice", &["d"]);
+    // Nothing that `/proc` shows as a user of the mount.
+    world.host("mount --bind / $MNT/d");
+    let refused = world.govfs(&["unmount", "alice"]);
+    world.host("umount $MNT/d");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(3), "{said}");
+    assert!(said.contains("a mount that stands in it"), "{said}");
+    world.ok(&["unmount", "alice"]);
 }

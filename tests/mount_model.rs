@@ -22,7 +22,7 @@ use nix::fcntl::RenameFlags;
 use nix::fcntl::renameat2;
 use proptest::prelude::*;
 use support::Bench;
-use support::mount::{can_mount, mount};
+use support::mount::mount;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -213,7 +213,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 300, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn a_claimed_directory_is_a_directory(ops in prop::collection::vec(some_op(), 1..50)) {
-        if can_mount() {
+        if support::needs::root() {
             check(&ops);
         }
     }
@@ -221,7 +221,7 @@ proptest! {
 
 #[test]
 fn attributes_of_users_are_kept_and_others_refused() {
-    if !can_mount() {
+    if !support::needs::root() {
         return;
     }
     let mut bench = Bench::new(&[("w/a", "alpha")], &["w"]);

@@ -6,7 +6,7 @@ mod support;
 
 use govfs::domain::layer::Layer;
 use support::Bench;
-use support::mount::{can_mount, has, mount, out, refused};
+use support::mount::{mount, out, refused};
 
 fn bench() -> Bench {
     let files = [
@@ -31,7 +31,7 @@ fn changed(bench: &Bench) -> (Vec<String>, Vec<String>) {
 
 #[test]
 fn every_way_of_saving_works_on_a_claim_of_one_file() {
-    if !can_mount() {
+    if !support::needs::root() {
         return;
     }
     let ways = [
@@ -105,15 +105,10 @@ fn every_way_of_saving_works_on_a_claim_of_one_file() {
     ];
     for (way, script) in ways {
         let program = way.split(' ').next().unwrap();
-        if ["vim", "patch", "git", "perl", "sed", "python"].contains(&program) {
-            let needed = if program == "python" {
-                "python3"
-            } else {
-                program
-            };
-            if !has(needed) {
-                continue;
-            }
+        match program {
+            "python" => support::needs::program("python3"),
+            "vim" | "patch" | "git" | "perl" | "sed" => support::needs::program(program),
+            _ => {}
         }
         let mut bench = bench();
         let server = mount(&mut bench);
@@ -128,7 +123,7 @@ fn every_way_of_saving_works_on_a_claim_of_one_file() {
 
 #[test]
 fn names_for_saving_are_for_saving_alone() {
-    if !can_mount() {
+    if !support::needs::root() {
         return;
     }
     let mut bench = bench();
@@ -165,7 +160,7 @@ fn names_for_saving_are_for_saving_alone() {
 
 #[test]
 fn no_name_that_somebody_guards_is_for_saving() {
-    if !can_mount() {
+    if !support::needs::root() {
         return;
     }
     let mut bench = bench();

@@ -26,10 +26,9 @@ impl Drop for World {
 }
 
 impl World {
-    /// `None` where nothing can be mounted.
+    /// `None` for an ordinary user.
     fn new() -> Option<Self> {
-        let can = nix::unistd::geteuid().is_root() && fs::File::open("/dev/fuse").is_ok();
-        can.then(|| {
+        common::needs::root().then(|| {
             let house = House::bare_of_charter();
             house.commit("src/a.txt", "one\ntwo\nthree\n");
             house.commit("src/b.txt", "b\n");

@@ -4,6 +4,9 @@
 
 pub(crate) mod sealed;
 
+#[path = "../support/needs.rs"]
+pub(crate) mod needs;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 

@@ -182,7 +182,8 @@ pub(crate) fn each(case: impl Fn(&World)) {
         for user in [None, Some(USER)] {
             whole(&World::new(user), &case);
         }
-    } else if Path::new("/dev/fuse").exists() {
+    } else {
+        super::needs::device();
         whole(&World::new(None), &case);
     }
 }

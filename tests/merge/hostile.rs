@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use super::{World, can_mount};
+use super::{World, needs};
 
 fn world() -> World {
     World::new(&[
@@ -29,7 +29,7 @@ fn version_of(world: &World, text: &str) -> PathBuf {
 
 #[test]
 fn a_version_that_is_not_what_the_ledger_names_is_refused() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -52,7 +52,7 @@ fn a_version_that_is_not_what_the_ledger_names_is_refused() {
 
 #[test]
 fn a_log_that_was_altered_is_refused() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -86,7 +86,7 @@ fn a_log_that_was_altered_is_refused() {
 
 #[test]
 fn bytes_put_beside_the_versions_go_nowhere() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -108,7 +108,7 @@ fn bytes_put_beside_the_versions_go_nowhere() {
 /// One agent with a wide claim; each script leaves one thing that no merge takes.
 #[test]
 fn harmful_content_is_refused_by_name() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let cases: &[(&str, &[&str])] = &[
@@ -193,7 +193,7 @@ fn harmful_content_is_refused_by_name() {
 /// version is whole, and only the writes tell that they are foreign.
 #[test]
 fn a_byte_put_into_a_file_before_it_settles_is_refused() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let long: String = (0..20_000).map(|n| format!("{n}\n")).collect();

@@ -12,7 +12,7 @@ mod others;
 mod places;
 mod world;
 
-use world::{World, can_mount};
+use world::{World, needs};
 
 /// Thirty numbered lines.
 fn lines() -> String {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{World, can_mount, lines};
+use super::{World, lines, needs};
 
 fn world() -> World {
     World::new(&[
@@ -14,7 +14,7 @@ fn world() -> World {
 
 #[test]
 fn a_claim_that_ended_counts_until_somebody_else_had_the_path() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -39,7 +39,7 @@ fn a_claim_that_ended_counts_until_somebody_else_had_the_path() {
 
 #[test]
 fn a_file_read_under_a_claim_must_not_have_changed() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -60,7 +60,7 @@ fn a_file_read_under_a_claim_must_not_have_changed() {
 
 #[test]
 fn sync_names_what_both_changed_and_moves_nothing() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -89,7 +89,7 @@ fn sync_names_what_both_changed_and_moves_nothing() {
 
 #[test]
 fn unmerged_work_is_given_up_only_knowingly() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -110,7 +110,7 @@ fn unmerged_work_is_given_up_only_knowingly() {
 
 #[test]
 fn a_revert_undoes_exactly_one_merge() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -138,7 +138,7 @@ fn a_revert_undoes_exactly_one_merge() {
 
 #[test]
 fn a_revert_says_which_later_merges_stand_on_it() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -166,7 +166,7 @@ fn a_revert_says_which_later_merges_stand_on_it() {
 
 #[test]
 fn a_file_that_was_only_read_is_advice_and_no_refusal() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -193,7 +193,7 @@ fn a_file_that_was_only_read_is_advice_and_no_refusal() {
 
 #[test]
 fn blame_names_the_write_that_brought_each_line() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();

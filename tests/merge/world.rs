@@ -1,5 +1,8 @@
 //! One repository with its ledger, and agents in real mounts; nothing of it is left behind.
 
+#[path = "../support/needs.rs"]
+pub(crate) mod needs;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,11 +43,6 @@ impl Ended {
 pub(crate) struct World {
     dir: tempfile::TempDir,
     mounts: Vec<(String, PathBuf)>,
-}
-
-/// Says whether this machine lets a test mount; the others have nothing to say.
-pub(crate) fn can_mount() -> bool {
-    nix::unistd::geteuid().is_root() && fs::File::open("/dev/fuse").is_ok()
 }
 
 impl World {

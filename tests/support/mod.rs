@@ -9,6 +9,7 @@
 )]
 
 pub mod mount;
+pub mod needs;
 
 use std::collections::BTreeMap;
 use std::fs::File;

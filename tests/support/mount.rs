@@ -20,11 +20,6 @@ use crate::support::Bench;
 /// Nobody in particular: a client that is not root, so that modes count.
 pub const NOBODY: u32 = 65534;
 
-/// Says whether a mount can be made here at all: by root, with the device.
-pub fn can_mount() -> bool {
-    nix::unistd::geteuid().is_root() && fs::File::open("/dev/fuse").is_ok()
-}
-
 pub fn mount(bench: &mut Bench) -> Server {
     mount_with(bench, true)
 }
@@ -66,11 +61,4 @@ pub fn refused(bench: &Bench, script: &str) -> String {
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success(), "{script} was not refused");
     errors
-}
-
-pub fn has(program: &str) -> bool {
-    let found = Command::new("sh")
-        .args(["-c", &format!("command -v {program}")])
-        .output();
-    found.is_ok_and(|output| output.status.success())
 }

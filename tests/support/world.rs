@@ -7,6 +7,9 @@
     reason = "each test file uses its own part; a test says what it found by failing"
 )]
 
+#[path = "needs.rs"]
+pub mod needs;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
@@ -21,22 +24,6 @@ pub struct World {
     dir: tempfile::TempDir,
     agents: Vec<String>,
     descriptors: Option<u64>,
-}
-
-/// Says whether this machine lets us mount at all.
-pub fn can_mount() -> bool {
-    let device = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/fuse");
-    device.is_ok() && (nix::unistd::geteuid().is_root() || has("fusermount3"))
-}
-
-pub fn has(program: &str) -> bool {
-    let found = Command::new("sh")
-        .args(["-c", &format!("command -v {program}")])
-        .output();
-    found.is_ok_and(|output| output.status.success())
 }
 
 fn text(output: &Output) -> String {
@@ -56,6 +43,7 @@ impl World {
 
     /// Makes the place without a repository.
     pub fn bare_place() -> Self {
+        needs::device();
         let dir = tempfile::Builder::new()
             .prefix("govfs-world")
             .tempdir()
