@@ -2,10 +2,11 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-pub(crate) mod sealed;
-
-#[path = "../support/needs.rs"]
+pub(crate) mod bench;
+pub(crate) mod mount;
 pub(crate) mod needs;
+pub(crate) mod sealed;
+pub(crate) mod world;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -24,13 +25,19 @@ pub(crate) struct Ran {
 }
 
 impl House {
-    /// Makes an empty repository.
-    pub(crate) fn bare_of_charter() -> Self {
+    /// Makes the places, without a repository.
+    pub(crate) fn empty() -> Self {
         let house = Self {
             dir: tempfile::tempdir().expect("a directory"),
         };
         std::fs::create_dir(house.home()).expect("a home");
         std::fs::create_dir(house.root()).expect("a repository");
+        house
+    }
+
+    /// Makes an empty repository.
+    pub(crate) fn bare_of_charter() -> Self {
+        let house = Self::empty();
         house.git(&["init", "-q", "-b", "main"]);
         house
     }
@@ -70,6 +77,17 @@ impl House {
             .env("GIT_COMMITTER_NAME", "op")
             .env("GIT_COMMITTER_EMAIL", "op@example.org")
             .stdin(Stdio::null());
+        command
+    }
+
+    /// Prepares a command under the names that the repository's configuration gives:
+    /// an agent works under others.
+    pub(crate) fn configured(&self, program: &str, dir: &Path) -> Command {
+        let mut command = self.hermetic(program, dir);
+        for name in ["GIT_AUTHOR", "GIT_COMMITTER"] {
+            command.env_remove(format!("{name}_NAME"));
+            command.env_remove(format!("{name}_EMAIL"));
+        }
         command
     }
 
@@ -172,6 +190,19 @@ impl House {
         std::fs::write(path, text).expect("written");
         self.git(&["add", "-A"]);
         self.git(&["commit", "-q", "-m", "a change"]);
+    }
+}
+
+impl Ran {
+    #[track_caller]
+    pub(crate) fn is(self, status: i32) -> Self {
+        assert_eq!(self.status, status, "{self:?}");
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 

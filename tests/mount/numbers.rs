@@ -2,16 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
 
-#[path = "support/world.rs"]
-mod world;
-
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::common::world::World;
 use serde_json::Value;
-use world::World;
 
 fn session(world: &World) -> Value {
     let status = world.ok(&["--json", "status", "-v"]);

@@ -7,8 +7,6 @@
     reason = "figures are printed; a test says what it found by failing"
 )]
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::fs::OpenOptions;
@@ -18,10 +16,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use support::Bench;
-use support::MapBase;
-use support::Thing;
-use support::mount::mount_with;
+use crate::common::bench;
+use crate::common::bench::Bench;
+use crate::common::bench::MapBase;
+use crate::common::bench::Thing;
+use crate::common::mount::mount_with;
+use crate::common::needs;
 
 const FILES: usize = 20_000;
 const ROUNDS: usize = 5;
@@ -117,14 +117,14 @@ fn open_read(top: &Path) {
 #[test]
 #[ignore = "figures, not a verdict"]
 fn figures() {
-    if !support::needs::root() {
+    if !needs::root() {
         return;
     }
     let text = "fn line() { let value = 1; }\n".repeat(60);
     let things: BTreeMap<_, _> = (0..FILES)
         .map(|number| {
             let bytes = format!("{number}{text}").into_bytes();
-            (support::path(&name(number)), Thing::File(bytes, false))
+            (bench::path(&name(number)), Thing::File(bytes, false))
         })
         .collect();
     let mut bench = Bench::of(MapBase::of(things), &["w"]);

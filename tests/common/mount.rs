@@ -15,7 +15,7 @@ use std::process::Output;
 
 use govfs::vfs::server::{Mounting, ServeOptions, Server, serve};
 
-use crate::support::Bench;
+use crate::common::bench::Bench;
 
 /// Nobody in particular: a client that is not root, so that modes count.
 pub const NOBODY: u32 = 65534;

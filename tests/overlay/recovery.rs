@@ -2,17 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
 
-mod support;
-
 use std::fs;
 use std::sync::atomic::Ordering;
 
+use crate::common::bench::Bench;
 use govfs::domain::digest::Digest;
 use govfs::domain::layer::{Content, Layer};
 use govfs::domain::logop::LogOp;
 use govfs::vfs::error::Error;
 use govfs::vfs::overlay::{Caller, Overlay, SetAttr};
-use support::Bench;
 
 const CALLER: Caller = Caller {
     uid: 0,

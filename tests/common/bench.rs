@@ -8,9 +8,6 @@
     reason = "each test file uses its own part; a test says what it found by failing"
 )]
 
-pub mod mount;
-pub mod needs;
-
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;

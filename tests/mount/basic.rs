@@ -1,18 +1,17 @@
 //! The governed mount, real: read the base, write what is claimed, refuse the rest.
 
-mod support;
-
+use crate::common::bench::Bench;
+use crate::common::bench::path;
+use crate::common::mount::{mount, out, sh};
+use crate::common::needs;
 use govfs::domain::digest::Digest;
 use govfs::domain::gate::Tried;
 use govfs::domain::layer::{Content, Layer, Status};
 use govfs::domain::logop::LogOp;
-use support::Bench;
-use support::mount::{mount, out, sh};
-use support::path;
 
 #[test]
 fn the_thin_way_through_the_house() {
-    if !support::needs::root() {
+    if !needs::root() {
         return;
     }
     let files = [

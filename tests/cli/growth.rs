@@ -7,13 +7,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::House;
+use crate::common::needs;
+use crate::common::{House, Ran, ran};
 use govfs::app::clock;
 use govfs::domain::entry::{Line, leaf};
 use govfs::domain::event::{Decision, Draft, Entry, Event, Finding};
 use govfs::store::ledger::Ledger;
-
-mod common;
 
 /// Sets a line of the charter and commits it.
 fn rule(house: &House, from: &str, to: &str) {
@@ -166,7 +165,7 @@ fn a_read_only_disk_can_be_read_and_refuses_the_rest() {
 }
 
 /// Runs every reading verb, and one that writes.
-fn reads_and_refuses(house: &House, run: &dyn Fn(&[&str]) -> common::Ran) {
+fn reads_and_refuses(house: &House, run: &dyn Fn(&[&str]) -> Ran) {
     for arguments in READING {
         let ran = run(arguments);
         assert_eq!(ran.status, 0, "{arguments:?}: {ran:?}");
@@ -207,7 +206,7 @@ fn an_ordinary_user_reads_a_store_that_he_may_not_write() {
     let run = |arguments: &[&str]| {
         let mut command = house.command(arguments);
         let output = command.uid(NOBODY).gid(NOBODY).output();
-        common::ran(output.expect("the program starts"))
+        ran(output.expect("the program starts"))
     };
     may("a-w");
     reads_and_refuses(&house, &run);
@@ -351,7 +350,7 @@ impl Drop for Mounted<'_> {
 
 /// A session that was merged, its log closed.
 fn merged_house() -> Option<House> {
-    if !common::needs::root() {
+    if !needs::root() {
         return None;
     }
     let house = House::new();

@@ -1,7 +1,5 @@
 //! The fleet with real agents, sealed in real mounts.
 
-mod common;
-
 use std::fmt::Write;
 use std::fs;
 use std::io::{Read, Write as _};
@@ -9,7 +7,7 @@ use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use common::House;
+use crate::common::House;
 
 /// Writes plans; each agent counts its runs outside of what is merged, by lines it says.
 fn plans(

@@ -5,13 +5,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
 
-mod support;
-
+use crate::common::bench::{Bench, pattern};
 use govfs::domain::gate::{Grant, Halt, Held, Rules, Tried};
 use govfs::domain::logop::LogOp;
 use govfs::vfs::error::{Error, Result};
 use govfs::vfs::overlay::{Caller, End, Overlay, RenameHow, SetAttr};
-use support::{Bench, pattern};
 
 fn caller() -> Caller {
     Caller {

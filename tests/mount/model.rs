@@ -3,8 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs;
@@ -17,12 +15,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::common::bench::Bench;
+use crate::common::mount::mount;
+use crate::common::needs;
 use nix::fcntl::AT_FDCWD;
 use nix::fcntl::RenameFlags;
 use nix::fcntl::renameat2;
 use proptest::prelude::*;
-use support::Bench;
-use support::mount::mount;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -213,7 +212,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 300, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn a_claimed_directory_is_a_directory(ops in prop::collection::vec(some_op(), 1..50)) {
-        if support::needs::root() {
+        if needs::root() {
             check(&ops);
         }
     }
@@ -221,7 +220,7 @@ proptest! {
 
 #[test]
 fn attributes_of_users_are_kept_and_others_refused() {
-    if !support::needs::root() {
+    if !needs::root() {
         return;
     }
     let mut bench = Bench::new(&[("w/a", "alpha")], &["w"]);

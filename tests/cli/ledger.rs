@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{House, screen};
+use crate::common::{House, ran, screen};
 use govfs::app::clock;
 use govfs::domain::checkpoint::Checkpoint;
 use govfs::domain::entry::leaf;
@@ -12,8 +12,6 @@ use govfs::domain::event::{Checkpointed, Draft, Event};
 use govfs::domain::proof::Tree;
 use govfs::store::keys::Keys;
 use govfs::store::ledger::Ledger;
-
-mod common;
 
 /// Runs a few commands, so that there is something to verify.
 fn busy_house() -> House {
@@ -139,7 +137,7 @@ fn a_second_operator_makes_a_key_and_the_break_of_custody_is_named() {
     fs::create_dir(&other).expect("a home");
     let as_other = |arguments: &[&str]| {
         let output = house.command(arguments).env("HOME", &other).output();
-        common::ran(output.expect("started"))
+        ran(output.expect("started"))
     };
     let ran = as_other(&["checkpoint"]);
     assert_eq!(
@@ -222,7 +220,7 @@ fn a_key_that_was_handed_over_signs_nothing_later_and_a_new_one_nothing_before()
     }
     let with_old = |arguments: &[&str]| {
         let output = house.command(arguments).env("HOME", &before).output();
-        common::ran(output.expect("started"))
+        ran(output.expect("started"))
     };
     let ran = with_old(&["checkpoint"]);
     assert!(

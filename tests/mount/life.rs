@@ -1,11 +1,9 @@
 //! A mount through accidents and odd repositories: killed servers, few descriptors, shallow clones, cargo.
 
-#[path = "support/world.rs"]
-mod world;
-
 use std::process::Command;
 
-use world::World;
+use crate::common::needs;
+use crate::common::world::World;
 
 fn two_files() -> World {
     World::of("mkdir d; echo a > d/a; echo b > d/b")
@@ -66,15 +64,12 @@ fn cargo_builds_where_only_a_source_is_claimed() {
 
 /// A repository with a small file system of its own, which a test can fill.
 fn on_a_small_disk(script: &str) -> World {
-    let world = World::bare_place();
-    std::fs::create_dir(world.repo()).expect("a directory");
+    let world = World::without_repository();
     world.host_in(
         &world.at(""),
         "mount -t tmpfs -o size=16m,mode=755 tmpfs repo",
     );
-    world.host(
-        "git init -q -b main && git config user.name Op && git config user.email op@example.org",
-    );
+    world.init();
     world.host(script);
     world.host("git add -A && git commit -q -m first");
     world
@@ -82,7 +77,7 @@ fn on_a_small_disk(script: &str) -> World {
 
 #[test]
 fn a_full_disk_says_so_and_can_be_emptied_from_inside() {
-    if !world::needs::root() {
+    if !needs::root() {
         return;
     }
     let mut world = on_a_small_disk("mkdir d; for i in $(seq 300); do echo $i > d/f$i; done");
@@ -147,7 +142,7 @@ fn a_partial_clone_fetches_its_charter_and_says_once_that_lfs_is_missing() {
     assert!(mounted.status.success(), "{mounted:?}");
     world.mount_again("alice", &["d"]);
     assert_eq!(world.sh("cat d/a; head -c 7 d/x.bin"), "a\nversion");
-    if !world::needs::has("git-lfs") {
+    if !needs::has("git-lfs") {
         world.sh("cat d/x.bin d/x.bin > /dev/null");
         let log = world.host("cat .git/govfs/sessions/*/server.log");
         assert_eq!(log.matches("pointer").count(), 1, "{log}");
@@ -156,7 +151,7 @@ fn a_partial_clone_fetches_its_charter_and_says_once_that_lfs_is_missing() {
 
 #[test]
 fn an_unmount_names_what_is_in_its_way_and_waits_out_what_is_not() {
-    if !world::needs::root() {
+    if !needs::root() {
         return;
     }
     let mut world = two_files();

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use common::{House, finish, screen};
-
-mod common;
+use crate::common::{House, finish, screen};
 
 #[test]
 fn a_refusal_names_pattern_holder_and_a_path_that_both_cover() {

@@ -1,11 +1,8 @@
 //! git inside a governed mount: it works, it answers right, and nothing of the operator's moves.
 
-#[path = "support/world.rs"]
-mod world;
-
 use std::fmt::Write as _;
 
-use world::World;
+use crate::common::world::World;
 
 /// A small repository with a history, a tag, a branch and a stash of the operator's.
 fn storied() -> World {

@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
 
-mod support;
-
 use std::fs;
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -14,11 +12,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use crate::common::bench;
+use crate::common::bench::Bench;
+use crate::common::mount::{mount, mount_with, out, refused, sh};
+use crate::common::needs;
 use govfs::domain::gate::Tried;
 use govfs::domain::logop::LogOp;
 use govfs::vfs::server::Server;
-use support::Bench;
-use support::mount::{mount, mount_with, out, refused, sh};
 
 fn bench() -> Bench {
     let files = [
@@ -44,7 +44,7 @@ fn read(path: &Path) {
 
 #[test]
 fn each_operation_costs_so_many_requests() {
-    if !support::needs::root() {
+    if !needs::root() {
         return;
     }
     for xattrs in [false, true] {
@@ -111,7 +111,7 @@ fn costs(xattrs: bool, more: u64) {
 
 #[test]
 fn every_refused_attempt_is_seen_and_fails_at_the_call() {
-    if !support::needs::root() {
+    if !needs::root() {
         return;
     }
     let mut bench = bench();
@@ -168,7 +168,7 @@ fn every_refused_attempt_is_seen_and_fails_at_the_call() {
 
 #[test]
 fn a_claim_granted_or_taken_counts_at_once_on_open_handles_too() {
-    if !support::needs::root() {
+    if !needs::root() {
         return;
     }
     let mut bench = bench();
@@ -203,7 +203,7 @@ fn a_claim_granted_or_taken_counts_at_once_on_open_handles_too() {
 
 #[test]
 fn the_first_write_claims_where_the_charter_says_so() {
-    if !support::needs::root() {
+    if !needs::root() {
         return;
     }
     let mut bench = bench();
@@ -220,7 +220,7 @@ fn the_first_write_claims_where_the_charter_says_so() {
 
 #[test]
 fn an_unlinked_file_stays_open_and_is_logged_no_more() {
-    if !support::needs::root() {
+    if !needs::root() {
         return;
     }
     let mut bench = bench();
@@ -252,7 +252,7 @@ fn an_unlinked_file_stays_open_and_is_logged_no_more() {
 
 #[test]
 fn git_writes_its_directory_and_nobody_its_config() {
-    if !support::needs::root() {
+    if !needs::root() {
         return;
     }
     let mut bench = bench();
@@ -299,7 +299,7 @@ fn git_writes_its_directory_and_nobody_its_config() {
 
 #[test]
 fn scratch_has_everything_a_file_system_has() {
-    if !support::needs::root() {
+    if !needs::root() {
         return;
     }
     let mut bench = bench();
@@ -340,7 +340,7 @@ fn scratch_has_everything_a_file_system_has() {
 
 #[test]
 fn a_share_is_there_at_once_and_copied_on_write() {
-    if !support::needs::root() {
+    if !needs::root() {
         return;
     }
     let mut bench = bench();
@@ -351,7 +351,7 @@ fn a_share_is_there_at_once_and_copied_on_write() {
     fs::write(at.join("pkg/index.js"), "theirs").unwrap();
     fs::write(at.join("pkg/lib/a.js"), "deep").unwrap();
     std::os::unix::fs::symlink("pkg/index.js", at.join("main")).unwrap();
-    bench.share = Some((support::path("node_modules"), at.to_owned()));
+    bench.share = Some((bench::path("node_modules"), at.to_owned()));
     let server = mount(&mut bench);
     assert_eq!(
         out(

@@ -3,18 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::common::bench::Bench;
+use crate::common::bench::path;
 use govfs::domain::layer::{Content, Layer};
 use govfs::domain::logop::FileMode;
 use govfs::domain::path::RepoPath;
 use govfs::vfs::overlay::{Caller, End, FileKind, Overlay, RenameHow, SetAttr};
 use proptest::prelude::*;
-use support::Bench;
-use support::path;
 
 const CALLER: Caller = Caller {
     uid: 0,

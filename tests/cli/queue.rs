@@ -1,12 +1,10 @@
 //! The queue, its reviews and the protected branch through the program: five ways to corrupt
 //! history, each refused.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use common::House;
+use crate::common::House;
 
 fn run(house: &House, agent: &str, id: &str, line: &str) {
     house.ok(&["run", agent, "--plan", id, "--", "sh", "-c", line]);

@@ -2,11 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
 
-mod support;
-
+use crate::common::bench;
+use crate::common::bench::Bench;
+use crate::common::mount::{mount, out, refused};
+use crate::common::needs;
 use govfs::domain::layer::Layer;
-use support::Bench;
-use support::mount::{mount, out, refused};
 
 fn bench() -> Bench {
     let files = [
@@ -31,7 +31,7 @@ fn changed(bench: &Bench) -> (Vec<String>, Vec<String>) {
 
 #[test]
 fn every_way_of_saving_works_on_a_claim_of_one_file() {
-    if !support::needs::root() {
+    if !needs::root() {
         return;
     }
     let ways = [
@@ -106,8 +106,8 @@ fn every_way_of_saving_works_on_a_claim_of_one_file() {
     for (way, script) in ways {
         let program = way.split(' ').next().unwrap();
         match program {
-            "python" => support::needs::program("python3"),
-            "vim" | "patch" | "git" | "perl" | "sed" => support::needs::program(program),
+            "python" => needs::program("python3"),
+            "vim" | "patch" | "git" | "perl" | "sed" => needs::program(program),
             _ => {}
         }
         let mut bench = bench();
@@ -123,7 +123,7 @@ fn every_way_of_saving_works_on_a_claim_of_one_file() {
 
 #[test]
 fn names_for_saving_are_for_saving_alone() {
-    if !support::needs::root() {
+    if !needs::root() {
         return;
     }
     let mut bench = bench();
@@ -160,20 +160,20 @@ fn names_for_saving_are_for_saving_alone() {
 
 #[test]
 fn no_name_that_somebody_guards_is_for_saving() {
-    if !support::needs::root() {
+    if !needs::root() {
         return;
     }
     let mut bench = bench();
     {
-        let mut rules = support::rules(&["doc/**", "src/f.txt"]);
+        let mut rules = bench::rules(&["doc/**", "src/f.txt"]);
         rules.sensitive = vec![
-            support::pattern("**/.gitattributes"),
-            support::pattern("**/CLAUDE.md"),
+            bench::pattern("**/.gitattributes"),
+            bench::pattern("**/CLAUDE.md"),
         ];
-        rules.protected = vec![support::pattern("**/governor.md")];
+        rules.protected = vec![bench::pattern("**/governor.md")];
         rules.others = vec![govfs::domain::gate::Held {
             agent: "bob".into(),
-            pattern: support::pattern("src/f.txt.in"),
+            pattern: bench::pattern("src/f.txt.in"),
         }];
         *bench.gate.rules.lock().unwrap() = rules;
     }

@@ -7,21 +7,19 @@
     reason = "each test file uses its own part; a test says what it found by failing"
 )]
 
-#[path = "needs.rs"]
-pub mod needs;
-
-use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Output;
 
+use crate::common::{House, needs};
+
 /// Runs a program as root does who has no capabilities: modes count for it.
 const WITHOUT_CAPABILITIES: [&str; 3] = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
 
 pub struct World {
-    dir: tempfile::TempDir,
+    house: House,
     agents: Vec<String>,
     descriptors: Option<u64>,
 }
@@ -35,27 +33,24 @@ fn text(output: &Output) -> String {
 impl World {
     /// Makes an empty repository, on `main`.
     pub fn new() -> Self {
-        let world = Self::bare_place();
-        fs::create_dir(world.repo()).unwrap();
-        world.host("git init -q -b main && git config user.name Op && git config user.email op@example.org");
+        let world = Self::without_repository();
+        world.init();
         world
     }
 
-    /// Makes the place without a repository.
-    pub fn bare_place() -> Self {
+    /// Makes the places; what is to be a repository is an empty directory.
+    pub fn without_repository() -> Self {
         needs::device();
-        let dir = tempfile::Builder::new()
-            .prefix("govfs-world")
-            .tempdir()
-            .unwrap();
-        for name in ["home", "config", "state"] {
-            fs::create_dir(dir.path().join(name)).unwrap();
-        }
         Self {
-            dir,
+            house: House::empty(),
             agents: Vec::new(),
             descriptors: None,
         }
+    }
+
+    /// Makes a repository of the directory.
+    pub fn init(&self) {
+        self.host("git init -q -b main && git config user.name Op && git config user.email op@example.org");
     }
 
     /// Makes a repository whose first commit is what `script` makes.
@@ -67,31 +62,24 @@ impl World {
     }
 
     pub fn at(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.house.path(name)
     }
 
     pub fn repo(&self) -> PathBuf {
-        self.at("repo")
+        self.house.root()
     }
 
     pub fn mnt(&self) -> PathBuf {
         self.at("mnt")
     }
 
-    fn command(&self, program: impl AsRef<OsStr>, dir: &Path) -> Command {
-        let mut command = Command::new(program);
+    fn command(&self, program: &str, dir: &Path) -> Command {
+        let mut command = self.house.configured(program, dir);
         command
-            .current_dir(dir)
-            .env("HOME", self.at("home"))
-            .env("XDG_CONFIG_HOME", self.at("config"))
-            .env("XDG_STATE_HOME", self.at("state"))
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .env("GIT_CONFIG_SYSTEM", "/dev/null")
             .env("GIT_EDITOR", "true")
             .env("LC_ALL", "C.UTF-8")
             .env("MNT", self.mnt())
-            .env("REPO", self.repo())
-            .env_remove("GIT_DIR");
+            .env("REPO", self.repo());
         command
     }
 
@@ -206,7 +194,7 @@ impl Drop for World {
             }
         }
         let left = fs::read_to_string("/proc/mounts").unwrap_or_default();
-        let ours = self.dir.path().to_str().unwrap().to_owned();
+        let ours = self.house.path("").to_str().unwrap().to_owned();
         for line in left.lines().filter(|line| line.contains(&ours)) {
             let place = line.split(' ').nth(1).unwrap();
             let _ = Command::new("umount").args(["-l", place]).output();

@@ -1,10 +1,8 @@
 //! Plans through the program: what is accepted, what is refused and where it points, imports.
 
-mod common;
-
 use std::fs;
 
-use common::House;
+use crate::common::House;
 
 fn simple(house: &House, id: &str, needs: &str, file: &str) -> String {
     let body = format!(

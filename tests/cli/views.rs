@@ -6,9 +6,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{House, Ran, screen};
-
-mod common;
+use crate::common::needs;
+use crate::common::{House, Ran, screen};
 
 /// A house with files, and mounts that end with it.
 struct World {
@@ -28,7 +27,7 @@ impl Drop for World {
 impl World {
     /// `None` for an ordinary user.
     fn new() -> Option<Self> {
-        common::needs::root().then(|| {
+        needs::root().then(|| {
             let house = House::bare_of_charter();
             house.commit("src/a.txt", "one\ntwo\nthree\n");
             house.commit("src/b.txt", "b\n");
