@@ -214,21 +214,6 @@ fn a_review_that_could_never_count_is_refused_at_once() {
 }
 
 #[test]
-fn the_stricter_of_two_charters_counts() {
-    let author = party("ann", "A", "claude");
-    let votes = [yes(&party("dan", "D-arch", "codex"))];
-    let strict = ReviewRules {
-        person: true,
-        ..lanes()
-    };
-    let judged = |rules: &[&ReviewRules]| judge_all(rules, &author, NOW, &paths(&["x"]), &votes);
-    assert!(judged(&[&lanes(), &ReviewRules::default()]).is_approved());
-    let verdict = judged(&[&lanes(), &strict, &strict]);
-    assert_eq!(verdict.missing.len(), 1);
-    assert_eq!(verdict.missing[0].rule, "review-person");
-}
-
-#[test]
 fn who_is_asked_first() {
     let author = party("ann", "A", "claude");
     let agents = [
