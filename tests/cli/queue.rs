@@ -219,16 +219,7 @@ fn a_protected_branch_moves_through_govfs_or_by_leave() {
         "the hook that was there still runs"
     );
     // Through govfs it moves.
-    house.ok(&[
-        "run",
-        "al",
-        "--claim",
-        "a.txt",
-        "--",
-        "sh",
-        "-c",
-        "echo b > a.txt",
-    ]);
+    house.work("al", "a.txt", "echo b > a.txt");
     house.ok(&["merge", "al"]);
     house.ok(&["queue", "git-check"]);
     // A charter with leave comes by whoever has it already, so protection ends for it.
@@ -260,16 +251,7 @@ fn lanes_review_exactly_one_candidate() {
     );
     house.ok(&["agent", "add", "dee", "--role", "D-arch"]);
     house.ok(&["agent", "add", "eve", "--role", "E-governance"]);
-    house.ok(&[
-        "run",
-        "al",
-        "--claim",
-        "src/a.txt",
-        "--",
-        "sh",
-        "-c",
-        "echo b > src/a.txt",
-    ]);
+    house.work("al", "src/a.txt", "echo b > src/a.txt");
     house.fails(3, &["merge", "al"]);
     house.ok(&["review", "request", "al"]);
     let own = house.fails(3, &["review", "approve", "al", "--as", "al"]);
@@ -296,16 +278,7 @@ fn lanes_review_exactly_one_candidate() {
     house.ok(&["review", "approve", "al", "--as", "dee"]);
     house.ok(&["merge", "al"]);
     // A reviewing lane's own change is the other one's to review.
-    house.ok(&[
-        "run",
-        "dee",
-        "--claim",
-        "docs/x.md",
-        "--",
-        "sh",
-        "-c",
-        "echo y > docs/x.md",
-    ]);
+    house.work("dee", "docs/x.md", "echo y > docs/x.md");
     house.fails(3, &["merge", "dee"]);
     house.ok(&["review", "approve", "dee", "--as", "eve"]);
     house.ok(&["merge", "dee"]);
@@ -323,16 +296,7 @@ fn a_lane_that_is_reviewed_needs_each_of_its_reviewers() {
     ]);
     house.ok(&["agent", "add", "dan", "--role", "arch", "--engine", "codex"]);
     house.ok(&["agent", "add", "eve", "--role", "gov"]);
-    house.ok(&[
-        "run",
-        "al",
-        "--claim",
-        "src/a.txt",
-        "--",
-        "sh",
-        "-c",
-        "echo b > src/a.txt",
-    ]);
+    house.work("al", "src/a.txt", "echo b > src/a.txt");
     let ran = house.fails(3, &["merge", "al"]);
     assert!(ran.stdout.contains("lane arch must approve"), "{ran:?}");
     let asked = house.json(&["review", "request", "al"]);

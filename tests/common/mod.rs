@@ -8,8 +8,9 @@ pub(crate) mod needs;
 pub(crate) mod sealed;
 pub(crate) mod world;
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 /// A throw-away repository and home directory; nothing of the caller's is seen.
 pub(crate) struct House {
@@ -118,6 +119,11 @@ impl House {
         ran
     }
 
+    /// Runs a shell script as an agent that claims `claim`; it must succeed.
+    pub(crate) fn work(&self, agent: &str, claim: &str, script: &str) {
+        self.ok(&["run", agent, "--claim", claim, "--", "sh", "-c", script]);
+    }
+
     /// Runs with `--json` and reads the document.
     pub(crate) fn json(&self, arguments: &[&str]) -> serde_json::Value {
         let mut all = vec!["--json"];
@@ -216,6 +222,21 @@ pub(crate) fn ran(output: Output) -> Ran {
 
 pub(crate) fn finish(child: Child) -> Ran {
     ran(child.wait_with_output().expect("the program ends"))
+}
+
+/// Writes `text` to a child's standard input and closes it.
+pub(crate) fn tell(child: &mut Child, text: &str) {
+    let mut pipe = child.stdin.take().expect("a pipe");
+    pipe.write_all(text.as_bytes()).expect("written");
+}
+
+/// Waits until a child says `up`; returns the rest of what it says.
+pub(crate) fn until_up(child: &mut Child) -> ChildStdout {
+    let mut out = child.stdout.take().expect("a pipe");
+    let mut said = [0; 3];
+    out.read_exact(&mut said).expect("it is up");
+    assert_eq!(&said, b"up\n");
+    out
 }
 
 /// A screen with times, durations and hashes blotted out.

@@ -1,3 +1,5 @@
+//! Every operation of both logs has its words.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Signed notes by their standard's own vectors, and with every byte changed.
+
 use super::*;
 
 fn key(seed: u8) -> SecretKey {

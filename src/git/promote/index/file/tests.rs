@@ -1,3 +1,5 @@
+//! Numbers and the tree cache, as git writes them.
+
 use super::*;
 
 #[test]
