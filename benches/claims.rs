@@ -11,9 +11,13 @@
 )]
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Instant;
 
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use common::House;
 use govfs::app::clock;
 use govfs::domain::claim::Ask;
 use govfs::domain::command::Command as Wish;
@@ -25,18 +29,13 @@ const HOLDERS: usize = 100;
 const EACH: usize = 100;
 const ROUNDS: usize = 60;
 
-struct House {
-    dir: tempfile::TempDir,
-}
+/// A repository in which ten thousand claims are held.
+struct Full(House);
 
-impl House {
+impl Full {
     fn new(held: fn(usize) -> String) -> Self {
-        let house = Self {
-            dir: tempfile::tempdir().unwrap(),
-        };
-        house.run("git", &["init", "-q", "-b", "main", "."]);
-        house.run(env!("CARGO_BIN_EXE_govfs"), &["init"]);
-        let mut ledger = Ledger::open(&house.dir.path().join(".git/govfs")).unwrap();
+        let house = House::new();
+        let mut ledger = Ledger::open(&house.root().join(".git/govfs")).unwrap();
         for holder in 0..HOLDERS {
             let patterns = (0..EACH).map(|n| pattern(&held(holder * EACH + n)));
             let name = format!("holder-{holder}").parse().unwrap();
@@ -45,21 +44,14 @@ impl House {
             assert_eq!(turn.command(&Wish::Claim(ask)).unwrap(), None);
             turn.commit().unwrap();
         }
-        house
+        Self(house)
     }
 
     /// Runs a program here, and returns its milliseconds and whether it succeeded.
     fn run(&self, program: &str, args: &[&str]) -> (f64, bool) {
-        let at = |name: &str| self.dir.path().join(name);
-        let mut command = Command::new(program);
+        let mut command = self.0.hermetic(program, &self.0.root());
         command
             .args(args)
-            .current_dir(self.dir.path())
-            .env("HOME", self.dir.path())
-            .env("XDG_CONFIG_HOME", at("config"))
-            .env("XDG_STATE_HOME", at("state"))
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .env("GIT_CONFIG_SYSTEM", "/dev/null")
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let start = Instant::now();
@@ -144,7 +136,7 @@ fn main() {
         path,
         "**/name",
     );
-    let paths = House::new(path);
+    let paths = Full::new(path);
     paths.starts();
     paths.claims("claim, 10000 paths held: a new path", true, |n| {
         format!("src/package7/new{n}")
@@ -155,7 +147,7 @@ fn main() {
     paths.claims("claim, 10000 paths held: **/name (all meet)", false, |n| {
         format!("**/name{n}")
     });
-    let globs = House::new(glob);
+    let globs = Full::new(glob);
     globs.claims("claim, 10000 globs held: a new path", true, |n| {
         format!("src/package7/new{n}")
     });
@@ -168,5 +160,5 @@ fn main() {
     globs.claims("claim, 10000 globs held: src/**/x*.rs", true, |n| {
         format!("src/**/x{n}*.rs")
     });
-    println!("ledger: {} bytes", store(globs.dir.path()));
+    println!("ledger: {} bytes", store(&globs.0.root()));
 }

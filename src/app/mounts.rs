@@ -1,4 +1,7 @@
 //! Where governed mounts stand in this process's view of the machine, and whether they answer.
+//!
+//! Owns: reading the mount table, and looking at a place without being held up by a
+//! server that is dead or silent. Never mounts or unmounts.
 
 use std::ffi::OsString;
 use std::fs;

@@ -5,8 +5,8 @@
 //! copies under the state directory, the trailers of the merge target's commits.
 //! Then at the write logs, up to their last whole line beside a live server. Deep:
 //! the fold against the projections, every kept version's bytes, and every merged
-//! tree computed again. The first
-//! fault is the answer: what and where. What is odd but no fault is a remark.
+//! tree computed again. The first fault is the answer: what and where. What is odd
+//! but no fault is a remark.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufReader;

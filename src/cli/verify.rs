@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::output::Ink;
+use super::output::{Ink, Output};
 use crate::app::export;
 use crate::app::export::Verified;
 use crate::app::failure::Failure;
 use crate::app::keys;
-use crate::app::verify::{self, Options};
+use crate::app::verify::{self, Options, Report};
 
 /// Check that the ledger is whole, and the one that was there before
 ///
@@ -70,7 +70,12 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
         checkpoints: args.checkpoint,
     };
     let report = verify::verify(&mut context.site()?, &options)?;
-    let out = &mut context.out;
+    report_words(&report, args.deep, &mut context.out);
+    Ok(())
+}
+
+/// Says what stood up to the verification.
+fn report_words(report: &Report, deep: bool, out: &mut Output) {
     if out.json {
         let fields = json!({
             "ok": true,
@@ -81,10 +86,10 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
             "anchors": report.anchors,
             "versions": report.versions,
             "remarks": report.remarks,
-            "deep": args.deep,
+            "deep": deep,
         });
         out.document("verify", fields);
-        return Ok(());
+        return;
     }
     let good = out.paint(Ink::Green, "verified");
     out.line(format!(
@@ -97,7 +102,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
             report.anchors
         ));
     }
-    if args.deep {
+    if deep {
         out.line(format!(
             "the projections are the fold; {} versions are whole",
             report.versions
@@ -106,7 +111,6 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     for remark in &report.remarks {
         out.line(format!("remark: {remark}"));
     }
-    Ok(())
 }
 
 fn audited_words(verified: &Verified, trusted: bool, context: &mut Context) {

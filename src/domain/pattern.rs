@@ -69,18 +69,6 @@ struct Compiled {
 
 impl Pattern {
     /// Compiles a pattern; one that can never be claimed is an error that says what to write instead.
-    /// Returns the pattern that covers just `path` and what lies beneath.
-    pub fn of_path(path: &RepoPath) -> Result<Self, PatternError> {
-        let mut text = Vec::with_capacity(path.as_bytes().len());
-        for &byte in path.as_bytes() {
-            if b"*?[]{},\\!".contains(&byte) {
-                text.push(b'\\');
-            }
-            text.push(byte);
-        }
-        Self::parse(&text)
-    }
-
     pub fn parse(text: &[u8]) -> Result<Self, PatternError> {
         let parsed = parse::parse(text)?;
         let explicit = parsed.literal.is_some()

@@ -46,7 +46,7 @@ fn the_next_command_finishes_or_undoes_what_a_crash_cut_short() {
                 world.tip("main").as_str()
             );
             assert_ne!(
-                world.sh(&dir, "echo late > src/b.txt").code,
+                world.sh(&dir, "echo late > src/b.txt").status,
                 0,
                 "{step}: it is over"
             );

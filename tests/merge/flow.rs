@@ -66,7 +66,7 @@ fn a_session_becomes_one_commit_and_its_claims_are_free() {
             .contains("three")
     );
     assert_ne!(
-        world.sh(&dir, "echo x >> src/a.txt").code,
+        world.sh(&dir, "echo x >> src/a.txt").status,
         0,
         "closed to writing"
     );
@@ -109,7 +109,7 @@ fn the_merge_entry_accounts_for_every_path() {
     assert_eq!(find("src/new.txt")["result"], blob("src/new.txt").as_str());
     let sha = world
         .sh(&world.repo(), "sha256sum src/new.txt | cut -d' ' -f1")
-        .out;
+        .stdout;
     assert_eq!(find("src/new.txt")["sha256"], sha.trim());
     assert_eq!(find("src/b.txt")["status"], "D");
     assert_eq!(find("src/c.txt")["status"], "R");

@@ -78,7 +78,7 @@ fn sync_names_what_both_changed_and_moves_nothing() {
     assert_eq!(done["base"].as_str().unwrap(), world.tip("main"));
     assert_eq!(fs::read_to_string(dir.join("src/c.txt")).unwrap(), "c\n");
     assert_eq!(fs::read_to_string(dir.join("src/deep/x")).unwrap(), "2\n");
-    let status = world.sh(&dir, "git status --porcelain").is(0).out;
+    let status = world.sh(&dir, "git status --porcelain").is(0).stdout;
     assert_eq!(status, " M src/a.txt\n?? src/deep/\n");
     world.work(&dir, "echo after >> src/c.txt");
     world.govfs(&["merge", "alice"]).is(0);
@@ -96,10 +96,10 @@ fn unmerged_work_is_given_up_only_knowingly() {
     let dir = world.mount("alice", &["src"]);
     world.work(&dir, "echo 1 > src/b.txt");
     let refused = world.govfs(&["abandon", "alice"]).is(3);
-    assert!(refused.err.contains("M src/b.txt"), "{refused:?}");
+    assert!(refused.stderr.contains("M src/b.txt"), "{refused:?}");
     world.work(&dir, "echo 2 > src/b.txt"); // as if nothing had been
     world.govfs(&["abandon", "alice", "--yes"]).is(0);
-    assert_ne!(world.sh(&dir, "echo 3 > src/b.txt").code, 0);
+    assert_ne!(world.sh(&dir, "echo 3 > src/b.txt").status, 0);
     let claims = world.govfs(&["--json", "claims"]).is(0).json();
     assert_eq!(claims["claims"].as_array().unwrap().len(), 0);
     world.govfs(&["abandon", "alice"]).is(5);
@@ -152,7 +152,7 @@ fn a_revert_says_which_later_merges_stand_on_it() {
     let refused = world.govfs(&["revert", &entries[0]]).is(3);
     let later = format!("merge {} of bob", entries[1]);
     assert!(
-        refused.err.contains(&later) && refused.err.contains("src/b.txt"),
+        refused.stderr.contains(&later) && refused.stderr.contains("src/b.txt"),
         "{refused:?}"
     );
     assert_eq!(world.tip("main"), tip);

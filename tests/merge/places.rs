@@ -93,7 +93,7 @@ fn partial_and_shallow_clones_are_merged_into() {
         made.is(0);
         merged.is(0);
         replayed.is(0);
-        assert_eq!(blamed.is(0).out.lines().count(), 31);
+        assert_eq!(blamed.is(0).stdout.lines().count(), 31);
         let text = world.git_in(&bare, &["show", "main:src/d.txt"]);
         assert_eq!(text, "b", "{how:?}");
     }

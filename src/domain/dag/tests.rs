@@ -1,3 +1,5 @@
+//! Findings over sets of plans by examples, and against looking at every pair.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The next step of every stage, and the fleet's promises on random graphs.
+
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
 

@@ -1,3 +1,5 @@
+//! Plan files: what is accepted, each fault with its line, and the canonical text.
+
 use proptest::prelude::*;
 
 use super::*;

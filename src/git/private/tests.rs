@@ -1,3 +1,5 @@
+//! The private directory with git itself working in it, by examples and random edits.
+
 use super::*;
 
 use std::cell::RefCell;

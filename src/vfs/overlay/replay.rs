@@ -35,6 +35,7 @@ use crate::vfs::overlay::denial::Actors;
 use crate::vfs::overlay::denial::Coalescer;
 use crate::vfs::real::RealTree;
 use crate::vfs::working::Body;
+use crate::vfs::working::FileMore;
 use crate::vfs::working::Times;
 use crate::vfs::working::WorkDir;
 use crate::vfs::working::hash_file;
@@ -254,46 +255,9 @@ impl Overlay {
         }
         let more = self.make_changeable(tree, idx)?;
         match op {
-            LogOp::Write {
-                offset,
-                len,
-                sha256,
-                ..
-            } => {
-                more.set_size(more.size().max(offset + len));
-                more.changed(ts);
+            LogOp::Write { .. } | LogOp::Truncate { .. } | LogOp::Hole { .. } => {
                 let writes = unsettled.writes.entry(ino).or_default();
-                writes.push(Wrote {
-                    offset: *offset,
-                    len: *len,
-                    sha256: *sha256,
-                });
-                more.lock().touched();
-            }
-            LogOp::Truncate { size, .. } => {
-                more.set_size(*size);
-                more.changed(ts);
-                let writes = unsettled.writes.entry(ino).or_default();
-                writes.retain(|wrote| wrote.offset + wrote.len <= *size);
-                let mut data = more.lock();
-                if *size == 0 {
-                    writes.clear();
-                    data.body = Body::Empty;
-                    data.emptied();
-                } else {
-                    data.touched();
-                }
-            }
-            LogOp::Hole {
-                offset, len, size, ..
-            } => {
-                more.set_size(*size);
-                more.changed(ts);
-                let writes = unsettled.writes.entry(ino).or_default();
-                writes.retain(|wrote| {
-                    wrote.offset + wrote.len <= *offset || wrote.offset >= offset + len
-                });
-                more.lock().touched();
+                replay_bytes(&more, op, ts, writes);
             }
             LogOp::Version {
                 size, sha256, mode, ..
@@ -319,12 +283,7 @@ impl Overlay {
         Ok(())
     }
 
-    fn replay_xattr(
-        &self,
-        more: &crate::vfs::working::FileMore,
-        name: &[u8],
-        sha256: Option<Digest>,
-    ) -> Result<()> {
+    fn replay_xattr(&self, more: &FileMore, name: &[u8], sha256: Option<Digest>) -> Result<()> {
         let mut xattrs = more.xattrs.lock();
         match sha256 {
             None => {
@@ -425,7 +384,50 @@ impl Overlay {
     }
 }
 
-fn settled(more: &crate::vfs::working::FileMore, sha256: Digest) {
+/// Replays what changes bytes; `writes` are those of the file that still count.
+fn replay_bytes(more: &FileMore, op: &LogOp, ts: i64, writes: &mut Vec<Wrote>) {
+    match op {
+        LogOp::Write {
+            offset,
+            len,
+            sha256,
+            ..
+        } => {
+            more.set_size(more.size().max(offset + len));
+            writes.push(Wrote {
+                offset: *offset,
+                len: *len,
+                sha256: *sha256,
+            });
+            more.lock().touched();
+        }
+        LogOp::Truncate { size, .. } => {
+            more.set_size(*size);
+            writes.retain(|wrote| wrote.offset + wrote.len <= *size);
+            let mut data = more.lock();
+            if *size == 0 {
+                writes.clear();
+                data.body = Body::Empty;
+                data.emptied();
+            } else {
+                data.touched();
+            }
+        }
+        LogOp::Hole {
+            offset, len, size, ..
+        } => {
+            more.set_size(*size);
+            writes.retain(|wrote| {
+                wrote.offset + wrote.len <= *offset || wrote.offset >= offset + len
+            });
+            more.lock().touched();
+        }
+        _ => return,
+    }
+    more.changed(ts);
+}
+
+fn settled(more: &FileMore, sha256: Digest) {
     let mut data = more.lock();
     data.body = Body::Version(sha256);
     data.unsettled = false;
