@@ -175,3 +175,20 @@ fn a_partial_clone_fetches_its_charter_and_says_once_that_lfs_is_missing() {
         assert_eq!(log.matches("pointer").count(), 1, "{log}");
     }
 }
+
+#[test]
+fn a_mount_ends_in_order_under_a_charter_that_cannot_be_read() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = two_files();
+    world.mount("alice", &["d"]);
+    world.sh("echo x >> d/a");
+    world.host("sed -i 's/^\\[claims\\]/&\\nbogus = 1/' governor.md && git commit -qam broken");
+    let refused = world.govfs(&["claim", "alice", "e"]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    world.ok(&["unmount", "alice"]);
+    assert!(world.ok(&["status"]).contains("none: govfs mount alice"));
+    let verified = world.ok(&["verify", "--deep"]);
+    assert!(!verified.contains("not sealed"), "{verified}");
+}

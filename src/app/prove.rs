@@ -60,6 +60,7 @@ pub fn prove(site: &mut Site, name: &Name, checkpoint: Option<&Path>) -> Result<
             "the checkpoint covers {} entries, not {name}",
             checkpoint.size
         ))
+        .hint("govfs log shows which entries there are; govfs checkpoint signs those of now")
     })?;
     let entry = include(covered, line, index)?;
     Ok(Proof {
