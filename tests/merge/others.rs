@@ -2,6 +2,11 @@
 
 use std::fs;
 
+use govfs::app::clock;
+use govfs::domain::event::{Decision, Draft, Event, Synced};
+use govfs::domain::path::RepoPath;
+use govfs::store::ledger::Ledger;
+
 use super::{World, can_mount, lines};
 
 fn world() -> World {
@@ -85,6 +90,38 @@ fn sync_names_what_both_changed_and_moves_nothing() {
     assert!(world.at("main", "src/a.txt").ends_with("1\nstill\n"));
     assert_eq!(world.at("main", "src/c.txt"), "c\nafter\n");
     world.is_whole();
+}
+
+#[test]
+fn a_sync_that_was_refused_for_nothing_is_found_by_replay() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = world();
+    let dir = world.mount("alice", &["src"]);
+    world.work(&dir, "echo 1 >> src/a.txt");
+    let from = world.tip("main");
+    world.commit(&[("src/a.txt", "other\n")], "people");
+    world.govfs(&["sync", "alice"]).is(3);
+    world.is_whole();
+    // The same once more, with another reason.
+    let count = world.entries("sync")[0]["count"].as_u64().unwrap();
+    let forged = Synced {
+        decision: Decision::Deny,
+        from: from.parse().unwrap(),
+        base: world.tip("main").parse().unwrap(),
+        count,
+        conflicts: vec![RepoPath::parse(b"src/b.txt").unwrap()],
+    };
+    let mut ledger = Ledger::open(&world.store()).unwrap();
+    let mut turn = ledger.turn(&clock::now).unwrap();
+    let draft = Draft::new(Event::Sync(forged)).by(&"alice".parse().unwrap());
+    turn.append(&draft.within(Some(&"alice-1".parse().unwrap())))
+        .unwrap();
+    turn.commit().unwrap();
+    drop(ledger);
+    let found = world.govfs(&["replay"]).is(4);
+    assert!(found.err.contains("src/a.txt is a conflict"), "{found:?}");
 }
 
 #[test]
