@@ -86,7 +86,7 @@ pub fn prove_consistency(
     covered(&leaves, &old)?;
     let hashes = consistency(covered(&leaves, &new)?, old.size).ok_or_else(|| {
         Failure::usage(format!(
-            "the first checkpoint ({}) is newer than the second ({})",
+            "the first checkpoint ({}) is newer than the second ({}); give the older one first",
             old.size, new.size
         ))
     })?;
