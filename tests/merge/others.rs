@@ -125,6 +125,31 @@ fn a_sync_that_was_refused_for_nothing_is_found_by_replay() {
 }
 
 #[test]
+fn a_file_becomes_a_directory_and_a_directory_a_file() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = world();
+    let before = world.names("main");
+    let dir = world.mount("alice", &["src"]);
+    world.work(&dir, "rm src/b.txt; mkdir src/b.txt; echo 1 > src/b.txt/f");
+    world.govfs(&["merge", "alice"]).is(0);
+    assert_eq!(world.at("main", "src/b.txt/f"), "1\n");
+    assert!(world.repo().join("src/b.txt/f").is_file());
+    world.govfs(&["unmount", "alice"]).is(0);
+    let dir = world.mount("alice", &["src"]);
+    world.work(&dir, "rm -r src/b.txt; echo 2 > src/b.txt");
+    world.govfs(&["merge", "alice"]).is(0);
+    assert_eq!(world.at("main", "src/b.txt"), "2\n");
+    assert_eq!(world.names("main"), before);
+    world.govfs(&["revert", "HEAD"]).is(0);
+    world.govfs(&["revert", "HEAD~2"]).is(0);
+    assert_eq!(world.at("main", "src/b.txt"), "b\n");
+    assert!(world.is_clean());
+    world.is_whole();
+}
+
+#[test]
 fn unmerged_work_is_given_up_only_knowingly() {
     if !can_mount() {
         return;
