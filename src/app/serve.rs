@@ -257,9 +257,13 @@ fn bytes(path: &Path) -> Bytes {
 
 /// Appends a fact about the session.
 pub fn record(site: &mut Site, session: &Session, event: Event) -> Result<(), Failure> {
+    let is_over = matches!(event, Event::Seal(_) | Event::Unmount(_));
     let draft = Draft::new(event)
         .by(&session.agent)
         .within(Some(&session.id));
+    if is_over {
+        return site.bind(draft);
+    }
     match site.command(&Command::Fact(Box::new(draft)))?.refusal {
         Some(refusal) => Err(refusal.into()),
         None => Ok(()),

@@ -54,15 +54,15 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
             )));
         }
         let audited = export::audit(&dir, key.as_ref(), &args.checkpoint)?;
-        audited_words(&audited, key.is_some(), context);
+        audited_words(&audited, &[], key.is_some(), context);
         return Ok(());
     }
     if args.reference {
-        let (audited, anchors) = verify::verify_ref(&context.dir, key.as_ref(), &args.checkpoint)?;
+        let found = verify::verify_ref(&context.dir, key.as_ref(), &args.checkpoint)?;
         context
             .out
-            .note(format!("{anchors} merge commits state it"));
-        audited_words(&audited, key.is_some(), context);
+            .note(format!("{} merge commits state it", found.anchors));
+        audited_words(&found.verified, &found.remarks, key.is_some(), context);
         return Ok(());
     }
     let options = Options {
@@ -113,7 +113,7 @@ fn report_words(report: &Report, deep: bool, out: &mut Output) {
     }
 }
 
-fn audited_words(verified: &Verified, trusted: bool, context: &mut Context) {
+fn audited_words(verified: &Verified, remarks: &[String], trusted: bool, context: &mut Context) {
     let out = &mut context.out;
     let checkpoint = &verified.checkpoint;
     let writes = verified.entries.saturating_sub(checkpoint.size);
@@ -126,6 +126,7 @@ fn audited_words(verified: &Verified, trusted: bool, context: &mut Context) {
             "sessions": verified.sessions,
             "writes": writes,
             "trusted": trusted,
+            "remarks": remarks,
         });
         out.document("verify", fields);
         return;
@@ -135,6 +136,9 @@ fn audited_words(verified: &Verified, trusted: bool, context: &mut Context) {
         "{good}: {} entries, {writes} writes of {} sessions of {}, root {}",
         checkpoint.size, verified.sessions, checkpoint.origin, checkpoint.root
     ));
+    for remark in remarks {
+        out.line(format!("remark: {remark}"));
+    }
     if !trusted {
         out.line("remark: signed by the export's own key; say with --key which one you trust");
     }

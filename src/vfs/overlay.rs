@@ -18,6 +18,7 @@ mod meta;
 mod names;
 mod objects;
 mod read;
+mod recover;
 mod rename;
 mod replay;
 mod settle;

@@ -218,6 +218,20 @@ impl Pass {
         }
     }
 
+    /// Sets aside what merge commits state about other ledgers, and says so: a branch that
+    /// several operators merge to carries all their trailers, and each keeps one ledger.
+    pub(super) fn name_others(&mut self, held: Vec<Held>) -> Vec<Held> {
+        let is_own =
+            |held: &Held| held.note.is_some() || self.origins.contains(&held.checkpoint.origin);
+        let (own, others): (Vec<Held>, Vec<Held>) = held.into_iter().partition(is_own);
+        let mut found = Others::default();
+        for held in others {
+            found.add(held.checkpoint.origin);
+        }
+        self.remarks.extend(found.remarks());
+        own
+    }
+
     /// Holds the entries against what was stated about them earlier.
     pub(super) fn agrees(&self, held: &Held) -> Result<(), Failure> {
         let Checkpoint { origin, size, root } = &held.checkpoint;
@@ -245,6 +259,25 @@ impl Pass {
                 "{place}: its size was not looked at"
             ))),
         }
+    }
+}
+
+/// How many merge commits state something about which other ledger.
+#[derive(Default)]
+pub(super) struct Others(BTreeMap<Origin, u64>);
+
+impl Others {
+    pub(super) fn add(&mut self, origin: Origin) {
+        *self.0.entry(origin).or_default() += 1;
+    }
+
+    pub(super) fn remarks(&self) -> impl Iterator<Item = String> + '_ {
+        self.0.iter().map(|(origin, count)| {
+            let commits = if *count == 1 { "commit states" } else { "commits state" };
+            format!(
+                "{count} merge {commits} a checkpoint of another ledger, {origin}: only that one can account for them"
+            )
+        })
     }
 }
 
