@@ -349,6 +349,31 @@ fn preparing_again_keeps_what_the_agent_did() {
 }
 
 #[test]
+fn an_index_from_a_kept_template_is_the_one_that_was_built() {
+    let mount = sample();
+    let (index, templates) = (
+        mount.root.join(".git/index"),
+        mount.session.path().join("templates"),
+    );
+    let again = || {
+        fs::remove_file(&index).expect("an index");
+        mount.prepare();
+        fs::read(&index).expect("an index")
+    };
+    let kept = || {
+        let mut found = fs::read_dir(&templates).expect("a directory");
+        found.next().expect("a template").expect("a name").path()
+    };
+    let built = fs::read(&index).expect("an index");
+    let whole = fs::read(kept()).expect("a template");
+    assert_eq!(again(), built);
+    // One that is cut short is made anew.
+    fs::write(kept(), &whole[..whole.len() - 1]).expect("write");
+    assert_eq!(again(), built);
+    assert_eq!(fs::read(kept()).expect("a template"), whole);
+}
+
+#[test]
 fn an_index_moves_with_its_mount() {
     let mount = sample();
     let dir = mount.root.join(".git");
