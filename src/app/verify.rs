@@ -46,6 +46,8 @@ pub struct Options {
     pub deep: bool,
     /// Checkpoints that were held elsewhere.
     pub checkpoints: Vec<PathBuf>,
+    /// Other operators' ledgers, which account for their own merges to the same branch.
+    pub beside: Vec<Origin>,
 }
 
 /// What was found whole.
@@ -84,7 +86,7 @@ pub fn verify(site: &mut Site, options: &Options) -> Result<Report, Failure> {
         return Err(Failure::integrity(format!("projection {difference}")));
     }
     drop(lines);
-    let held = pass.name_others(held);
+    let held = pass.name_others(held, &options.beside)?;
     for held in &held {
         pass.agrees(held)?;
     }
@@ -274,6 +276,7 @@ pub fn verify_ref(
     dir: &Path,
     key: Option<&PublicKey>,
     held: &[PathBuf],
+    beside: &[Origin],
 ) -> Result<Referred, Failure> {
     let repo = Repo::discover(dir)?;
     let Some(blobs) = repo.read_ref(REF)? else {
@@ -293,7 +296,7 @@ pub fn verify_ref(
         let stated = Checkpoint::from_trailer(&trailer.value)
             .map_err(|error| Failure::integrity(format!("{place}: {error}")))?;
         if !states.origins.contains(&stated.origin) {
-            others.add(stated.origin);
+            others.add(stated.origin, &place, beside)?;
             continue;
         }
         let found = usize::try_from(stated.size)

@@ -11,6 +11,7 @@ use crate::app::export::Verified;
 use crate::app::failure::Failure;
 use crate::app::keys;
 use crate::app::verify::{self, Options, Report};
+use crate::domain::checkpoint::Origin;
 
 /// Check that the ledger is whole, and the one that was there before
 ///
@@ -29,6 +30,9 @@ pub(super) struct Args {
     /// A checkpoint that was kept elsewhere: the ledger must continue it
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
+    /// A ledger that another operator keeps, who merges to the same branch
+    #[arg(long, value_name = "ORIGIN", conflicts_with = "export")]
+    beside: Vec<Origin>,
     /// Verify an export; needs no repository
     #[arg(long, value_name = "DIR", conflicts_with = "deep")]
     export: Option<PathBuf>,
@@ -58,7 +62,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
         return Ok(());
     }
     if args.reference {
-        let found = verify::verify_ref(&context.dir, key.as_ref(), &args.checkpoint)?;
+        let found = verify::verify_ref(&context.dir, key.as_ref(), &args.checkpoint, &args.beside)?;
         context
             .out
             .note(format!("{} merge commits state it", found.anchors));
@@ -68,6 +72,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let options = Options {
         deep: args.deep,
         checkpoints: args.checkpoint,
+        beside: args.beside,
     };
     let report = verify::verify(&mut context.site()?, &options)?;
     report_words(&report, args.deep, &mut context.out);

@@ -47,12 +47,11 @@ pub(super) fn show_to(
     copy_room: Option<&Path>,
 ) -> Result<(), SealError> {
     let own;
-    let namespace = match namespace {
-        Some(namespace) => namespace,
-        None => {
-            own = operator_as(outside)?;
-            &own
-        }
+    let namespace = if let Some(namespace) = namespace {
+        namespace
+    } else {
+        own = operator_as(outside)?;
+        &own
     };
     for place in places {
         match mapped_tree(&place.source, namespace) {
