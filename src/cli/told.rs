@@ -18,6 +18,7 @@ use crate::domain::event::{
 use crate::domain::logop::{Bytes, FileMode, LogOp};
 use crate::domain::path::{RepoPath, percent_decode, percent_encode};
 use crate::domain::pattern::Pattern;
+use crate::domain::shell;
 use crate::domain::time::Timestamp;
 
 /// How many letters of a hash people compare.
@@ -244,7 +245,7 @@ fn claim(body: &Claimed) -> String {
 }
 
 fn launch(body: &Launched) -> String {
-    let argv: Vec<String> = body.argv.iter().map(bytes).collect();
+    let argv: Vec<String> = body.argv.iter().map(|word| shell::word(&word.0)).collect();
     let wider = if body.widenings.is_empty() {
         String::new()
     } else {

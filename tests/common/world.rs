@@ -177,6 +177,12 @@ impl World {
         said
     }
 
+    /// Sends a signal to the server of the mount.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let server = nix::unistd::Pid::from_raw(self.server());
+        nix::sys::signal::kill(server, signal).unwrap();
+    }
+
     /// The server's process of an agent's session.
     pub fn server(&self) -> i32 {
         let log = self.ok(&["log", "--op", "mount", "--json"]);

@@ -1,6 +1,6 @@
 //! A mount through accidents and odd repositories: killed servers, few descriptors, shallow clones, cargo.
 
-use std::process::Command;
+use nix::sys::signal::Signal;
 
 use crate::common::needs;
 use crate::common::world::World;
@@ -14,14 +14,7 @@ fn a_killed_server_fails_closed_and_the_next_mount_has_every_write() {
     let mut world = two_files();
     world.mount("alice", &["d"]);
     world.sh("echo x >> d/a");
-    let server = world.server().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-9", &server])
-            .status()
-            .unwrap()
-            .success()
-    );
+    world.signal(Signal::SIGKILL);
     world.host("until ls $MNT 2>&1 | grep -q 'not connected'; do :; done");
     world.mount_again("alice", &[]);
     assert_eq!(
@@ -119,8 +112,7 @@ fn a_silent_server_holds_nobody_up_for_ever() {
     let mut world = two_files();
     world.mount("alice", &["d"]);
     world.sh("echo x >> d/a");
-    let server = nix::unistd::Pid::from_raw(world.server());
-    nix::sys::signal::kill(server, nix::sys::signal::Signal::SIGSTOP).expect("a stop");
+    world.signal(Signal::SIGSTOP);
     // Without --force it says within seconds that nobody answers; that is not waited for here.
     world.ok(&["unmount", "alice", "--force"]);
     world.mount_again("alice", &[]);

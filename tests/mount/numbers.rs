@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
 
 use std::fs;
-use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -55,9 +54,7 @@ fn a_signal_has_the_server_log_the_same() {
     world.mount("alice", &["d"]);
     world.sh("echo x >> d/a");
     let log = world.repo().join(".git/govfs/sessions/alice-1/server.log");
-    let server = world.server().to_string();
-    let sent = Command::new("kill").args(["-USR1", &server]).status();
-    assert!(sent.unwrap().success());
+    world.signal(nix::sys::signal::Signal::SIGUSR1);
     let begin = Instant::now();
     loop {
         let text = fs::read_to_string(&log).unwrap();

@@ -202,7 +202,7 @@ fn every_ledger_operation_is_told() {
         ),
         (
             "launch",
-            json!({"tier": "A", "argv": ["make", "all"], "uid": 0, "widenings": ["--net"]}),
+            json!({"tier": "A", "argv": ["sh", "-c", "a%0Ab%20c"], "uid": 0, "widenings": ["--net"]}),
         ),
         ("mount", json!({"dir": "/mnt/x", "uid": 0, "pid": 12})),
         ("unmount", json!({"dir": "/mnt/x", "forced": true})),
@@ -273,7 +273,7 @@ fn every_ledger_operation_is_told() {
     release      alice        src/*
     expire       alice        src/*: not used in time
     session      alice        on main at 123456789012
-    launch       alice        tier A: make all; widened: --net
+    launch       alice        tier A: sh -c $'a\nb c'; widened: --net
     mount        alice        at /mnt/x, served by process 12
     unmount      alice        from /mnt/x, by force
     seal         alice        2 entries, head e3b0c44298fc

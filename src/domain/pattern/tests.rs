@@ -238,7 +238,7 @@ fn what_is_mostly_a_slip_of_the_pen_must_be_escaped() {
         (b"a ", "white space", r"'a\ '"),
         (b"a/ b", "white space", r"'a/\ b'"),
         (b"a  /b", "white space", r"'a\ \ /b'"),
-        (b"a\tb", "control", r"$'a\\\011b'"),
+        (b"a\tb", "control", r"$'a\\\tb'"),
         (b"d\xE9j", "UTF-8", r"$'d\\\351j'"),
         (b" ", "white space", r"'\ '"),
     ];
