@@ -175,7 +175,9 @@ impl From<RepoError> for Failure {
                 .hint("govfs reads repositories with SHA-1 objects and file-based refs"),
             RepoError::Owner(_) => Self::failed(&error)
                 .hint("the directory belongs to somebody else: see safe.directory in git config"),
-            RepoError::NoCommit(_) => Self::missing(&error),
+            RepoError::NoCommit(_) => {
+                Self::missing(&error).hint("git log --oneline --all shows some")
+            }
             RepoError::Git { .. } => Self::failed(&error),
         }
     }

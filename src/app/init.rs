@@ -71,6 +71,7 @@ pub fn init(dir: &Path, options: Options) -> Result<Report, Failure> {
     refuse_unsafe_store(repo.common_dir())?;
     let found = find_charter(&repo)?;
     let keys = Keys::new(keys::config_dir()?);
+    upgrade::refuse_orphans(&store)?;
     let mut ledger = match Ledger::create(&store) {
         Err(LedgerError::Older { .. }) => upgrade::open(&store)?,
         other => other?,

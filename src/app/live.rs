@@ -233,11 +233,7 @@ fn append_seal(
     let draft = Draft::new(Event::Seal(sealed))
         .by(&row.agent)
         .within(Some(session));
-    site.act(|turn| {
-        turn.append(&draft)?;
-        Ok(())
-    })?;
-    Ok(())
+    site.bind(draft)
 }
 
 /// Seals every open session; a live server settles first.

@@ -7,7 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -488,7 +488,7 @@ pub fn clear_stale(session: &Session, dir: &Path) -> Result<(), Failure> {
 }
 
 /// Lets a child inherit a descriptor under its number.
-pub fn inheritable(descriptor: &OwnedFd) -> Result<i32, Failure> {
+pub fn inheritable(descriptor: BorrowedFd<'_>) -> Result<i32, Failure> {
     use nix::fcntl::{FcntlArg, FdFlag, fcntl};
     fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty())).map_err(Failure::failed)?;
     Ok(descriptor.as_raw_fd())

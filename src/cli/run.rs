@@ -85,12 +85,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     }
     let ended = context
         .site()
-        .and_then(|mut site| {
-            if let Some(note) = crate::app::mount::missing_programs(&site) {
-                context.out.note(note);
-            }
-            run::run(&mut site, &job)
-        })
+        .and_then(|mut site| run::run(&mut site, &job, &mut |note| context.out.note(note)))
         .map_err(before_the_start)?;
     if let Some(file) = place {
         write_report(file, &ended)?;

@@ -17,9 +17,8 @@ use crate::domain::event::{
 };
 use crate::domain::logop::{Bytes, FileMode, LogOp};
 use crate::domain::path::{RepoPath, percent_decode, percent_encode};
-use crate::domain::pattern::Pattern;
-use crate::domain::shell;
 use crate::domain::time::Timestamp;
+use crate::domain::{pattern::Pattern, shell};
 
 /// How many letters of a hash people compare.
 const SHORT: usize = 12;

@@ -11,6 +11,7 @@ use crate::app::export::Verified;
 use crate::app::failure::Failure;
 use crate::app::keys;
 use crate::app::verify::{self, Options, Report};
+use crate::domain::checkpoint::Origin;
 
 /// Check that the ledger is whole, and the one that was there before
 ///
@@ -29,6 +30,9 @@ pub(super) struct Args {
     /// A checkpoint that was kept elsewhere: the ledger must continue it
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
+    /// A ledger that another operator keeps, who merges to the same branch
+    #[arg(long, value_name = "ORIGIN", conflicts_with = "export")]
+    beside: Vec<Origin>,
     /// Verify an export; needs no repository
     #[arg(long, value_name = "DIR", conflicts_with = "deep")]
     export: Option<PathBuf>,
@@ -54,20 +58,21 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
             )));
         }
         let audited = export::audit(&dir, key.as_ref(), &args.checkpoint)?;
-        audited_words(&audited, key.is_some(), context);
+        audited_words(&audited, &[], key.is_some(), context);
         return Ok(());
     }
     if args.reference {
-        let (audited, anchors) = verify::verify_ref(&context.dir, key.as_ref(), &args.checkpoint)?;
+        let found = verify::verify_ref(&context.dir, key.as_ref(), &args.checkpoint, &args.beside)?;
         context
             .out
-            .note(format!("{anchors} merge commits state it"));
-        audited_words(&audited, key.is_some(), context);
+            .note(format!("{} merge commits state it", found.anchors));
+        audited_words(&found.verified, &found.remarks, key.is_some(), context);
         return Ok(());
     }
     let options = Options {
         deep: args.deep,
         checkpoints: args.checkpoint,
+        beside: args.beside,
     };
     let report = verify::verify(&mut context.site()?, &options)?;
     report_words(&report, args.deep, &mut context.out);
@@ -113,7 +118,7 @@ fn report_words(report: &Report, deep: bool, out: &mut Output) {
     }
 }
 
-fn audited_words(verified: &Verified, trusted: bool, context: &mut Context) {
+fn audited_words(verified: &Verified, remarks: &[String], trusted: bool, context: &mut Context) {
     let out = &mut context.out;
     let checkpoint = &verified.checkpoint;
     let writes = verified.entries.saturating_sub(checkpoint.size);
@@ -126,6 +131,7 @@ fn audited_words(verified: &Verified, trusted: bool, context: &mut Context) {
             "sessions": verified.sessions,
             "writes": writes,
             "trusted": trusted,
+            "remarks": remarks,
         });
         out.document("verify", fields);
         return;
@@ -135,6 +141,9 @@ fn audited_words(verified: &Verified, trusted: bool, context: &mut Context) {
         "{good}: {} entries, {writes} writes of {} sessions of {}, root {}",
         checkpoint.size, verified.sessions, checkpoint.origin, checkpoint.root
     ));
+    for remark in remarks {
+        out.line(format!("remark: {remark}"));
+    }
     if !trusted {
         out.line("remark: signed by the export's own key; say with --key which one you trust");
     }

@@ -22,6 +22,7 @@ mod wire;
 pub use bring::brings_own_sandbox;
 pub use error::Layer;
 pub use error::SealError;
+pub use launch::Ending;
 pub use launch::launch;
 pub use launch::launch_when;
 pub use raise::raise;

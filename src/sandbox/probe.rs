@@ -367,9 +367,9 @@ fn by_fusermount(place: &Path) -> Result<(), SealError> {
         let said = String::from_utf8_lossy(&mounted.stderr);
         return Err(lacking(format!("refused: {}", said.trim())));
     }
-    let device = pass::receive(&near);
+    let device = pass::receive_once(&near);
     let gone = program(&["-u", "-q", "-z"]).status();
-    let received = device.is_ok_and(|device| !device.is_empty());
+    let received = device.is_ok_and(|(_, descriptors)| !descriptors.is_empty());
     if received && gone.is_ok_and(|status| status.success()) {
         return Ok(());
     }

@@ -43,6 +43,8 @@ pub(super) enum Report {
     Init(i32),
     /// There is no first process.
     Unstarted(SealError),
+    /// In a tier below A: all that can be done before the program is started has been done.
+    Prepared,
     /// The terminal's master side, beside the message.
     Terminal,
     /// The program, stopped by the terminal, asks for the keyboard.
@@ -55,6 +57,7 @@ pub(super) enum Report {
 /// What the launcher tells the inside.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Order {
+    /// Go on: the maps are written; or, to a first process, the launch is recorded and the program may start.
     Proceed,
     /// Signal the program, or its whole process group as a terminal would.
     Signal {

@@ -2,6 +2,11 @@
 
 use std::fs;
 
+use govfs::app::clock;
+use govfs::domain::event::{Decision, Draft, Event, Synced};
+use govfs::domain::path::RepoPath;
+use govfs::store::ledger::Ledger;
+
 use super::{World, lines, needs};
 
 fn world() -> World {
@@ -84,6 +89,66 @@ fn sync_names_what_both_changed_and_moves_nothing() {
     world.govfs(&["merge", "alice"]).is(0);
     assert!(world.at("main", "src/a.txt").ends_with("1\nstill\n"));
     assert_eq!(world.at("main", "src/c.txt"), "c\nafter\n");
+    world.is_whole();
+}
+
+#[test]
+fn a_sync_that_was_refused_for_nothing_is_found_by_replay() {
+    if !needs::root() {
+        return;
+    }
+    let mut world = world();
+    let dir = world.mount("alice", &["src"]);
+    world.work(&dir, "echo 1 >> src/a.txt");
+    let from = world.tip("main");
+    world.commit(&[("src/a.txt", "other\n")], "people");
+    world.govfs(&["sync", "alice"]).is(3);
+    world.is_whole();
+    // The same once more, with another reason.
+    let count = world.entries("sync")[0]["count"].as_u64().unwrap();
+    let forged = Synced {
+        decision: Decision::Deny,
+        from: from.parse().unwrap(),
+        base: world.tip("main").parse().unwrap(),
+        count,
+        conflicts: vec![RepoPath::parse(b"src/b.txt").unwrap()],
+    };
+    let mut ledger = Ledger::open(&world.store()).unwrap();
+    let mut turn = ledger.turn(&clock::now).unwrap();
+    let draft = Draft::new(Event::Sync(forged)).by(&"alice".parse().unwrap());
+    turn.append(&draft.within(Some(&"alice-1".parse().unwrap())))
+        .unwrap();
+    turn.commit().unwrap();
+    drop(ledger);
+    let found = world.govfs(&["replay"]).is(4);
+    assert!(
+        found.stderr.contains("src/a.txt is a conflict"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_file_becomes_a_directory_and_a_directory_a_file() {
+    if !needs::root() {
+        return;
+    }
+    let mut world = world();
+    let before = world.names("main");
+    let dir = world.mount("alice", &["src"]);
+    world.work(&dir, "rm src/b.txt; mkdir src/b.txt; echo 1 > src/b.txt/f");
+    world.govfs(&["merge", "alice"]).is(0);
+    assert_eq!(world.at("main", "src/b.txt/f"), "1\n");
+    assert!(world.repo().join("src/b.txt/f").is_file());
+    world.govfs(&["unmount", "alice"]).is(0);
+    let dir = world.mount("alice", &["src"]);
+    world.work(&dir, "rm -r src/b.txt; echo 2 > src/b.txt");
+    world.govfs(&["merge", "alice"]).is(0);
+    assert_eq!(world.at("main", "src/b.txt"), "2\n");
+    assert_eq!(world.names("main"), before);
+    world.govfs(&["revert", "HEAD"]).is(0);
+    world.govfs(&["revert", "HEAD~2"]).is(0);
+    assert_eq!(world.at("main", "src/b.txt"), "b\n");
+    assert!(world.is_clean());
     world.is_whole();
 }
 

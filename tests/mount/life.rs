@@ -157,3 +157,17 @@ fn an_unmount_names_what_is_in_its_way_and_waits_out_what_is_not() {
     assert!(said.contains("a mount that stands in it"), "{said}");
     world.ok(&["unmount", "alice"]);
 }
+
+#[test]
+fn a_mount_ends_in_order_under_a_charter_that_cannot_be_read() {
+    let mut world = two_files();
+    world.mount("alice", &["d"]);
+    world.sh("echo x >> d/a");
+    world.host("sed -i 's/^\\[claims\\]/&\\nbogus = 1/' governor.md && git commit -qam broken");
+    let refused = world.govfs(&["claim", "alice", "e"]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    world.ok(&["unmount", "alice"]);
+    assert!(world.ok(&["status"]).contains("none: govfs mount alice"));
+    let verified = world.ok(&["verify", "--deep"]);
+    assert!(!verified.contains("not sealed"), "{verified}");
+}

@@ -110,6 +110,46 @@ fn costs(xattrs: bool, more: u64) {
 }
 
 #[test]
+fn a_pass_over_files_that_were_just_read_costs_one_listing_a_directory() {
+    if !needs::root() {
+        return;
+    }
+    let names: Vec<String> = (0..40).map(|at| format!("o/d{}/f{at}", at % 2)).collect();
+    let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "text")).collect();
+    let mut bench = Bench::new(&files, &["w"]);
+    let server = mount(&mut bench);
+    let pass = || {
+        for dir in ["o/d0", "o/d1"] {
+            for entry in fs::read_dir(bench.mnt().join(dir)).unwrap() {
+                let entry = entry.unwrap();
+                assert_eq!(entry.metadata().unwrap().len(), 4);
+                read(&entry.path());
+            }
+        }
+    };
+    pass();
+    // What the notifier has to say is said when this returns.
+    server.settle_all().unwrap();
+    // A directory's own attributes, its names, and that there are no more of them.
+    let second = cost(&server, pass);
+    assert!(second <= 2 * 3, "{second} requests for 40 files");
+    let third = cost(&server, pass);
+    assert!(
+        third <= 2,
+        "{third}: a listing makes its directory's time stale"
+    );
+    assert_eq!(
+        cost(&server, pass),
+        0,
+        "from then on it is the kernel's own"
+    );
+    // A refused open is seen all the same.
+    refused(&bench, "true >> o/d0/f0");
+    assert_eq!(bench.gate.denials.lock().unwrap()[0].tried, Tried::Open);
+    server.stop().unwrap();
+}
+
+#[test]
 fn every_refused_attempt_is_seen_and_fails_at_the_call() {
     if !needs::root() {
         return;

@@ -115,10 +115,60 @@ fn a_write_that_was_logged_and_not_done_is_said_to_be_lost() {
     drop(overlay);
     // The crash came between the entry and the bytes.
     let working = bench.dir.path().join("work").join(format!("{a:016x}"));
-    fs::write(&working, b"ALPHA").unwrap();
+    fs::write(&working, b"ALPHX").unwrap();
+    let overlay = bench.open();
+    assert_eq!(text(&overlay, "a"), "ALPHX");
+    assert_eq!(recovered(&bench), [("w/a".into(), 5, vec![(1, 3)])]);
+}
+
+#[test]
+fn a_write_that_was_logged_and_left_no_trace_came_to_nothing() {
+    let bench = bench();
+    let overlay = bench.open();
+    let (a, b) = (ino(&overlay, "a"), ino(&overlay, "b"));
+    overlay.write(a, 0, b"ALPHA", false, CALLER).unwrap();
+    overlay.write(a, 1, b"XXX", false, CALLER).unwrap();
+    overlay.write(b, 4, b" and", false, CALLER).unwrap();
+    overlay.write(b, 8, b" more", false, CALLER).unwrap();
+    drop(overlay);
+    // The crash came between the entries and the bytes, of two files at once.
+    let work = bench.dir.path().join("work");
+    fs::write(work.join(format!("{a:016x}")), b"ALPHA").unwrap();
+    fs::write(work.join(format!("{b:016x}")), b"beta and").unwrap();
     let overlay = bench.open();
     assert_eq!(text(&overlay, "a"), "ALPHA");
-    assert_eq!(recovered(&bench), [("w/a".into(), 5, vec![(1, 3)])]);
+    assert_eq!(text(&overlay, "b"), "beta and");
+    let found = recovered(&bench);
+    assert_eq!(
+        found,
+        [("w/a".into(), 5, vec![]), ("w/b".into(), 8, vec![])]
+    );
+    let voids = bench.gate.ops().into_iter().filter_map(|op| match op {
+        LogOp::Void { entry, .. } => Some(entry),
+        _ => None,
+    });
+    assert_eq!(voids.collect::<Vec<_>>(), [1, 3]);
+    // Opened again, it is as it was found.
+    drop(overlay);
+    assert_eq!(text(&bench.open(), "a"), "ALPHA");
+}
+
+#[test]
+fn an_answered_write_is_never_taken_for_one_that_came_to_nothing() {
+    let bench = bench();
+    let overlay = bench.open();
+    let a = ino(&overlay, "a");
+    overlay.write(a, 5, b" and more", false, CALLER).unwrap();
+    let later = SetAttr {
+        size: Some(20),
+        ..SetAttr::default()
+    };
+    overlay.setattr(a, &later, CALLER).unwrap();
+    drop(overlay);
+    let working = bench.dir.path().join("work").join(format!("{a:016x}"));
+    fs::write(&working, b"alpha").unwrap();
+    bench.open();
+    assert_eq!(recovered(&bench), [("w/a".into(), 5, vec![(5, 9)])]);
 }
 
 #[test]

@@ -118,7 +118,7 @@ pub fn open(
     doors: Doors,
 ) -> Result<Opened, Failure> {
     let mut lock = Lock::take(&session.dir)
-        .map_err(|error| fault(&session.dir, &error))?
+        .map_err(Failure::failed)?
         .ok_or_else(|| {
             Failure::refused(format!("session {} is being served already", session.id))
         })?;

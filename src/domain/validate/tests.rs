@@ -332,9 +332,13 @@ fn a_plan_is_stale_when_its_files_moved_under_it() {
         (moved("docs/x.md", None), true),
         (moved("web/x.ts", None), false),
     ] {
-        let found = super::stale(&plans[1], &graph, std::slice::from_ref(&change));
-        assert_eq!(found.is_some(), stale, "{change:?}");
+        let since = super::Since::Moved(vec![change]);
+        let found = super::stale(&plans[1], &graph, &since);
+        assert_eq!(found.is_some(), stale, "{since:?}");
     }
+    let gone = super::Since::Unknown(crate::domain::base::Oid([7; 20]));
+    let found = super::stale(&plans[1], &graph, &gone).expect("nobody can tell");
+    assert_eq!((found.rule, found.fault.key.as_str()), ("stale", "plan.id"));
 }
 
 #[test]

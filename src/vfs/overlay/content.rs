@@ -20,6 +20,7 @@ use crate::vfs::error::Error;
 use crate::vfs::error::Result;
 use crate::vfs::nodes::READ;
 use crate::vfs::nodes::WAS_READ;
+use crate::vfs::overlay::Notice;
 use crate::vfs::overlay::Overlay;
 use crate::vfs::overlay::attr::base_place;
 use crate::vfs::working::Body;
@@ -93,6 +94,11 @@ impl Overlay {
             let node = tree.node(idx);
             if node.kind.is_dir() {
                 return Err(Error::IsDir);
+            }
+            if !node.has_seen(READ)
+                && let Some(dir) = tree.read_one(idx)
+            {
+                self.tell(Notice::Listing(dir));
             }
             node.see(READ | WAS_READ);
             match node.file() {
