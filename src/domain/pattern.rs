@@ -20,7 +20,6 @@
 mod ends;
 mod error;
 mod glob;
-mod index;
 mod inside;
 mod names;
 mod odd;
@@ -46,7 +45,6 @@ use glob::Part;
 
 pub use ends::Ends;
 pub use error::PatternError;
-pub use index::PatternIndex;
 
 /// The longest pattern, in bytes.
 pub const PATTERN_MAX: usize = 4096;

@@ -364,9 +364,10 @@ fn a_second_control_c_kills_what_does_not_end() {
     plans(&house, 1, |_| stubborn.to_owned(), |_| Vec::new());
     let mut terminal = Terminal::new(&house, "fleet run --once");
     let begin = Instant::now();
+    // The launch names the file too, in its command: its own entry is waited for.
     while !house
         .ok(&["--json", "log", "--session", "p0-1"])
-        .contains("work/0/x")
+        .contains("\"path\":\"work/0/x\"")
     {
         assert!(begin.elapsed() < Duration::from_secs(60), "it never wrote");
         std::thread::sleep(Duration::from_millis(20));

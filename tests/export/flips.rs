@@ -4,12 +4,9 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use govfs::domain::export::{
-    Bound, CHECKPOINT, ExportAudit, Fault, KEY, LEDGER, README, charter_file, end_session,
-    session_file,
-};
+use govfs::domain::export::{Bound, ExportAudit, Fault, end_session, session_file};
 
-use super::{CHARTER, export, found, python_key, script};
+use super::{export, files, found, python_key, script};
 
 /// Feeds what is left of a log, with line `at` replaced; returns the first fault.
 fn rest_of_ledger(audit: &ExportAudit, lines: &[Vec<u8>], changed: &[u8]) -> Option<Fault> {
@@ -145,17 +142,8 @@ fn flipped_bytes_of_the_files_are_found_by_this_program() {
     let dir = tempfile::tempdir().unwrap();
     let good = export(10, 5);
     good.write(dir.path());
-    let charter = charter_file(CHARTER);
-    let files = [
-        README,
-        CHECKPOINT,
-        KEY,
-        LEDGER,
-        &charter,
-        "sessions/alice-1.jsonl",
-    ];
-    for file in files {
-        let path = dir.path().join(file);
+    for file in files() {
+        let path = dir.path().join(&file);
         let bytes = fs::read(&path).unwrap();
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();

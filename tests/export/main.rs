@@ -228,6 +228,20 @@ fn python_key(dir: &tempfile::TempDir) -> std::path::PathBuf {
     key
 }
 
+/// The files of an export, one of each kind.
+fn files() -> [String; 6] {
+    let fixed = [README, CHECKPOINT, KEY, LEDGER, "sessions/alice-1.jsonl"].map(str::to_owned);
+    let [readme, checkpoint, key, ledger, session] = fixed;
+    [
+        readme,
+        checkpoint,
+        key,
+        ledger,
+        charter_file(CHARTER),
+        session,
+    ]
+}
+
 #[test]
 fn the_verifier_in_another_language_is_short() {
     let text = fs::read_to_string(script()).unwrap();

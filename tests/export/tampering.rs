@@ -4,10 +4,12 @@ use std::fs;
 
 use govfs::domain::checkpoint::SecretKey;
 use govfs::domain::entry::leaf;
-use govfs::domain::export::{CHECKPOINT, KEY, LEDGER, README, charter_file};
+use govfs::domain::export::charter_file;
 use govfs::store::exported;
 
-use super::{CHARTER, Export, export, found, python_accepts, python_key, secret, session_log};
+use super::{
+    CHARTER, Export, export, files, found, python_accepts, python_key, secret, session_log,
+};
 
 type Tampering = (&'static str, &'static str, fn(&mut Export));
 
@@ -180,29 +182,21 @@ fn files_that_do_not_hold_what_they_say_are_found_by_both() {
     let dir = tempfile::tempdir().unwrap();
     let key = python_key(&dir);
     let at = dir.path().join("export");
-    let charter = charter_file(CHARTER);
-    for file in [
-        README,
-        CHECKPOINT,
-        KEY,
-        LEDGER,
-        &charter,
-        "sessions/alice-1.jsonl",
-    ] {
+    for file in files() {
         export(20, 9).write(&at);
-        let path = at.join(file);
+        let path = at.join(&file);
         let mut bytes = fs::read(&path).unwrap();
         bytes.pop();
         fs::write(&path, &bytes).unwrap();
         let fault = found(&at).unwrap_or_else(|| panic!("{file} cut: accepted"));
-        assert!(fault.starts_with(file), "{fault}");
+        assert!(fault.starts_with(&file), "{fault}");
         assert!(!python_accepts(&at, &key), "{file} cut");
-        if file == charter {
+        if file == charter_file(CHARTER) {
             continue;
         }
         fs::remove_file(&path).unwrap();
         let fault = found(&at).unwrap_or_else(|| panic!("{file} removed: accepted"));
-        assert!(fault.starts_with(file), "{fault}");
+        assert!(fault.starts_with(&file), "{fault}");
         assert!(!python_accepts(&at, &key), "{file} removed");
     }
 }

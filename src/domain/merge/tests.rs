@@ -5,8 +5,6 @@ mod content;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::domain::base::Oid;
-use crate::domain::digest::Digest;
 
 fn path(text: &str) -> RepoPath {
     RepoPath::parse(text.as_bytes()).expect(text)
@@ -291,25 +289,4 @@ fn a_question_without_an_answer_is_a_refusal() {
             .iter()
             .all(|line| line.rule == "unreadable")
     );
-}
-
-#[test]
-fn records_keep_their_form() {
-    let record = MergeRecord {
-        path: path("a b"),
-        status: Status::Modified,
-        base: Some(Oid([0xab; 20])),
-        session: None,
-        result: Some(Oid([1; 20])),
-        mode: Some(0o100_644),
-        sha256: Some(Digest::of(b"")),
-    };
-    let json = serde_json::to_string(&record).unwrap();
-    assert!(
-        json.starts_with(r#"{"path":"a%20b","status":"M","base":"abab"#),
-        "{json}"
-    );
-    assert_eq!(serde_json::from_str::<MergeRecord>(&json).unwrap(), record);
-    let bad = json.replace("abab", "ABAB");
-    assert!(serde_json::from_str::<MergeRecord>(&bad).is_err());
 }

@@ -20,6 +20,17 @@ tests_pass = true
 coverage_delta = 0
 "#;
 
+/// A plan of that type with dependencies and file claims, for the tests of whoever takes plans.
+pub(in crate::domain) fn sample(id: &str, kind: &str, needs: &[&str], files: &[&str]) -> Plan {
+    let mut plan = Plan::bare(id.parse().expect(id), kind);
+    plan.dependencies = needs.iter().map(|id| id.parse().expect("id")).collect();
+    plan.claims.files = files
+        .iter()
+        .map(|text| text.parse().expect("pattern"))
+        .collect();
+    plan
+}
+
 fn parsed(text: &str) -> Plan {
     Plan::parse("p.toml", text).unwrap_or_else(|errors| panic!("{errors:#?}\n{text}"))
 }

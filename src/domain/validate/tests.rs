@@ -6,13 +6,7 @@ use crate::domain::dag::PlanRules;
 use crate::domain::dag::verify;
 
 use super::*;
-
-fn plan(id: &str, kind: &str, needs: &[&str], files: &[&str]) -> Plan {
-    let mut plan = Plan::bare(id.parse().expect(id), kind);
-    plan.dependencies = needs.iter().map(|id| id.parse().expect("id")).collect();
-    plan.claims.files = patterns(files);
-    plan
-}
+use crate::domain::plan::tests::sample as plan;
 
 fn patterns(texts: &[&str]) -> Vec<Pattern> {
     texts

@@ -182,20 +182,6 @@ proptest! {
     }
 
     #[test]
-    fn an_index_finds_every_overlap(
-        held in proptest::collection::vec(any_pattern(), 0..12), (text, new) in any_pattern(),
-    ) {
-        let mut index = PatternIndex::default();
-        for (at, (_, pattern)) in held.iter().enumerate() {
-            index.insert(pattern.clone(), at);
-        }
-        let mut found: Vec<usize> = index.overlapping(&new).map(|(_, at)| *at).collect();
-        found.sort_unstable();
-        let all: Vec<usize> = (0..held.len()).filter(|&at| held[at].1.overlaps(&new)).collect();
-        prop_assert_eq!(found, all, "{}", text);
-    }
-
-    #[test]
     fn a_path_becomes_its_own_literal(bytes in proptest::collection::vec(any::<u8>(), 1..12)) {
         if let Ok(path) = RepoPath::parse(&bytes)
             && let Ok(pattern) = Pattern::exactly(&path)
