@@ -147,6 +147,7 @@ fn prepare(site: &mut Site, wish: &Wish, dir: Option<&Path>) -> Result<Ready, Fa
     }
     clear_stale(&session, &dir)?;
     clear_over(site, &wish.agent, &dir)?;
+    refuse_place(site, &dir)?; // before anything is made there
     fs::create_dir_all(&dir).map_err(|error| fault(&dir, &error))?;
     let dir = fs::canonicalize(&dir).map_err(|error| fault(&dir, &error))?;
     refuse_place(site, &dir)?;
@@ -162,6 +163,13 @@ fn refuse_place(site: &Site, dir: &Path) -> Result<(), Failure> {
             dir.display()
         ))
         .hint("name an empty directory elsewhere"));
+    }
+    // Over another mount, or in one, each would be in the way of the other's end.
+    if let Some(other) = mounts::around(dir) {
+        return Err(
+            Failure::refused(format!("{} is another session's mount", other.display()))
+                .hint("name a directory elsewhere, or unmount that one: govfs status"),
+        );
     }
     Ok(())
 }
