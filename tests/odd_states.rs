@@ -127,3 +127,38 @@ fn whoever_has_no_key_or_an_open_one_is_told_what_to_do() {
     assert!(ran.stderr.contains("no key here: govfs init"), "{ran:?}");
     assert!(ran.stderr.contains("hint: govfs init"), "{ran:?}");
 }
+
+#[test]
+fn an_index_that_cannot_be_written_stops_init_before_anything_is_made() {
+    let house = House::bare_of_charter();
+    house.git(&["commit", "-q", "--allow-empty", "-m", "first"]);
+    let untouched = |house: &House| {
+        assert_eq!(house.git(&["rev-list", "--count", "HEAD"]), "1");
+        assert!(!house.root().join(".git/govfs").exists());
+        assert!(!house.root().join("governor.md").exists());
+    };
+    let lock = house.root().join(".git/index.lock");
+    fs::write(&lock, "").expect("a lock");
+    let ran = house.fails(1, &["init"]);
+    assert!(ran.stderr.contains("holds the index"), "{ran:?}");
+    untouched(&house);
+    fs::remove_file(&lock).expect("removed");
+    house.git(&["update-index", "--split-index"]);
+    let ran = house.fails(6, &["init"]);
+    assert!(ran.stderr.contains("--no-split-index"), "{ran:?}");
+    untouched(&house);
+    house.git(&["update-index", "--no-split-index"]);
+    house.ok(&["init"]);
+    assert_eq!(house.git(&["status", "--short"]), "");
+}
+
+#[test]
+fn a_ledger_that_was_not_finished_is_called_so() {
+    let house = House::bare_of_charter();
+    let store = house.root().join(".git/govfs");
+    drop(govfs::store::ledger::Ledger::create(&store).expect("an empty ledger"));
+    let ran = house.fails(5, &["verify", "--deep"]);
+    assert!(ran.stderr.contains("was not finished"), "{ran:?}");
+    house.ok(&["init"]);
+    house.ok(&["verify", "--deep"]);
+}

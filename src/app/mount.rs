@@ -42,6 +42,12 @@ const STOP: Duration = Duration::from_secs(120);
 const BUSY: Duration = Duration::from_secs(2);
 /// How long a silent server may take to end once it was told to.
 const SILENT: Duration = Duration::from_secs(10);
+/// How the C library keeps a server's heap. Left alone it gives each thread one of its
+/// own, and keeps large tables' old places for ever once a large buffer was freed.
+const HEAP: [(&str, &str); 2] = [
+    ("MALLOC_ARENA_MAX", "1"),
+    ("MALLOC_MMAP_THRESHOLD_", "524288"),
+];
 /// How attributes name Git LFS.
 const LFS: &[u8] = b"filter=lfs";
 const LOOK: Duration = Duration::from_millis(5);
@@ -147,6 +153,7 @@ fn prepare(site: &mut Site, wish: &Wish, dir: Option<&Path>) -> Result<Ready, Fa
     }
     clear_stale(&session, &dir)?;
     clear_over(site, &wish.agent, &dir)?;
+    refuse_place(site, &dir)?; // before anything is made there
     fs::create_dir_all(&dir).map_err(|error| fault(&dir, &error))?;
     let dir = fs::canonicalize(&dir).map_err(|error| fault(&dir, &error))?;
     refuse_place(site, &dir)?;
@@ -162,6 +169,13 @@ fn refuse_place(site: &Site, dir: &Path) -> Result<(), Failure> {
             dir.display()
         ))
         .hint("name an empty directory elsewhere"));
+    }
+    // Over another mount, or in one, each would be in the way of the other's end.
+    if let Some(other) = mounts::around(dir) {
+        return Err(
+            Failure::refused(format!("{} is another session's mount", other.display()))
+                .hint("name a directory elsewhere, or unmount that one: govfs status"),
+        );
     }
     Ok(())
 }
@@ -224,6 +238,7 @@ pub fn server(site: &Site, session: &Session) -> Result<Program, Failure> {
         .arg(site.repo.root())
         .arg("serve")
         .arg(session.id.as_str());
+    server.envs(HEAP);
     server.stdout(Stdio::piped()).stderr(log);
     Ok(server)
 }

@@ -7,11 +7,13 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::sys::stat::major;
 use nix::sys::statfs::statfs;
 
 /// How long a mount may take to answer a statfs before it counts as silent.
@@ -40,6 +42,10 @@ fn info() -> std::io::Result<String> {
 
 /// Returns the governed mount that `dir` lies in.
 pub fn around(dir: &Path) -> Option<PathBuf> {
+    // What lies on a disk lies in no mount of ours, and the mount table is not read for it.
+    if fs::metadata(dir).is_ok_and(|meta| major(meta.dev()) != 0) {
+        return None;
+    }
     let dir = std::path::absolute(dir).ok()?;
     let dir = fs::canonicalize(&dir).unwrap_or(dir);
     let mounts = governed()

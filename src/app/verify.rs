@@ -65,6 +65,9 @@ pub struct Report {
 }
 
 pub fn verify(site: &mut Site, options: &Options) -> Result<Report, Failure> {
+    if site.ledger.lines()?.tail()?.0.seq() == 0 {
+        return Err(Failure::missing("this ledger was not finished").hint("govfs init"));
+    }
     let held = gather(site, options)?;
     let mut pass = Pass::new(options.deep, &held);
     let lines = site.ledger.lines()?;

@@ -3,6 +3,7 @@
 mod absent;
 mod bring;
 mod error;
+mod filter;
 mod fix;
 mod inside;
 pub mod launch;

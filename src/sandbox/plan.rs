@@ -74,6 +74,7 @@ impl Plan {
             // Most secrets that a charter names are not there; one look is cheaper than resolving each name.
             .filter(|path| fs::symlink_metadata(path).is_ok())
             .filter_map(|path| fs::canonicalize(path).ok())
+            .chain(spec.hidden_mounts.iter().cloned())
             .collect();
         let mut plan = Self {
             repo,

@@ -67,6 +67,9 @@ pub struct Spec {
     pub writable: Vec<Writable>,
     /// Paths that are absent from the view. They win over everything but the mount itself.
     pub hidden: Vec<PathBuf>,
+    /// Mount points that are absent too, as the kernel names them. Nobody looks at them: whoever serves one may be
+    /// silent, and that is no reason to wait here.
+    pub hidden_mounts: Vec<PathBuf>,
     /// Private copies (`source`), writable, in the place of the operator's own.
     pub copies: Vec<Bind>,
     /// Shown read-only at `place`.
@@ -96,6 +99,7 @@ impl Spec {
             home: None,
             writable: Vec::new(),
             hidden: Vec::new(),
+            hidden_mounts: Vec::new(),
             copies: Vec::new(),
             readonly: Vec::new(),
             program,

@@ -123,7 +123,16 @@ fn owned(result: libc::c_long) -> nix::Result<OwnedFd> {
 
 /// Clones the mounts at and below `path` into a detached tree.
 pub(super) fn clone_tree(path: &CStr) -> nix::Result<OwnedFd> {
-    let flags = OPEN_TREE_CLONE | AT_RECURSIVE | libc::O_CLOEXEC.cast_unsigned();
+    open_tree(path, AT_RECURSIVE)
+}
+
+/// Clones the mount at `path` alone.
+pub(super) fn clone_mount(path: &CStr) -> nix::Result<OwnedFd> {
+    open_tree(path, 0)
+}
+
+fn open_tree(path: &CStr, recursive: libc::c_uint) -> nix::Result<OwnedFd> {
+    let flags = OPEN_TREE_CLONE | recursive | libc::O_CLOEXEC.cast_unsigned();
     // SAFETY: `path` is a NUL-terminated string that outlives the call.
     owned(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })
 }

@@ -171,3 +171,20 @@ fn a_mount_ends_in_order_under_a_charter_that_cannot_be_read() {
     let verified = world.ok(&["verify", "--deep"]);
     assert!(!verified.contains("not sealed"), "{verified}");
 }
+
+#[test]
+fn no_mount_stands_over_another_or_in_one() {
+    let mut world = two_files();
+    world.mount("alice", &["d"]);
+    let at = world.mnt();
+    for place in [at.clone(), at.join("d/deeper")] {
+        let place = place.to_str().expect("a path");
+        let ran = world.govfs(&["mount", "bob", place]);
+        assert_eq!(ran.status.code(), Some(3), "{ran:?}");
+    }
+    assert_eq!(world.sh("ls d"), "a\nb\n");
+    world.ok(&["unmount", "alice"]);
+    let at = at.to_str().expect("a path");
+    world.ok(&["mount", "bob", at]);
+    world.ok(&["unmount", "bob"]);
+}

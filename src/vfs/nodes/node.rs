@@ -1,6 +1,6 @@
 //! One node: its kind, its marks, and what only directories have.
 //!
-//! Owns: the layout of a node (72 bytes) and how inode numbers are made of what a
+//! Owns: the layout of a node (64 bytes) and how inode numbers are made of what a
 //! node is. Knows no other node.
 
 use std::sync::Arc;
