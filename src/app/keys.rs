@@ -1,4 +1,7 @@
 //! The operator's keys and copies of checkpoints, found through the environment.
+//!
+//! Owns: where they are, which key signs for a ledger, and the rotation. Never shows
+//! a private key.
 
 use std::env;
 use std::path::PathBuf;

@@ -5,8 +5,8 @@
 //! copies under the state directory, the trailers of the merge target's commits.
 //! Then at the write logs, up to their last whole line beside a live server. Deep:
 //! the fold against the projections, every kept version's bytes, and every merged
-//! tree computed again. The first
-//! fault is the answer: what and where. What is odd but no fault is a remark.
+//! tree computed again. The first fault is the answer: what and where. What is odd
+//! but no fault is a remark.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufReader;
@@ -46,6 +46,8 @@ pub struct Options {
     pub deep: bool,
     /// Checkpoints that were held elsewhere.
     pub checkpoints: Vec<PathBuf>,
+    /// Other operators' ledgers, which account for their own merges to the same branch.
+    pub beside: Vec<Origin>,
 }
 
 /// What was found whole.
@@ -87,7 +89,7 @@ pub fn verify(site: &mut Site, options: &Options) -> Result<Report, Failure> {
         return Err(Failure::integrity(format!("projection {difference}")));
     }
     drop(lines);
-    let held = pass.name_others(held);
+    let held = pass.name_others(held, &options.beside)?;
     for held in &held {
         pass.agrees(held)?;
     }
@@ -277,6 +279,7 @@ pub fn verify_ref(
     dir: &Path,
     key: Option<&PublicKey>,
     held: &[PathBuf],
+    beside: &[Origin],
 ) -> Result<Referred, Failure> {
     let repo = Repo::discover(dir)?;
     let Some(blobs) = repo.read_ref(REF)? else {
@@ -296,7 +299,7 @@ pub fn verify_ref(
         let stated = Checkpoint::from_trailer(&trailer.value)
             .map_err(|error| Failure::integrity(format!("{place}: {error}")))?;
         if !states.origins.contains(&stated.origin) {
-            others.add(stated.origin);
+            others.add(stated.origin, &place, beside)?;
             continue;
         }
         let found = usize::try_from(stated.size)

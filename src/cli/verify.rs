@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::output::Ink;
+use super::output::{Ink, Output};
 use crate::app::export;
 use crate::app::export::Verified;
 use crate::app::failure::Failure;
 use crate::app::keys;
-use crate::app::verify::{self, Options};
+use crate::app::verify::{self, Options, Report};
+use crate::domain::checkpoint::Origin;
 
 /// Check that the ledger is whole, and the one that was there before
 ///
@@ -29,6 +30,9 @@ pub(super) struct Args {
     /// A checkpoint that was kept elsewhere: the ledger must continue it
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
+    /// A ledger that another operator keeps, who merges to the same branch
+    #[arg(long, value_name = "ORIGIN", conflicts_with = "export")]
+    beside: Vec<Origin>,
     /// Verify an export; needs no repository
     #[arg(long, value_name = "DIR", conflicts_with = "deep")]
     export: Option<PathBuf>,
@@ -58,7 +62,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
         return Ok(());
     }
     if args.reference {
-        let found = verify::verify_ref(&context.dir, key.as_ref(), &args.checkpoint)?;
+        let found = verify::verify_ref(&context.dir, key.as_ref(), &args.checkpoint, &args.beside)?;
         context
             .out
             .note(format!("{} merge commits state it", found.anchors));
@@ -68,9 +72,15 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let options = Options {
         deep: args.deep,
         checkpoints: args.checkpoint,
+        beside: args.beside,
     };
     let report = verify::verify(&mut context.site()?, &options)?;
-    let out = &mut context.out;
+    report_words(&report, args.deep, &mut context.out);
+    Ok(())
+}
+
+/// Says what stood up to the verification.
+fn report_words(report: &Report, deep: bool, out: &mut Output) {
     if out.json {
         let fields = json!({
             "ok": true,
@@ -81,10 +91,10 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
             "anchors": report.anchors,
             "versions": report.versions,
             "remarks": report.remarks,
-            "deep": args.deep,
+            "deep": deep,
         });
         out.document("verify", fields);
-        return Ok(());
+        return;
     }
     let good = out.paint(Ink::Green, "verified");
     out.line(format!(
@@ -97,7 +107,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
             report.anchors
         ));
     }
-    if args.deep {
+    if deep {
         out.line(format!(
             "the projections are the fold; {} versions are whole",
             report.versions
@@ -106,7 +116,6 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     for remark in &report.remarks {
         out.line(format!("remark: {remark}"));
     }
-    Ok(())
 }
 
 fn audited_words(verified: &Verified, remarks: &[String], trusted: bool, context: &mut Context) {

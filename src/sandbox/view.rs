@@ -270,16 +270,19 @@ fn show_program(plan: &Plan) -> Result<(), SealError> {
     let usual = Path::new(USUAL_PROGRAMS);
     let beside = |path: &Path| path.starts_with(usual) || usual.starts_with(path);
     let mut touched = plan.places.iter().filter(|place| !place.home);
-    // What is mounted below would not show through.
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     if touched.any(|place| beside(&place.path))
         || plan.hidden.iter().any(|path| beside(path))
         || beside(&plan.repo)
-        || mounts.contains(&format!(" {USUAL_PROGRAMS}/"))
-        || !usual.is_dir()
     {
         return Ok(());
     }
+    // What is mounted below would not show through. The host's mounts are locked here, so that none of them can be
+    // left out of a clone: that fails instead.
+    let Ok(alone) = sys::clone_mount(&c_path(usual)?) else {
+        return Ok(());
+    };
+    // Closed with this process: the kernel waits for its readers before it lets a clone go.
+    std::mem::forget(alone);
     make_directory(Path::new(LINK_DIRECTORY))?;
     let program = Path::new(PROGRAM_DIRECTORY).join("govfs");
     std::os::unix::fs::symlink(program, Path::new(LINK_DIRECTORY).join("govfs"))

@@ -138,7 +138,8 @@ fn send_notices(receiver: &Receiver<Notice>, kernel: &Notifier) {
     while let Ok(notice) = receiver.recv() {
         let sent = match &notice {
             Notice::Attributes(ino) => kernel.inval_inode(INodeNo(*ino), -1, 0),
-            Notice::Data(ino) => kernel.inval_inode(INodeNo(*ino), 0, 0),
+            // A directory's data is the kernel's memory of its listing.
+            Notice::Data(ino) | Notice::Listing(ino) => kernel.inval_inode(INodeNo(*ino), 0, 0),
             Notice::Entry { dir, name } => {
                 kernel.inval_entry(INodeNo(*dir), OsStr::from_bytes(name))
             }

@@ -57,6 +57,10 @@ pub(super) fn spec(
     spec.unix_sockets = charter.sandbox.af_unix;
     spec.env = environment(charter, job, session);
     spec.hidden = hidden(site, charter, job, home.as_deref())?;
+    // Other sessions are none of this one's business.
+    spec.hidden_mounts = mounts::governed();
+    spec.hidden_mounts
+        .retain(|path| !path.starts_with(site.repo.root()));
     spec.writable = writable(charter, job, home.as_deref());
     let room = room::of(site, session)?;
     let mut copied = Vec::new();
@@ -124,8 +128,6 @@ fn hidden(
     hidden.push(site.repo.git_dir().to_owned());
     hidden.push(keys::config_dir()?);
     hidden.push(keys::state_dir()?);
-    // Other sessions are none of this one's business.
-    hidden.extend(mounts::governed());
     // What lies in the repository is under the mount already.
     let root = site.repo.root();
     hidden.retain(|path| !path.starts_with(root));

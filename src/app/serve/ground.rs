@@ -129,18 +129,7 @@ pub fn open(
     versions
         .after_boot(&clock::boot_id())
         .map_err(Failure::failed)?;
-    let since = if lock.same_boot() {
-        Since::SameBoot
-    } else {
-        for (_, sha256) in &noted.unsealed {
-            versions
-                .set_aside_damaged(sha256)
-                .map_err(Failure::failed)?;
-        }
-        Since::Reboot {
-            unsealed: &noted.unsealed,
-        }
-    };
+    let since = since(&lock, &versions, &noted.unsealed)?;
     let fresh = noted.unsealed.iter().map(|(_, sha256)| *sha256);
     let fresh = fresh.filter(|sha256| versions.has(sha256));
     let keeper = Keeper::new(Ground {
@@ -183,6 +172,23 @@ pub fn open(
         lock,
         loss,
     })
+}
+
+/// Says what the overlay may believe of the disk; after a reboot, damaged versions go first.
+fn since<'a>(
+    lock: &Lock,
+    versions: &Versions,
+    unsealed: &'a [(u64, Digest)],
+) -> Result<Since<'a>, Failure> {
+    if lock.same_boot() {
+        return Ok(Since::SameBoot);
+    }
+    for (_, sha256) in unsealed {
+        versions
+            .set_aside_damaged(sha256)
+            .map_err(Failure::failed)?;
+    }
+    Ok(Since::Reboot { unsealed })
 }
 
 /// What is noted of a log while it is checked: it may be longer than memory.

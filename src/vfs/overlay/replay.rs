@@ -33,6 +33,7 @@ use crate::vfs::overlay::denial::Coalescer;
 use crate::vfs::overlay::recover::Wrote;
 use crate::vfs::real::RealTree;
 use crate::vfs::working::Body;
+use crate::vfs::working::FileMore;
 use crate::vfs::working::Times;
 use crate::vfs::working::WorkDir;
 use crate::vfs::working::work_name;
@@ -250,48 +251,9 @@ impl Overlay {
             last.answered = true;
         }
         match op {
-            LogOp::Write {
-                offset,
-                len,
-                sha256,
-                ..
-            } => {
-                more.set_size(more.size().max(offset + len));
-                more.changed(ts);
+            LogOp::Write { .. } | LogOp::Truncate { .. } | LogOp::Hole { .. } => {
                 let writes = unsettled.writes.entry(ino).or_default();
-                writes.push(Wrote {
-                    seq: logged.seq,
-                    offset: *offset,
-                    len: *len,
-                    sha256: *sha256,
-                    answered: false,
-                });
-                more.lock().touched();
-            }
-            LogOp::Truncate { size, .. } => {
-                more.set_size(*size);
-                more.changed(ts);
-                let writes = unsettled.writes.entry(ino).or_default();
-                writes.retain(|wrote| wrote.offset + wrote.len <= *size);
-                let mut data = more.lock();
-                if *size == 0 {
-                    writes.clear();
-                    data.body = Body::Empty;
-                    data.emptied();
-                } else {
-                    data.touched();
-                }
-            }
-            LogOp::Hole {
-                offset, len, size, ..
-            } => {
-                more.set_size(*size);
-                more.changed(ts);
-                let writes = unsettled.writes.entry(ino).or_default();
-                writes.retain(|wrote| {
-                    wrote.offset + wrote.len <= *offset || wrote.offset >= offset + len
-                });
-                more.lock().touched();
+                replay_bytes(&more, logged, ts, writes);
             }
             LogOp::Version {
                 size, sha256, mode, ..
@@ -317,12 +279,7 @@ impl Overlay {
         Ok(())
     }
 
-    fn replay_xattr(
-        &self,
-        more: &crate::vfs::working::FileMore,
-        name: &[u8],
-        sha256: Option<Digest>,
-    ) -> Result<()> {
+    fn replay_xattr(&self, more: &FileMore, name: &[u8], sha256: Option<Digest>) -> Result<()> {
         let mut xattrs = more.xattrs.lock();
         match sha256 {
             None => {
@@ -356,7 +313,52 @@ impl Overlay {
     }
 }
 
-pub(super) fn settled(more: &crate::vfs::working::FileMore, sha256: Digest) {
+/// Replays what changes bytes; `writes` are those of the file that still count.
+fn replay_bytes(more: &FileMore, logged: &Logged, ts: i64, writes: &mut Vec<Wrote>) {
+    match &logged.op {
+        LogOp::Write {
+            offset,
+            len,
+            sha256,
+            ..
+        } => {
+            more.set_size(more.size().max(offset + len));
+            writes.push(Wrote {
+                seq: logged.seq,
+                offset: *offset,
+                len: *len,
+                sha256: *sha256,
+                answered: false,
+            });
+            more.lock().touched();
+        }
+        LogOp::Truncate { size, .. } => {
+            more.set_size(*size);
+            writes.retain(|wrote| wrote.offset + wrote.len <= *size);
+            let mut data = more.lock();
+            if *size == 0 {
+                writes.clear();
+                data.body = Body::Empty;
+                data.emptied();
+            } else {
+                data.touched();
+            }
+        }
+        LogOp::Hole {
+            offset, len, size, ..
+        } => {
+            more.set_size(*size);
+            writes.retain(|wrote| {
+                wrote.offset + wrote.len <= *offset || wrote.offset >= offset + len
+            });
+            more.lock().touched();
+        }
+        _ => return,
+    }
+    more.changed(ts);
+}
+
+pub(super) fn settled(more: &FileMore, sha256: Digest) {
     let mut data = more.lock();
     data.body = Body::Version(sha256);
     data.unsettled = false;
