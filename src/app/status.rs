@@ -238,7 +238,8 @@ fn dead(session: &Session) -> Server {
     Server::Dead { dir, cleared }
 }
 
-fn work(site: &Site, session: &Session, claims: &[ClaimRow]) -> Result<Work, Failure> {
+/// Returns what a session did; `claims` are its agent's.
+pub(super) fn work(site: &Site, session: &Session, claims: &[ClaimRow]) -> Result<Work, Failure> {
     let reading = layer::read(session, None)?;
     let sealed = session.row.sealed.as_ref().map_or(0, |row| row.count);
     let mut work = Work {
