@@ -1,16 +1,15 @@
 //! `govfs run` through the real program: as root, and as an ordinary user.
 
 mod common;
+#[path = "run/lives.rs"]
+mod lives;
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use common::ran;
-use common::sealed::{World, each, give, processes};
+use common::sealed::{World, each, give};
 use serde_json::Value;
 
 #[test]
@@ -70,28 +69,18 @@ fn exit_statuses_and_signals_are_the_programs() {
 #[test]
 fn streams_pass_through_and_stdout_is_the_programs_alone() {
     each(|world| {
-        let mut child = world
-            .govfs(&[
-                "run",
-                "alice",
-                "--claim",
-                "src/a.txt",
-                "--",
-                "sh",
-                "-c",
-                "cat; echo x > src/a.txt; echo err >&2",
-            ])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        child
-            .stdin
-            .take()
-            .expect("a pipe")
-            .write_all(b"in\n")
-            .expect("written");
+        let script = "cat; echo x > src/a.txt; echo err >&2";
+        let mut child = world.spawn(&[
+            "run",
+            "alice",
+            "--claim",
+            "src/a.txt",
+            "--",
+            "sh",
+            "-c",
+            script,
+        ]);
+        common::tell(&mut child, "in\n");
         let ran = common::finish(child);
         assert_eq!(ran.stdout, "in\n", "{ran:?}");
         assert!(ran.stderr.starts_with("err\n"), "{ran:?}");
@@ -176,103 +165,6 @@ fn directories_are_opened_and_hidden_by_flags_and_the_entry_says_so() {
             "{widenings}"
         );
         assert_eq!(launch["tier"], "A");
-    });
-}
-
-#[test]
-fn a_second_run_joins_the_first_ones_mount() {
-    each(|world| {
-        let mut first = world
-            .govfs(&[
-                "run",
-                "alice",
-                "--claim",
-                "src",
-                "--",
-                "sh",
-                "-c",
-                "echo first > src/a.txt; echo up; read line; cat src/b.txt",
-            ])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the program starts");
-        let mut out = first.stdout.take().expect("a pipe");
-        let mut said = [0; 3];
-        std::io::Read::read_exact(&mut out, &mut said).expect("it is up");
-        let second = world.sh(&[], "cat src/a.txt; echo second > src/b.txt");
-        assert_eq!(second.stdout, "first\n", "{second:?}");
-        first
-            .stdin
-            .take()
-            .expect("a pipe")
-            .write_all(b"go\n")
-            .expect("written");
-        let mut rest = String::new();
-        std::io::Read::read_to_string(&mut out, &mut rest).expect("read");
-        assert_eq!(rest, "second\n");
-        assert!(first.wait().expect("the end").success());
-        let log = world.log();
-        let count = |op: &str| log.iter().filter(|entry| entry["op"] == op).count();
-        assert_eq!(
-            (count("mount"), count("launch"), count("unmount")),
-            (1, 2, 1)
-        );
-    });
-}
-
-#[test]
-fn runs_that_start_together_share_one_mount() {
-    each(|world| {
-        let runs: Vec<_> = (0..6)
-            .map(|_| {
-                let run = world
-                    .govfs(&["run", "alice", "--", "sh", "-c", "cat src/a.txt"])
-                    .stdout(Stdio::piped())
-                    .stderr(Stdio::piped())
-                    .spawn();
-                run.expect("the program starts")
-            })
-            .collect();
-        for run in runs {
-            let ran = common::finish(run);
-            assert_eq!((ran.status, ran.stdout.as_str()), (0, "a\n"), "{ran:?}");
-        }
-    });
-}
-
-#[test]
-fn a_killed_launcher_leaves_no_process_and_no_mount() {
-    each(|world| {
-        let mark = world.house.path("mark-of-this-test");
-        let script = format!(
-            "echo x > src/a.txt; echo up; sleep 1000; : {}",
-            mark.display()
-        );
-        let mut run = world
-            .govfs(&[
-                "run",
-                "alice",
-                "--claim",
-                "src/a.txt",
-                "--",
-                "sh",
-                "-c",
-                &script,
-            ])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the program starts");
-        let mut out = run.stdout.take().expect("a pipe");
-        std::io::Read::read_exact(&mut out, &mut [0; 3]).expect("it is up");
-        run.kill().expect("killed");
-        run.wait().expect("the end");
-        world.nothing_is_left();
-        let ran = world.sh(&[], "cat src/a.txt");
-        assert_eq!(ran.stdout, "x\n", "{ran:?}");
-        world.ok(&["verify", "--deep"]);
     });
 }
 
@@ -365,35 +257,6 @@ fn ordinary_programs_work() {
 }
 
 #[test]
-fn a_hundred_runs_leave_nothing_behind() {
-    let world = World::new(None);
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
-    for _ in 0..100 {
-        let ran = world.sh(&[], "exit 0");
-        assert_eq!(ran.status, 0, "{ran:?}");
-    }
-    world.nothing_is_left();
-    let rooms = world.house.home().join(".local/state/govfs/rooms");
-    assert!(!rooms.exists() || fs::read_dir(rooms).expect("rooms").count() <= 1);
-}
-
-#[test]
-fn a_mount_of_the_host_by_another_uid_is_named() {
-    let world = World::new(None);
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
-    let dir = world.house.path("mnt").display().to_string();
-    world.ok(&["mount", "alice", &dir]);
-    let ran = world.sh(&[], "true");
-    world.ok(&["unmount", "alice"]);
-    assert_eq!(ran.status, 3, "{ran:?}");
-    assert!(ran.stderr.contains(&dir), "{ran:?}");
-}
-
-#[test]
 fn a_worktree_that_claude_code_asks_for_is_a_governed_mount() {
     if !nix::unistd::geteuid().is_root() {
         return;
@@ -402,16 +265,8 @@ fn a_worktree_that_claude_code_asks_for_is_a_governed_mount() {
     let hook = |verb: &str, more: &[&str], event: String| {
         let mut arguments = vec!["hook", verb];
         arguments.extend(more);
-        let mut child = world
-            .govfs(&arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let mut pipe = child.stdin.take().expect("a pipe");
-        pipe.write_all(event.as_bytes()).expect("written");
-        drop(pipe);
+        let mut child = world.spawn(&arguments);
+        common::tell(&mut child, &event);
         common::finish(child)
     };
     let event = serde_json::json!({
@@ -478,36 +333,6 @@ fn doctor_shows_every_layer_with_its_evidence() {
             "{bundle}"
         );
     });
-}
-
-#[test]
-fn a_server_left_behind_keeps_none_of_the_callers_descriptors() {
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
-    let world = World::new(None);
-    let lock = world.house.path("lock");
-    let govfs = env!("CARGO_BIN_EXE_govfs");
-    let script = format!("exec 9>{}; {govfs} mount alice", lock.display());
-    let mounted = ran(world
-        .command("sh", &["-c", &script])
-        .output()
-        .expect("sh starts"));
-    assert_eq!(mounted.status, 0, "{mounted:?}");
-    let kept: Vec<i32> = processes(&world.root().to_string_lossy())
-        .into_iter()
-        .filter(|pid| {
-            let open = fs::read_dir(format!("/proc/{pid}/fd"))
-                .into_iter()
-                .flatten();
-            let mut places = open
-                .flatten()
-                .filter_map(|fd| fs::read_link(fd.path()).ok());
-            places.any(|place| place == lock)
-        })
-        .collect();
-    world.ok(&["unmount", "alice"]);
-    assert!(kept.is_empty(), "{kept:?}");
 }
 
 #[test]
@@ -673,50 +498,4 @@ fn a_login_shell_finds_govfs_too() {
             "{ran:?}"
         );
     });
-}
-
-/// What a launch costs over a plain one, with the mount already up and with a first mount.
-/// Prints figures; a release build on a quiet machine gives those that count.
-#[test]
-#[ignore = "figures, not a verdict"]
-fn figures() {
-    const ROUNDS: usize = 100;
-    let world = World::new(None);
-    let times = |command: &dyn Fn() -> Command| {
-        let mut all: Vec<Duration> = (0..ROUNDS)
-            .map(|_| {
-                let begin = Instant::now();
-                let status = command()
-                    .stdout(Stdio::null())
-                    .stderr(Stdio::null())
-                    .status();
-                assert!(status.expect("started").success());
-                begin.elapsed()
-            })
-            .collect();
-        all.sort();
-        (all[ROUNDS / 2], all[ROUNDS * 95 / 100])
-    };
-    let plain = times(&|| world.command("true", &[]));
-    let run = || world.govfs(&["run", "alice", "--", "true"]);
-    let first = times(&run);
-    let mut holder = world
-        .govfs(&["run", "alice", "--", "sh", "-c", "echo up; read line"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    let mut out = holder.stdout.take().expect("a pipe");
-    std::io::Read::read_exact(&mut out, &mut [0; 3]).expect("it is up");
-    let joined = times(&run);
-    drop(holder.stdin.take());
-    holder.wait().expect("the end");
-    for (what, (p50, p95)) in [
-        ("plain", plain),
-        ("with a first mount", first),
-        ("mount up", joined),
-    ] {
-        eprintln!("{what}: p50 {p50:.1?}, p95 {p95:.1?}");
-    }
-    world.nothing_is_left();
 }

@@ -95,6 +95,8 @@ pub struct Sealing {
 pub enum Answer {
     Hello(Hello),
     Done,
+    /// Something in the mount is open or stands there.
+    Busy,
     /// That was the last hold: the mount is ending.
     Ending,
     /// Entries up to the cut stand; no later one was allowed by the fenced claims.

@@ -24,7 +24,7 @@ use crate::app::session::{self, Session};
 use crate::app::site::Site;
 use crate::app::virtuals::Virtuals;
 use crate::domain::command::Command;
-use crate::domain::event::{Draft, Event, Mounted, Unmounted};
+use crate::domain::event::{Draft, Event, Mounted, Tier, Unmounted};
 use crate::domain::logop::Bytes;
 use crate::domain::names::SessionId;
 use crate::sandbox::{Anchor, pass};
@@ -36,7 +36,7 @@ pub mod ground;
 mod holders;
 
 use answers::Desk;
-use ground::{Doors, Shown};
+use ground::{Doors, Opened, Shown};
 
 /// How often the server looks after seals, leases and the ledger's changes.
 const BEAT: Duration = Duration::from_millis(500);
@@ -258,13 +258,37 @@ fn bytes(path: &Path) -> Bytes {
 
 /// Appends a fact about the session.
 pub fn record(site: &mut Site, session: &Session, event: Event) -> Result<(), Failure> {
+    let is_over = matches!(event, Event::Seal(_) | Event::Unmount(_));
     let draft = Draft::new(event)
         .by(&session.agent)
         .within(Some(&session.id));
+    if is_over {
+        return site.bind(draft);
+    }
     match site.command(&Command::Fact(Box::new(draft)))?.refusal {
         Some(refusal) => Err(refusal.into()),
         None => Ok(()),
     }
+}
+
+/// Opens a session that nothing serves: what is done in it is done by this process.
+pub fn without_mount(site: &mut Site, session: &Session) -> Result<Opened, Failure> {
+    let (uid, gid) = own_ids();
+    let root = site.repo.root().to_owned();
+    let shown = Shown {
+        uid,
+        gid,
+        place: root.clone(),
+        sealed: false,
+        tier: Tier::C,
+        allow_other: false,
+    };
+    let inside = session.clone();
+    let doors = Doors {
+        control: Box::new(move |keeper| Arc::new(Virtuals::new(keeper, &inside, root)) as _),
+        first_write: None,
+    };
+    ground::open(site, session, &shown, doors)
 }
 
 /// Returns the ids of this process.

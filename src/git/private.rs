@@ -10,6 +10,7 @@
 mod index;
 mod messages;
 pub(super) mod sha1;
+mod template;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

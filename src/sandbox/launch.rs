@@ -5,7 +5,7 @@
 //!    privileges (idmapped trees, for a root operator).
 //! 2. *Join*: fork; enter the session's user and mount namespace; fork the first process of new mount, pid, ipc
 //!    (and network) namespaces, as a child of the launcher.
-//! 3. *View* ([`super::view`]): the mount over the repository's path, all else read-only, private or absent.
+//! 3. *View* (`super::view`): the mount over the repository's path, all else read-only, private or absent.
 //! 4. *Give up*: capabilities, `no_new_privs`, no tracing; die with the launcher.
 //! 5. *Leave*: no program is forked before the launcher says so, which it does once the launch is recorded.
 //! 6. *Program*: own session and terminal, Landlock, seccomp, no descriptor but 0, 1, 2; exec.

@@ -53,7 +53,7 @@ pub(super) enum Fork {
 
 /// Forks with namespace flags. The child shares nothing with the parent but descriptors.
 ///
-/// The caller must be the only thread of its process ([`super::launch`] checks it), so that the
+/// The caller must be the only thread of its process ([`super::launch()`] checks it), so that the
 /// child may allocate: no other thread can hold a lock at that moment.
 pub(super) fn fork_into(flags: libc::c_int) -> nix::Result<Fork> {
     // SAFETY: no CLONE_VM, no new stack: this is fork(2) with namespaces; null pointers are what it takes

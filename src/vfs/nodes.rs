@@ -290,6 +290,13 @@ impl Tree {
         self.free.push(idx);
     }
 
+    /// Notes that a file is read; returns its directory where the kernel should ask for
+    /// the listing again.
+    pub(crate) fn read_one(&self, idx: Idx) -> Option<u64> {
+        let dir = self.node(idx).parent;
+        (dir != NOWHERE && self.node(dir).read_one()).then(|| self.node(dir).ino)
+    }
+
     /// Counts lookups down; says whether the kernel no longer knows the node.
     pub(crate) fn forget(&self, idx: Idx, count: u64) -> bool {
         let count = u32::try_from(count).unwrap_or(u32::MAX);

@@ -18,6 +18,7 @@ mod meta;
 mod names;
 mod objects;
 mod read;
+mod recover;
 mod rename;
 mod replay;
 mod settle;
@@ -87,6 +88,8 @@ pub enum Notice {
     Attributes(u64),
     /// The bytes of an inode may have changed, or have to be written back now.
     Data(u64),
+    /// The kernel's listing of a directory is to be asked for again.
+    Listing(u64),
     /// A directory has, or has lost, a name.
     Entry { dir: u64, name: Vec<u8> },
     /// Everything before this was sent; says so.

@@ -2,10 +2,10 @@
 //!
 //! Owns: the work directory, its files (named by inode number, never by a path of
 //! the agent's), the descriptors kept open, and per file the state of its bytes
-//! ([`Body`]) with the hash that grows while it is written front to back.
-//! Invariants: at most [`OPEN_MAX`] descriptors, and no more
-//! than a part of what the process may have; a file that was not changed since
-//! its version has that version's bytes; memory does not grow with a file's size.
+//! (`Body`) with the hash that grows while it is written front to back.
+//! Invariants: at most [`OPEN_MAX`] descriptors, and no more than a part of what
+//! the process may have; a file that was not changed since its version has that
+//! version's bytes; memory does not grow with a file's size.
 //! Never decides whether a write is allowed, never appends an entry.
 
 use std::collections::BTreeMap;
@@ -41,8 +41,9 @@ const OPEN_SHARE: u64 = 8;
 /// However few they are, a set holds some: a request needs its file.
 const OPEN_MIN: usize = 4;
 /// Up to this size a file's hash grows while it is written; a longer one is
-/// read again when it settles, in the settler's own time.
-const STREAM_MAX: u64 = 8 << 20;
+/// read again when it settles, in the settler's own time: a write that waits
+/// for two hashes takes nearly twice as long.
+const STREAM_MAX: u64 = 1 << 20;
 const COPY_BUFFER: usize = 1 << 20;
 
 /// What a changed file has that an untouched one has not.

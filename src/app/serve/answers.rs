@@ -186,6 +186,7 @@ impl Desk {
         }
         match server.unmount(false) {
             Ok(()) => Answer::Done,
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => Answer::Busy,
             Err(error) => Answer::Failed {
                 why: format!("the mount cannot be taken away: {error}"),
             },

@@ -3,8 +3,8 @@
 //! Owns: git's index format, version 4, of a base tree: entries without stat data,
 //! the cache tree, an FSMN extension that calls every entry clean until the fsmonitor
 //! says otherwise, and an untracked cache that knows every directory of the base.
-//! The parts that depend on the tree alone are kept in a template; only the place of
-//! the mount and the checksum are put in for each session. An index that is there
+//! The parts that depend on the tree alone are kept in a template (`template`); only the
+//! place of the mount and the checksum are put in for each session. An index that is there
 //! already is never replaced, only told its new place.
 
 use std::borrow::Cow;
@@ -26,8 +26,8 @@ use crate::git::base::GitBase;
 use super::PrivateError;
 use super::failed;
 use super::sha1::sha1;
+use super::template::Template;
 
-const MAGIC: &[u8; 8] = b"govfsix1";
 /// `DIR_SHOW_OTHER_DIRECTORIES | DIR_HIDE_EMPTY_DIRECTORIES`: a plain `git status`.
 const DIR_FLAGS: u32 = 6;
 const STAT_LEN: usize = 36;
@@ -50,13 +50,12 @@ pub fn prepare_index(
     if fs::symlink_metadata(&path).is_ok() {
         return Ok(());
     }
-    let template = template(base, templates, exclude)?;
-    let bytes = template.place(worktree);
+    let mut template = template(base, templates, exclude)?;
     let error = failed(&path);
     // Beside the git directory, where no agent can put anything.
     let place = dir.parent().unwrap_or(dir);
     let mut file = NamedTempFile::new_in(place).map_err(&error)?;
-    file.write_all(&bytes).map_err(&error)?;
+    (template.place(worktree, file.as_file_mut())).map_err(&error)?;
     match file.persist_noclobber(&path) {
         Err(failure) if failure.error.kind() != io::ErrorKind::AlreadyExists => {
             Err(error(failure.error))
@@ -65,65 +64,18 @@ pub fn prepare_index(
     }
 }
 
-/// What does not depend on the mount's place.
-struct Template {
-    /// The header, the entries, TREE and FSMN.
-    front: Vec<u8>,
-    /// UNTR's payload after its ident.
-    untracked: Vec<u8>,
-}
-
-impl Template {
-    fn place(&self, worktree: &Path) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.front.len() + self.untracked.len() + 256);
-        out.extend_from_slice(&self.front);
-        let mut payload = ident_field(worktree);
-        payload.extend_from_slice(&self.untracked);
-        extension(&mut out, *b"UNTR", &payload);
-        let sum = sha1(&out);
-        out.extend_from_slice(&sum);
-        out
-    }
-
-    fn to_bytes(&self) -> Vec<u8> {
-        let len = self.front.len() as u64;
-        [MAGIC, &len.to_be_bytes()[..], &self.front, &self.untracked].concat()
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (len, rest) = bytes.strip_prefix(MAGIC)?.split_first_chunk::<8>()?;
-        let (front, untracked) =
-            rest.split_at_checked(usize::try_from(u64::from_be_bytes(*len)).ok()?)?;
-        Some(Self {
-            front: front.to_vec(),
-            untracked: untracked.to_vec(),
-        })
-    }
-}
-
 fn template(base: &GitBase, templates: &Path, exclude: &[u8]) -> Result<Template, PrivateError> {
     let key = format!("{} {:?} {}", base.root(), base.eol(), blob_id(exclude));
     let path: PathBuf = templates.join(format!("{}.index", blob_id(key.as_bytes())));
-    if let Some(found) = fs::read(&path)
-        .ok()
-        .and_then(|bytes| Template::from_bytes(&bytes))
-    {
+    if let Some(found) = Template::open(&path) {
         return Ok(found);
     }
     let built = build(base, exclude).map_err(|source| PrivateError::Base { source })?;
     // It only saves the next session the work, so a full disk does not stop this one.
-    if let Err(error) = keep_template(templates, &path, &built) {
+    if let Err(error) = built.keep(&path) {
         tracing::warn!(%error, path = %path.display(), "an index template was not kept");
     }
     Ok(built)
-}
-
-fn keep_template(templates: &Path, path: &Path, built: &Template) -> io::Result<()> {
-    fs::create_dir_all(templates)?;
-    let mut file = NamedTempFile::new_in(templates)?;
-    file.write_all(&built.to_bytes())?;
-    file.persist(path)?;
-    Ok(())
 }
 
 /// Returns the id of `bytes` as a blob.
@@ -141,10 +93,7 @@ fn build(base: &GitBase, exclude: &[u8]) -> io::Result<Template> {
     front.extend_from_slice(&builder.entries);
     extension(&mut front, *b"TREE", &builder.cache_tree);
     extension(&mut front, *b"FSMN", &fsmonitor_payload());
-    Ok(Template {
-        front,
-        untracked: known.to_untracked(exclude),
-    })
+    Ok(Template::new(front, known.to_untracked(exclude)))
 }
 
 /// Version 2, a token that means nothing as the list is always whole, no dirty entry.
@@ -317,7 +266,7 @@ fn read_hash(text: &[u8]) -> Oid {
     blob_id(&[text, b"\n"].concat())
 }
 
-fn extension(out: &mut Vec<u8>, name: [u8; 4], payload: &[u8]) {
+pub(super) fn extension(out: &mut Vec<u8>, name: [u8; 4], payload: &[u8]) {
     out.extend_from_slice(&name);
     out.extend_from_slice(&len_u32(payload.len()).to_be_bytes());
     out.extend_from_slice(payload);
@@ -328,7 +277,7 @@ fn len_u32(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
-fn ident_field(worktree: &Path) -> Vec<u8> {
+pub(super) fn ident_field(worktree: &Path) -> Vec<u8> {
     let place = std::os::unix::ffi::OsStrExt::as_bytes(worktree.as_os_str());
     let ident = [b"Location ", place, b", system Linux\0"].concat();
     [varint(ident.len()), ident].concat()

@@ -3,7 +3,9 @@
 //! Owns: the buffer and how much of it is waste. A name costs its own bytes and
 //! five more in the node. Never knows a node.
 
+/// Packed, so that a node is 64 bytes long.
 #[derive(Clone, Copy, Debug)]
+#[repr(Rust, packed)]
 pub(super) struct Name {
     at: u32,
     len: u8,

@@ -1,6 +1,6 @@
 //! One node: its kind, its marks, and what only directories have.
 //!
-//! Owns: the layout of a node (72 bytes) and how inode numbers are made of what a
+//! Owns: the layout of a node (64 bytes) and how inode numbers are made of what a
 //! node is. Knows no other node.
 
 use std::sync::Arc;
@@ -157,11 +157,72 @@ pub(crate) struct DirMore {
     dead: u32,
     next: u32,
     pub(crate) times: Option<Times>,
+    pub(super) listing: Listing,
     /// Where the base has it, once it was moved.
     pub(super) base_path: Option<RepoPath>,
 }
 
+/// Below so many files a fresh listing costs more than their attributes.
+const RELIST_MIN: u32 = 4;
+/// About as many names fit into one answer of a listing, on a kernel that asks for a page.
+const NAMES_IN_ANSWER: u32 = 16;
+
+/// What the kernel's memory of a directory's listing is worth. Reading a file makes
+/// its access time stale, so that each file's next stat would be a request of its own;
+/// a fresh listing brings the attributes of all.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    /// Files that were read since; `UNKNOWN` where the kernel has no listing of ours.
+    stale: AtomicU32,
+}
+
+const UNKNOWN: u32 = u32::MAX;
+
+impl Default for Listing {
+    fn default() -> Self {
+        Self {
+            stale: AtomicU32::new(UNKNOWN),
+        }
+    }
+}
+
+impl Listing {
+    fn took(&self) {
+        self.stale.store(0, Ordering::Relaxed);
+    }
+
+    /// Counts a file that was read; says, once, that a fresh listing of so many names
+    /// would be cheaper now.
+    fn read_one(&self, names: usize) -> bool {
+        let count = |stale: u32| (stale != UNKNOWN).then(|| stale.saturating_add(1));
+        let order = Ordering::Relaxed;
+        let Ok(before) = self.stale.fetch_update(order, order, count) else {
+            return false;
+        };
+        let stale = before.saturating_add(1);
+        let due = stale >= RELIST_MIN && stale as usize * NAMES_IN_ANSWER as usize >= names;
+        if due {
+            self.stale.store(UNKNOWN, order);
+        }
+        due
+    }
+}
+
 impl Node {
+    /// Notes that the kernel has been given a listing of this directory, with attributes.
+    pub(crate) fn listed(&self) {
+        if let Some(dir) = self.dir() {
+            dir.listing.took();
+        }
+    }
+
+    /// Notes that one of this directory's files was read; says whether the kernel
+    /// should forget its listing.
+    pub(crate) fn read_one(&self) -> bool {
+        self.dir()
+            .is_some_and(|dir| dir.listing.read_one(dir.order.len()))
+    }
+
     pub(crate) fn is(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }

@@ -193,6 +193,9 @@ impl Overlay {
             if tree.node(idx).is(ORPHAN) {
                 return Ok(());
             }
+            if plus && after == 0 {
+                tree.node(idx).listed();
+            }
             // Positions 1, 2 and 3 are `.`, `..` and `.git`.
             let governed = u32::try_from(after.saturating_sub(3));
             for (position, child) in tree.list(idx, governed.unwrap_or(u32::MAX)) {
@@ -202,6 +205,7 @@ impl Overlay {
                 }
                 if plus {
                     tree.node(child).looked_up();
+                    tree.node(child).unsee(READ); // the attributes are valid again
                 }
             }
             tree.path(idx)?

@@ -1,3 +1,5 @@
+//! The index as a template: kept, read back, and never a panic.
+
 use super::*;
 
 use proptest::prelude::*;
@@ -20,15 +22,26 @@ fn numbers_are_written_as_git_writes_them() {
 
 #[test]
 fn a_template_survives_being_kept() {
-    let template = Template {
-        front: b"front".to_vec(),
-        untracked: b"rest".to_vec(),
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("kept");
+    let placed = |mut template: Template| {
+        let mut out = tempfile::NamedTempFile::new().expect("a file");
+        (template.place(Path::new("/x"), out.as_file_mut())).expect("placed");
+        fs::read(out.path()).expect("bytes")
     };
-    let bytes = template.to_bytes();
-    let read = Template::from_bytes(&bytes).expect("a template");
-    assert_eq!(read.place(Path::new("/x")), template.place(Path::new("/x")));
-    for len in 0..16 {
-        assert!(Template::from_bytes(&bytes[..len]).is_none());
+    for front in [&b""[..], b"front", &[7; 64], &[8; 1000]] {
+        let built = Template::new(front.to_vec(), b"rest".to_vec());
+        built.keep(&path).expect("kept");
+        let read = Template::open(&path).expect("a template");
+        let index = placed(read);
+        assert_eq!(index, placed(built));
+        let (body, sum) = index.split_at(index.len() - CHECKSUM_LEN);
+        assert_eq!(sha1(body), sum);
+        let bytes = fs::read(&path).expect("bytes");
+        for len in (0..16).chain([bytes.len() - 1]) {
+            fs::write(&path, &bytes[..len]).expect("cut short");
+            assert!(Template::open(&path).is_none());
+        }
     }
 }
 
