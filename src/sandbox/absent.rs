@@ -90,8 +90,13 @@ impl Skeleton {
                 ..error
             })?;
         }
+        // What lies in a directory that is closed to the agent stands in what is attached over that one.
+        let missing = |place: &Path| {
+            let found = fs::symlink_metadata(place);
+            found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        };
         for (place, directory) in places {
-            if place.starts_with(&self.directory) && fs::symlink_metadata(place).is_err() {
+            if place.starts_with(&self.directory) && missing(place) {
                 view::make_place(place, *directory)?;
             }
         }

@@ -282,8 +282,7 @@ fn show_program(plan: &Plan) -> Result<(), SealError> {
     let Ok(alone) = sys::clone_mount(&c_path(usual)?) else {
         return Ok(());
     };
-    // Closed with this process: the kernel waits for its readers before it lets a clone go.
-    std::mem::forget(alone);
+    std::mem::forget(alone); // to let a clone go the kernel waits: it goes with this process
     make_directory(Path::new(LINK_DIRECTORY))?;
     let program = Path::new(PROGRAM_DIRECTORY).join("govfs");
     std::os::unix::fs::symlink(program, Path::new(LINK_DIRECTORY).join("govfs"))

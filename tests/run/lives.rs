@@ -169,3 +169,21 @@ fn figures() {
     }
     world.nothing_is_left();
 }
+
+#[test]
+fn a_repository_whose_path_is_no_text_works() {
+    each(|world| {
+        let script = r#"set -e; place="$(printf 'q\377 z\n.')"; mkdir ~/"$place"; cd ~/"$place"
+git init -q -b main; mkdir src; echo a > src/a.txt; git add .
+git -c user.name=n -c user.email=e commit -qm first; "$GOVFS" init -q > /dev/null 2>&1
+"$GOVFS" run alice --claim src -- sh -c 'echo mine > src/a.txt; git status --short; echo x > other || echo refused' 2> /dev/null
+"$GOVFS" merge alice > /dev/null 2>&1; cat src/a.txt; "$GOVFS" verify --deep > /dev/null && echo verified"#;
+        let mut command = world.command("sh", &["-c", script]);
+        command.env("GOVFS", env!("CARGO_BIN_EXE_govfs"));
+        let ran = ran(command.output().expect("a shell starts"));
+        assert_eq!(
+            ran.stdout, " M src/a.txt\nrefused\nmine\nverified\n",
+            "{ran:?}"
+        );
+    });
+}

@@ -227,6 +227,9 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("mini", "mini-swe-agent"),
 ];
 
+/// Names that are everyday words of scripts; their agents are known by the program's own name.
+const EVERYDAY: [&str; 1] = ["continue"];
+
 /// Says whether one of the programs named on the command line keeps its state there: `.codex` of
 /// `npx @openai/codex`, `.claude.json` of `sh -c 'claude -p …'`. The command line is the operator's own.
 fn is_state_of(state: &str, argv: &[OsString]) -> bool {
@@ -236,7 +239,7 @@ fn is_state_of(state: &str, argv: &[OsString]) -> bool {
     let is_owner = |word: &str| {
         let starts = |rest: &str| rest.starts_with('-');
         OTHER_NAMES.contains(&(word, name))
-            || word == name
+            || (word == name && !EVERYDAY.contains(&name))
             || word.strip_prefix(name).is_some_and(starts)
     };
     let words = argv.iter().filter_map(|word| word.to_str());
@@ -324,6 +327,7 @@ mod tests {
             ("~/.config/mini-swe-agent", &["mini"]),
             ("~/.local/share/opencode", &["opencode", "run"]),
             ("~/.cursor", &["cursor-agent"]),
+            ("~/.continue", &["cn", "-p", "do it"]),
         ] {
             assert!(owns(state, line), "{state} {line:?}");
         }
@@ -335,6 +339,10 @@ mod tests {
             ),
             ("~/.claude.json", &["sh", "-c", "cat ~/.claude.json"]),
             ("~/.pi", &["pip", "install"]),
+            (
+                "~/.continue",
+                &["sh", "-c", "for x in *; do continue; done"],
+            ),
         ] {
             assert!(!owns(state, line), "{state} {line:?}");
         }
