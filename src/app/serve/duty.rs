@@ -22,6 +22,7 @@ impl Desk {
         let done = self
             .follow_ledger(site)
             .and_then(|()| self.look_after_leases(site))
+            .and_then(|()| self.mend_refs(site))
             .and_then(|()| {
                 if self.seal_is_due() {
                     self.seal(site)
