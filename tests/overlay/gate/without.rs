@@ -1,14 +1,6 @@
-//! Each single check of the gate, left out by name: what it refused goes through, so that a check which somebody
-//! removes is missed here.
+//! Each check of the gate left out in turn: what it refused goes through.
 
-#![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
-
-use govfs::domain::gate::{Check, Grant, Halt, Kept, RULES, Rules, Tried};
-use govfs::vfs::error::{Error, Result};
-use govfs::vfs::overlay::{RenameHow, SetAttr};
-
-use super::{Act, Change, OPERATIONS, attempt, attempt_without, bench, caller, is_way};
-use crate::common::bench::{Bench, pattern};
+use super::*;
 
 /// Every rule that stands behind a place or a state of the session, left out in turn: what it refused goes through.
 #[test]
