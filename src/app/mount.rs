@@ -1,10 +1,8 @@
 //! Mounts on the host: starting a session's server.
 //!
-//! Owns: the server's start (detached, with nothing of the caller's but a log and
-//! one pipe), and waiting until it serves; `end` takes a mount down. Says plainly that
-//! processes outside a sandbox can go around such a mount.
-
-mod end;
+//! Owns: where a mount may stand, the server's start (detached, with nothing of the
+//! caller's but a log and one pipe), and waiting until it serves. Says plainly that processes outside a sandbox
+//! can go around such a mount.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
@@ -13,7 +11,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Program, Stdio};
-use std::time::Duration;
 
 use crate::app::control::Live;
 use crate::app::failure::Failure;
@@ -23,11 +20,11 @@ use crate::app::serve::ground::Shown;
 use crate::app::serve::{self, Orders};
 use crate::app::session::{self, Session, Wish};
 use crate::app::site::Site;
+use crate::app::unmount;
 use crate::domain::event::Tier;
 use crate::domain::path::percent_decode;
 use crate::git::base::program;
 
-const QUESTION: Duration = Duration::from_secs(60);
 /// How the C library keeps a server's heap. Left alone it gives each thread one of its
 /// own, and keeps large tables' old places for ever once a large buffer was freed.
 const HEAP: [(&str, &str); 2] = [
@@ -36,10 +33,6 @@ const HEAP: [(&str, &str); 2] = [
 ];
 /// How attributes name Git LFS.
 const LFS: &[u8] = b"filter=lfs";
-const LOOK: Duration = Duration::from_millis(5);
-
-use end::clear_over;
-pub use end::{clear_stale, unmount, wait_for_end};
 
 /// Where a session's mount stands now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,8 +133,8 @@ fn prepare(site: &mut Site, wish: &Wish, dir: Option<&Path>) -> Result<Ready, Fa
     if let Some(live) = Live::connect(&session.dir).map_err(Failure::failed)? {
         return standing_already(&session, &live, &dir).map(Ready::Standing);
     }
-    clear_stale(&session, &dir)?;
-    clear_over(site, &wish.agent, &dir)?;
+    unmount::clear_stale(&session, &dir)?;
+    unmount::clear_over(site, &wish.agent, &dir)?;
     refuse_place(site, &dir)?; // before anything is made there
     fs::create_dir_all(&dir).map_err(|error| fault(&dir, &error))?;
     let dir = fs::canonicalize(&dir).map_err(|error| fault(&dir, &error))?;

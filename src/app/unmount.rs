@@ -1,8 +1,8 @@
-//! The end of a mount: asked for, in order where its server answers, by force where not.
+//! Ending a session's mount.
 //!
-//! Owns: unmounting, waiting until the server is gone, and clearing away what a dead
-//! one left in the way. Invariants: a session's log is sealed when its mount is gone;
-//! what was acknowledged before a connection was cut is in the log.
+//! Owns: asking the server to end, what is done where it does not answer, and clearing
+//! away what a dead one left in the way. A mount in use is refused, unless it is to be
+//! detached; then it fails closed. Never ends the session.
 
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -14,7 +14,6 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{LOOK, QUESTION};
 use crate::app::control::{Answer, Ask, Live};
 use crate::app::failure::Failure;
 use crate::app::live::{abort_connection, seal_dead};
@@ -29,12 +28,14 @@ use crate::domain::names::AgentName;
 use crate::domain::path::percent_decode;
 use crate::domain::state::{Kind, SessionState};
 
+const QUESTION: Duration = Duration::from_secs(60);
 /// How long an orderly end may take before the connection is cut.
 const STOP: Duration = Duration::from_secs(120);
 /// How long a mount may be busy without a process that is seen to use it.
 const BUSY: Duration = Duration::from_secs(2);
 /// How long a silent server may take to end once it was told to.
 const SILENT: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Ends the agent's mount. The session stays; one that is over lets go of its read-only mount.
 pub fn unmount(site: &mut Site, agent: &AgentName, force: bool) -> Result<PathBuf, Failure> {
@@ -59,7 +60,7 @@ fn over_but_mounted(site: &mut Site, agent: &AgentName) -> Result<Option<Session
 }
 
 /// Takes down what a session that is over left standing at `dir`, so that the next can stand there.
-pub(super) fn clear_over(site: &mut Site, agent: &AgentName, dir: &Path) -> Result<(), Failure> {
+pub fn clear_over(site: &mut Site, agent: &AgentName, dir: &Path) -> Result<(), Failure> {
     let Some(session) = over_but_mounted(site, agent)? else {
         return Ok(());
     };
