@@ -5,10 +5,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
 
-mod checks;
+mod without;
 
 use crate::common::bench::{Bench, pattern};
-use govfs::domain::gate::{Check, Grant, Halt, Held, Kept, Rules, Tried};
+use govfs::domain::gate::{Check, Grant, Halt, Held, Kept, RULES, Rules, Tried};
 use govfs::domain::logop::LogOp;
 use govfs::vfs::error::{Error, Result};
 use govfs::vfs::overlay::{Caller, End, Overlay, RenameHow, SetAttr};

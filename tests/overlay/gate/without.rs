@@ -1,11 +1,6 @@
-//! Every check of the gate left out in turn: then something gets through.
+//! Each check of the gate left out in turn: what it refused goes through.
 
-use govfs::domain::gate::{Check, Grant, Halt, Kept, RULES, Rules, Tried};
-use govfs::vfs::error::{Error, Result};
-use govfs::vfs::overlay::{RenameHow, SetAttr};
-
-use super::{Act, Change, OPERATIONS, attempt, attempt_without, bench, caller, is_way};
-use crate::common::bench::{Bench, pattern};
+use super::*;
 
 /// Every rule that stands behind a place or a state of the session, left out in turn: what it refused goes through.
 #[test]
