@@ -7,8 +7,7 @@
 //! compared), and no place is reached through a symbolic link, so an agent of yesterday cannot bend the view of
 //! today. Nothing of the host is changed but directories that the spec asks to be made.
 
-use std::ffi::CString;
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
