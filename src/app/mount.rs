@@ -20,7 +20,6 @@ use nix::unistd::Pid;
 
 use crate::app::control::{Answer, Ask, Live};
 use crate::app::failure::Failure;
-use crate::app::keys;
 use crate::app::live::{abort_connection, seal_dead};
 use crate::app::mounts::{self, Looked};
 use crate::app::serve::ground::Shown;
@@ -34,6 +33,8 @@ use crate::domain::names::AgentName;
 use crate::domain::path::percent_decode;
 use crate::domain::state::{Kind, SessionState};
 use crate::git::base::program;
+
+mod place;
 
 const QUESTION: Duration = Duration::from_secs(60);
 /// How long an orderly end may take before the connection is cut.
@@ -146,38 +147,18 @@ fn prepare(site: &mut Site, wish: &Wish, dir: Option<&Path>) -> Result<Ready, Fa
     let session = session::enter(site, wish)?;
     let dir = match dir {
         Some(dir) => std::path::absolute(dir).map_err(Failure::failed)?,
-        None => default_place(&session)?,
+        None => place::default(&session)?,
     };
     if let Some(live) = Live::connect(&session.dir).map_err(Failure::failed)? {
         return standing_already(&session, &live, &dir).map(Ready::Standing);
     }
     clear_stale(&session, &dir)?;
     clear_over(site, &wish.agent, &dir)?;
-    refuse_place(site, &dir)?; // before anything is made there
+    place::refuse(site, &dir)?; // before anything is made there
     fs::create_dir_all(&dir).map_err(|error| fault(&dir, &error))?;
     let dir = fs::canonicalize(&dir).map_err(|error| fault(&dir, &error))?;
-    refuse_place(site, &dir)?;
+    place::refuse(site, &dir)?;
     Ok(Ready::Place(Box::new(session), dir))
-}
-
-/// A mount over the repository itself or its store would hide what it is made from.
-fn refuse_place(site: &Site, dir: &Path) -> Result<(), Failure> {
-    let common = site.repo.common_dir();
-    if common.starts_with(dir) || dir.starts_with(common) || dir == site.repo.root() {
-        return Err(Failure::refused(format!(
-            "{} holds the repository or is part of its git directory",
-            dir.display()
-        ))
-        .hint("name an empty directory elsewhere"));
-    }
-    // Over another mount, or in one, each would be in the way of the other's end.
-    if let Some(other) = mounts::around(dir) {
-        return Err(
-            Failure::refused(format!("{} is another session's mount", other.display()))
-                .hint("name a directory elsewhere, or unmount that one: govfs status"),
-        );
-    }
-    Ok(())
 }
 
 fn standing_already(session: &Session, live: &Live, dir: &Path) -> Result<Standing, Failure> {
@@ -205,21 +186,6 @@ fn standing_already(session: &Session, live: &Live, dir: &Path) -> Result<Standi
         ))
         .hint("wait until it ends, or join it with another `govfs run`")),
     }
-}
-
-/// Returns the place of mounts that nobody gave one: beneath the state directory.
-fn default_place(session: &Session) -> Result<PathBuf, Failure> {
-    let repo = session
-        .dir
-        .parent()
-        .and_then(Path::parent)
-        .unwrap_or(&session.dir);
-    let digest = crate::domain::digest::Digest::of(repo.as_os_str().as_bytes()).hex();
-    let state = keys::state_dir()?;
-    Ok(state
-        .join("mounts")
-        .join(&digest[..12])
-        .join(session.agent.as_str()))
 }
 
 /// Prepares a server of the session; how it gets its mount is added by the caller.

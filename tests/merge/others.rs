@@ -129,7 +129,7 @@ fn a_sync_that_was_refused_for_nothing_is_found_by_replay() {
 
 #[test]
 fn blame_follows_a_file_that_was_renamed_and_then_saved_anew() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();

@@ -174,9 +174,6 @@ fn a_mount_ends_in_order_under_a_charter_that_cannot_be_read() {
 
 #[test]
 fn no_mount_stands_over_another_or_in_one() {
-    if !can_mount() {
-        return;
-    }
     let mut world = two_files();
     world.mount("alice", &["d"]);
     let at = world.mnt();

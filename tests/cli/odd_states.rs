@@ -3,9 +3,7 @@
 
 use std::fs;
 
-use common::House;
-
-mod common;
+use crate::common::House;
 
 #[test]
 fn a_plan_whose_commit_is_gone_is_stale_and_holds_nothing_up() {
