@@ -387,6 +387,88 @@ fn an_agents_state_is_open_to_that_agent_alone() {
 }
 
 #[test]
+fn what_steers_an_agent_stays_as_the_operator_left_it() {
+    each(|world| {
+        let home = world.house.home();
+        for name in [".claude", ".pi/agent", ".config/opencode", "bin"] {
+            fs::create_dir_all(home.join(name)).expect("a directory");
+        }
+        let files = [
+            (".claude/settings.json", "{\"mine\":1}"),
+            (".claude.json", "{\"mine\":2}"),
+            (".config/opencode/opencode.json", "{\"mine\":3}"),
+        ];
+        for (name, text) in files {
+            fs::write(home.join(name), text).expect("written");
+        }
+        // It tries what a hook that should run outside needs, each in its way, and works beside that.
+        let agent = r"#!/bin/sh
+cd ~/.claude || exit 1
+echo evil > settings.json; rm settings.json; mv settings.json gone; ln -sf /evil settings.json
+echo evil > settings.local.json; echo evil > CLAUDE.md; echo evil > hooks/evil; mkdir hooks/evil
+echo x > new; mv new settings.local.json; mv hooks gone; rmdir hooks; ln settings.json hard
+mv ~/.claude ~/.gone; mv ~/.pi/agent ~/.pi/gone; echo evil > ~/.pi/agent/settings.json
+echo evil > ~/.pi/agent/extensions/evil
+echo evil > ~/.claude.json && echo evil > ~/.config/opencode/opencode.json && cat ~/.claude.json
+echo login > .credentials.json; mkdir -p projects && echo work > projects/one; echo key > ~/.pi/agent/auth.json
+";
+        fs::write(home.join("bin/claude"), agent).expect("written");
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(home.join("bin/claude"), open).expect("executable");
+        give(&home, world.user);
+        let line = "true opencode pi; exec ~/bin/claude 2>/dev/null";
+        let ran = world.run(&["run", "alice", "--", "sh", "-c", line]);
+        assert_eq!(ran.stdout, "evil\n", "{ran:?}");
+        let read = |name: &str| fs::read_to_string(home.join(name)).unwrap_or_default();
+        for (name, text) in files {
+            assert_eq!(read(name), text, "{name}");
+        }
+        for name in ["settings.local.json", "CLAUDE.md", "hooks/evil"] {
+            assert!(!read(&format!(".claude/{name}")).contains("evil"), "{name}");
+        }
+        assert!(!read(".pi/agent/settings.json").contains("evil"));
+        assert!(!home.join(".pi/agent/extensions/evil").exists());
+        assert!(!home.join(".gone").exists() && !home.join(".pi/gone").exists());
+        let work = [
+            ".claude/.credentials.json",
+            ".claude/projects/one",
+            ".pi/agent/auth.json",
+        ];
+        assert_eq!(work.map(read), ["login\n", "work\n", "key\n"]);
+    });
+}
+
+/// The toolchain is the operator's own and may be closed to others, so that it is named.
+#[test]
+fn cargo_builds_tests_and_runs_a_crate() {
+    let world = World::new(None);
+    fs::write(world.root().join(".gitignore"), "/target\n").expect("written");
+    let committed = "git add .gitignore && git -c user.name=n -c user.email=e commit -qm ignore";
+    let made = world.command("sh", &["-c", committed]).output();
+    assert!(made.expect("git starts").status.success());
+    let tools = PathBuf::from(env!("CARGO"));
+    let tools = tools.parent().expect("a directory");
+    let toolchain = tools.parent().expect("a toolchain").display().to_string();
+    let script = format!(
+        r#"PATH="{}:$PATH"; mkdir -p src
+printf '[package]\nname = "small"\nversion = "0.1.0"\nedition = "2021"\n' > Cargo.toml
+printf 'pub fn two() -> u32 {{ 2 }}\n#[test]\nfn is_two() {{ assert_eq!(two(), 2); }}\n' > src/lib.rs
+printf 'fn main() {{ println!("{{}}", small::two()); }}\n' > src/main.rs
+cargo test --offline 2>&1 | grep -c '^test is_two ... ok'; cargo run --offline --quiet; git status --short"#,
+        tools.display()
+    );
+    let claims = ["--claim", "Cargo.*", "--claim", "src/*"];
+    let mut arguments = vec!["run", "alice", "--rw", &toolchain];
+    arguments.extend(claims);
+    arguments.extend(["--", "sh", "-c", &script]);
+    let ran = world.run(&arguments);
+    assert_eq!((ran.status, &ran.stdout[..4]), (0, "1\n2\n"), "{ran:?}");
+    assert!(ran.stdout.contains("?? Cargo.lock"), "{ran:?}");
+    assert!(!ran.stdout.contains("target"), "{ran:?}");
+    world.nothing_is_left();
+}
+
+#[test]
 fn a_login_shell_finds_govfs_too() {
     each(|world| {
         let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/bin:/bin; export PATH";

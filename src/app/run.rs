@@ -26,6 +26,7 @@ pub mod door;
 pub mod report;
 mod room;
 pub mod seal;
+mod steering;
 
 use door::Door;
 use report::Report;

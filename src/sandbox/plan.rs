@@ -276,7 +276,12 @@ fn resolved(path: &Path) -> Result<PathBuf, SealError> {
 fn settled(path: &Path) -> PathBuf {
     for ancestor in path.ancestors() {
         if let (Ok(real), Ok(rest)) = (fs::canonicalize(ancestor), path.strip_prefix(ancestor)) {
-            return real.join(rest);
+            // Nothing joined would still add a slash, and with it a claim to be a directory.
+            return if rest == Path::new("") {
+                real
+            } else {
+                real.join(rest)
+            };
         }
     }
     path.to_owned()

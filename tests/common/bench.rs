@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use govfs::domain::base::{Base, BaseEntry, BaseKind, Oid};
 use govfs::domain::digest::Digest;
-use govfs::domain::gate::{Denial, Gate, Grant, Permit, Recorded, Refusal, Rules, Tried};
+use govfs::domain::gate::{Denial, Gate, Grant, Kept, Permit, Recorded, Refusal, Rules, Tried};
 use govfs::domain::logop::{Actor, LogOp};
 use govfs::domain::path::RepoPath;
 use govfs::domain::pattern::Pattern;
@@ -311,6 +311,8 @@ pub struct Bench {
     pub share: Option<(RepoPath, PathBuf)>,
     pub control: Option<Arc<dyn govfs::vfs::overlay::Control>>,
     pub real_owners: bool,
+    /// Which checks of the gate are made.
+    pub checks: Kept,
 }
 
 impl Bench {
@@ -341,6 +343,7 @@ impl Bench {
             share: None,
             control: None,
             real_owners: false,
+            checks: Kept::default(),
         }
     }
 
@@ -357,6 +360,7 @@ impl Bench {
             scratch: Arc::new(|_, _| false),
             transient: Arc::new(|_| false),
             quiet: Duration::from_millis(50),
+            kept: self.checks,
         }
     }
 

@@ -24,6 +24,7 @@ use crate::domain::convert::{AutoCrlf, Eol, EolConfig};
 use crate::domain::digest::Digest;
 use crate::domain::entry::{Line, Seal, decode};
 use crate::domain::event::{Pinned, Tier};
+use crate::domain::gate::Kept;
 use crate::domain::logop::LogOp;
 use crate::domain::state::{Kind, RowKey, State};
 use crate::domain::zone::gitdir_rule;
@@ -309,6 +310,7 @@ pub fn options(charter: Charter, shown: &Shown) -> Options {
         scratch: Arc::new(move |path, _| charter.scratch.iter().any(|one| one.covers(path))),
         transient: Arc::new(move |name| names.transient.adds(name)),
         quiet: QUIET,
+        kept: Kept::default(),
     }
 }
 
