@@ -17,7 +17,7 @@ use crate::app::site::Site;
 use crate::domain::base::Oid;
 use crate::domain::entry::{Line, leaf};
 use crate::domain::event::{Entry, Event, Merged};
-use crate::domain::layer::lineage::lineage;
+use crate::domain::layer::lineage::Lineage;
 use crate::domain::names::{AgentName, PlanId, SessionId};
 use crate::domain::path::RepoPath;
 use crate::domain::time::Timestamp;
@@ -139,8 +139,12 @@ impl Lineages<'_> {
         body: &Merged,
     ) -> Result<BTreeMap<RepoPath, RepoPath>, Failure> {
         let row = session::load(self.site, id)?;
-        let work = work::read(&Session::of(self.site, id, &row), body.count)?;
-        Ok(lineage(work.standing().map(|(_, op)| op)))
+        let session = Session::of(self.site, id, &row);
+        let mut lineage = Lineage::default();
+        let work = work::read(&session, body.count, &mut |_, op, before| {
+            lineage.follow(op, before);
+        })?;
+        Ok(lineage.end(&work.layer))
     }
 }
 

@@ -34,6 +34,7 @@ mod answers;
 mod duty;
 pub mod ground;
 mod holders;
+mod refs;
 
 use answers::Desk;
 use ground::{Doors, Opened, Shown};

@@ -233,13 +233,15 @@ fn conflicts(
     count: u64,
     tip: Oid,
 ) -> Result<Vec<RepoPath>, Failure> {
-    let work = work::read(session, count)?;
     let tree = |commit| promote.tree_of(commit).map_err(git_failure);
     let deltas = promote
         .diff(Some(tree(session.row.base)?), Some(tree(tip)?))
         .map_err(git_failure)?;
     let moved: BTreeSet<RepoPath> = deltas.into_iter().map(|delta| delta.path).collect();
-    let mut found = crossings(&work, &moved);
+    let mut found = BTreeSet::new();
+    let work = work::read(session, count, &mut |_, op, _| {
+        found.extend(crossings(op, &moved));
+    })?;
     if found.is_empty() {
         let old = changes_over(site, session, &work)?;
         let mut there = session.clone();
@@ -273,30 +275,28 @@ fn differing(old: &[Change], new: &[Change]) -> BTreeSet<RepoPath> {
 
 /// Returns the moved paths that an entry touches: the same path, one beneath what
 /// an entry moved, made or removed, or one above what it names.
-fn crossings(work: &work::Work, moved: &BTreeSet<RepoPath>) -> BTreeSet<RepoPath> {
+fn crossings(op: &LogOp, moved: &BTreeSet<RepoPath>) -> BTreeSet<RepoPath> {
     let mut found = BTreeSet::new();
-    for (_, op) in work.standing() {
-        let structural = matches!(
-            op,
-            LogOp::Rename { .. }
-                | LogOp::Unlink { .. }
-                | LogOp::Rmdir { .. }
-                | LogOp::Mkdir { .. }
-                | LogOp::Create { .. }
-                | LogOp::Symlink { .. }
-        );
-        for path in work::named(op) {
-            let above = std::iter::once(path.clone()).chain(path.ancestors());
-            found.extend(above.filter(|up| moved.contains(up)));
-            if structural {
-                let beneath = moved.range(path.clone()..);
-                found.extend(
-                    beneath
-                        .take_while(|one| one.as_bytes().starts_with(path.as_bytes()))
-                        .filter(|one| one.starts_with(path))
-                        .cloned(),
-                );
-            }
+    let structural = matches!(
+        op,
+        LogOp::Rename { .. }
+            | LogOp::Unlink { .. }
+            | LogOp::Rmdir { .. }
+            | LogOp::Mkdir { .. }
+            | LogOp::Create { .. }
+            | LogOp::Symlink { .. }
+    );
+    for path in work::named(op) {
+        let above = std::iter::once(path.clone()).chain(path.ancestors());
+        found.extend(above.filter(|up| moved.contains(up)));
+        if structural {
+            let beneath = moved.range(path.clone()..);
+            found.extend(
+                beneath
+                    .take_while(|one| one.as_bytes().starts_with(path.as_bytes()))
+                    .filter(|one| one.starts_with(path))
+                    .cloned(),
+            );
         }
     }
     found

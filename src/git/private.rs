@@ -42,6 +42,8 @@ pub const EXCLUDE: &[u8] = b"/.govfs/\n";
 
 /// How many of the repository's refs are shown; more would slow every start.
 const REFS_MAX: usize = 10_000;
+/// How git and govfs keep each other from `packed-refs`.
+const PACKED_LOCK: &str = "packed-refs.lock";
 /// How deep alternates of alternates are followed, as in git.
 const ALTERNATES_DEPTH_MAX: usize = 5;
 
@@ -108,7 +110,9 @@ pub fn prepare(dir: &Path, spec: &PrivateSpec<'_>) -> Result<(), PrivateError> {
         Err(_) => remove(&dir.join("shallow"))?,
     }
     if fs::symlink_metadata(dir.join("HEAD")).is_ok() {
-        return drop_pruned(dir, spec);
+        // Nobody works here now: what a server that was killed left behind is in the way.
+        remove(&dir.join(PACKED_LOCK))?;
+        return drop_pruned(dir, spec.common_dir, spec.shown).map(drop);
     }
     let refs = refs_text(spec)?;
     fs::write(spec.shown, &refs).map_err(failed(spec.shown))?;
@@ -271,11 +275,28 @@ fn quoted(value: &str) -> String {
     format!("\"{}\"", inner.replace('\n', "\\n"))
 }
 
+/// Does the same for a directory that is in use, behind git's own lock; says whether
+/// anything was taken out. Where git holds the lock, another time will do.
+pub fn mend_refs(dir: &Path, common_dir: &Path, shown: &Path) -> Result<bool, PrivateError> {
+    let lock = dir.join(PACKED_LOCK);
+    match fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&lock)
+    {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        Err(source) => return Err(failed(&lock)(source)),
+    }
+    let mended = drop_pruned(dir, common_dir, shown);
+    remove(&lock).and(mended)
+}
+
 /// Takes out what the session was shown of the repository's refs and is pruned there by
 /// now: git would call each of them broken. What the agent made of its refs stays.
-fn drop_pruned(dir: &Path, spec: &PrivateSpec<'_>) -> Result<(), PrivateError> {
+fn drop_pruned(dir: &Path, common_dir: &Path, shown: &Path) -> Result<bool, PrivateError> {
     let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
-    let (shown, now) = (read(spec.shown), read(&dir.join("packed-refs")));
+    let (shown, now) = (read(shown), read(&dir.join("packed-refs")));
     let shown: BTreeSet<&str> = shown
         .lines()
         .filter(|line| !line.starts_with('#'))
@@ -283,7 +304,7 @@ fn drop_pruned(dir: &Path, spec: &PrivateSpec<'_>) -> Result<(), PrivateError> {
     let refs = |error: git2::Error| PrivateError::Refs {
         reason: error.message().to_owned(),
     };
-    let repository = Repository::open(spec.common_dir).map_err(refs)?;
+    let repository = Repository::open(common_dir).map_err(refs)?;
     let objects = repository.odb().map_err(refs)?;
     let pruned = |line: &&str| {
         let id = line.split(' ').next().map(git2::Oid::from_str);
@@ -291,7 +312,7 @@ fn drop_pruned(dir: &Path, spec: &PrivateSpec<'_>) -> Result<(), PrivateError> {
     };
     let gone: BTreeSet<&str> = now.lines().filter(pruned).collect();
     if gone.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let mut text = String::new();
     let mut dropped = false;
@@ -302,7 +323,7 @@ fn drop_pruned(dir: &Path, spec: &PrivateSpec<'_>) -> Result<(), PrivateError> {
             let _ = writeln!(text, "{line}");
         }
     }
-    write(dir, "packed-refs", text.as_bytes())
+    write(dir, "packed-refs", text.as_bytes()).map(|()| true)
 }
 
 /// Lists the repository's branches, tags and remote branches, and the session's own.

@@ -29,9 +29,11 @@ const STEPS_MAX: usize = 1000;
 /// A version that a path had, and the entry that says so.
 type Step = (u64, Digest);
 
+type Histories = BTreeMap<RepoPath, Vec<Step>>;
+
 /// One session's versions, by the path that they have in the end.
 pub(super) struct Source {
-    histories: BTreeMap<RepoPath, Vec<Step>>,
+    histories: Histories,
     conversions: crate::git::base::GitBase,
     versions: Versions,
 }
@@ -42,9 +44,12 @@ impl Source {
         let mut row = session::load(site, id)?;
         row.base = body.base;
         let session = Session::of(site, id, &row);
-        let work = work::read(&session, body.count)?;
+        let mut histories = Histories::new();
+        work::read(&session, body.count, &mut |seq, op, _| {
+            follow(&mut histories, seq, op);
+        })?;
         Ok(Self {
-            histories: histories(work.standing()),
+            histories,
             conversions: ground::base(site, &session)?,
             versions: Versions::of(&site.store),
         })
@@ -114,35 +119,27 @@ impl Source {
 }
 
 /// Follows every path's versions; what replaces a file goes on from what that had.
-fn histories<'a>(ops: impl Iterator<Item = &'a (u64, LogOp)>) -> BTreeMap<RepoPath, Vec<Step>> {
-    let mut all: BTreeMap<RepoPath, Vec<Step>> = BTreeMap::new();
-    for (seq, op) in ops {
-        match op {
-            LogOp::Version { path, sha256, .. } | LogOp::Recovered { path, sha256, .. } => {
-                all.entry(path.clone()).or_default().push((*seq, *sha256));
-            }
-            LogOp::Rename {
-                path, to, exchange, ..
-            } => {
-                let moved = take(&mut all, path);
-                let back = if *exchange {
-                    take(&mut all, to)
-                } else {
-                    Vec::new()
-                };
-                for (old, steps) in moved {
-                    let Some(new) = old.rebase(path, to) else {
-                        continue;
-                    };
-                    all.entry(new).or_default().extend(steps);
-                }
-                let back = back.into_iter();
-                all.extend(back.filter_map(|(old, steps)| Some((old.rebase(to, path)?, steps))));
-            }
-            _ => {}
+fn follow(all: &mut Histories, seq: u64, op: &LogOp) {
+    match op {
+        LogOp::Version { path, sha256, .. } | LogOp::Recovered { path, sha256, .. } => {
+            all.entry(path.clone()).or_default().push((seq, *sha256));
         }
+        LogOp::Rename {
+            path, to, exchange, ..
+        } => {
+            let moved = take(all, path);
+            let back = if *exchange { take(all, to) } else { Vec::new() };
+            for (old, steps) in moved {
+                let Some(new) = old.rebase(path, to) else {
+                    continue;
+                };
+                all.entry(new).or_default().extend(steps);
+            }
+            let back = back.into_iter();
+            all.extend(back.filter_map(|(old, steps)| Some((old.rebase(to, path)?, steps))));
+        }
+        _ => {}
     }
-    all
 }
 
 fn take(all: &mut BTreeMap<RepoPath, Vec<Step>>, at: &RepoPath) -> Vec<(RepoPath, Vec<Step>)> {

@@ -38,7 +38,10 @@ pub struct Standing {
 impl Standing {
     /// Reads the first `count` entries of a session's log and folds them.
     pub fn read(site: &Site, session: &Session, count: u64) -> Result<Self, Failure> {
-        let work = work::read(session, count)?;
+        let mut accounts = Accounts::default();
+        let work = work::read(session, count, &mut |seq, op, before| {
+            accounts.apply(seq, op, before);
+        })?;
         let base = ground::base(site, session)?;
         let changes = work
             .layer
@@ -50,7 +53,7 @@ impl Standing {
             changes,
             leftovers: work.layer.leftovers(),
             seen: seen::load(&session.dir),
-            accounts: Accounts::fold(work.standing()),
+            accounts,
             count,
         })
     }

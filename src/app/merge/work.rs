@@ -3,76 +3,64 @@
 //! Every line is held against the chain that starts at the session's own entry,
 //! and the whole against the ledger's last seal of it. A line that does not
 //! verify is an integrity fault that names the entry, and the path where the
-//! line still shows one. Never writes.
+//! line still shows one. Entries are handed on one by one: what is kept in memory
+//! is what they come to, not the log. Never writes.
 
-use std::io::{BufReader, ErrorKind};
+use std::collections::BTreeSet;
+use std::io::{self, BufReader, ErrorKind};
 
 use crate::app::failure::Failure;
 use crate::app::session::Session;
 use crate::domain::entry::{Chain, Line, decode};
 use crate::domain::layer::Layer;
 use crate::domain::layer::paths_of;
-use crate::domain::layer::voided;
 use crate::domain::logop::LogOp;
 use crate::domain::path::RepoPath;
 use crate::domain::proof::Tree;
-use crate::store::writelog::{Lines, open_log};
+use crate::store::writelog::{Lines, LogFile, open_log};
 
 const READ_BUFFER: usize = 256 << 10;
+const VOID: &str = "void";
 
-/// The entries of a write log, in order, and their fold.
-#[derive(Debug)]
+/// What the entries of a log come to.
+#[derive(Debug, Default)]
 pub struct Work {
-    pub ops: Vec<(u64, LogOp)>,
     pub layer: Layer,
+    /// Files that were written after their last version.
+    unsettled: BTreeSet<RepoPath>,
 }
 
 impl Work {
-    pub fn of(ops: Vec<(u64, LogOp)>) -> Self {
-        let layer = Layer::fold(ops.iter().map(|(seq, op)| (*seq, op)));
-        Self { ops, layer }
-    }
-
-    /// Returns the operations that were not undone.
-    pub fn standing(&self) -> impl Iterator<Item = &(u64, LogOp)> {
-        let void = voided(self.ops.iter().map(|(_, op)| op));
-        self.ops.iter().filter(move |(seq, _)| !void.contains(seq))
-    }
-
     /// Says whether some file was written after its last version, as far as the log shows.
     pub fn has_unsettled(&self) -> bool {
-        let mut open = std::collections::BTreeSet::new();
-        for (_, op) in self.standing() {
-            match op {
-                LogOp::Version { path, .. } | LogOp::Recovered { path, .. } => {
-                    open.remove(path);
-                }
-                LogOp::Write { path, .. }
-                | LogOp::Truncate { path, .. }
-                | LogOp::Hole { path, .. }
-                | LogOp::Create { path, .. } => {
-                    open.insert(path.clone());
-                }
-                LogOp::Rename {
-                    path, to, exchange, ..
-                } => carry(&mut open, path, to, *exchange),
-                LogOp::Unlink { path, .. } => {
-                    open.remove(path);
-                }
-                _ => {}
+        !self.unsettled.is_empty()
+    }
+
+    fn apply(&mut self, op: &LogOp) {
+        self.layer.apply(op);
+        let open = &mut self.unsettled;
+        match op {
+            LogOp::Version { path, .. }
+            | LogOp::Recovered { path, .. }
+            | LogOp::Unlink { path, .. } => {
+                open.remove(path);
             }
+            LogOp::Write { path, .. }
+            | LogOp::Truncate { path, .. }
+            | LogOp::Hole { path, .. }
+            | LogOp::Create { path, .. } => {
+                open.insert(path.clone());
+            }
+            LogOp::Rename {
+                path, to, exchange, ..
+            } => carry(open, path, to, *exchange),
+            _ => {}
         }
-        !open.is_empty()
     }
 }
 
 /// Follows what is unsettled through a rename, of a file or of a directory above it.
-fn carry(
-    open: &mut std::collections::BTreeSet<RepoPath>,
-    from: &RepoPath,
-    to: &RepoPath,
-    exchange: bool,
-) {
+fn carry(open: &mut BTreeSet<RepoPath>, from: &RepoPath, to: &RepoPath, exchange: bool) {
     let moved: Vec<RepoPath> = take(open, from);
     let back: Vec<RepoPath> = take(open, to);
     open.extend(moved.iter().filter_map(|path| path.rebase(from, to)));
@@ -81,7 +69,7 @@ fn carry(
     }
 }
 
-fn take(open: &mut std::collections::BTreeSet<RepoPath>, at: &RepoPath) -> Vec<RepoPath> {
+fn take(open: &mut BTreeSet<RepoPath>, at: &RepoPath) -> Vec<RepoPath> {
     let found: Vec<RepoPath> = open
         .iter()
         .filter(|path| path.starts_with(at))
@@ -93,35 +81,94 @@ fn take(open: &mut std::collections::BTreeSet<RepoPath>, at: &RepoPath) -> Vec<R
     found
 }
 
-/// Reads the first `count` entries of a session's log.
-pub fn read(session: &Session, count: u64) -> Result<Work, Failure> {
-    let path = session.log();
+/// Reads the first `count` entries of a session's log. `each` hears of those that were
+/// not undone, in order, each with the layer that stood before it.
+pub fn read(
+    session: &Session,
+    count: u64,
+    each: &mut dyn FnMut(u64, &LogOp, &Layer),
+) -> Result<Work, Failure> {
+    let mut work = Work::default();
     if count == 0 {
-        return Ok(Work::of(Vec::new()));
+        return Ok(work);
     }
-    let file = open_log(&path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => missing(session, 0, count),
-        _ => Failure::failed(format!("{}: {error}", path.display())),
+    // What undoes an entry stands after it, so the log is read twice.
+    let undone = undone(session, count)?;
+    let mut found = BTreeSet::new();
+    verified(session, count, &mut |seq, op| {
+        if let LogOp::Void { entry, .. } = op {
+            found.insert(*entry);
+        }
+        if !undone.contains(&seq) {
+            each(seq, op, &work.layer);
+            work.apply(op);
+        }
     })?;
-    let mut lines = Lines::new(BufReader::with_capacity(READ_BUFFER, file));
+    if found == undone {
+        Ok(work)
+    } else {
+        let id = &session.id;
+        Err(
+            Failure::integrity(format!("session {id}: its log changed while it was read"))
+                .hint("govfs verify says where"),
+        )
+    }
+}
+
+fn lines(session: &Session, count: u64) -> Result<Lines<BufReader<LogFile>>, Failure> {
+    let file = open_log(&session.log()).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => missing(session, 0, count),
+        _ => unreadable(session, &error),
+    })?;
+    Ok(Lines::new(BufReader::with_capacity(READ_BUFFER, file)))
+}
+
+fn unreadable(session: &Session, error: &io::Error) -> Failure {
+    Failure::failed(format!("{}: {error}", session.log().display()))
+}
+
+/// Returns what later entries undid, as far as the lines can be read: whoever verifies
+/// them says what is wrong with the others.
+fn undone(session: &Session, count: u64) -> Result<BTreeSet<u64>, Failure> {
+    let mut lines = lines(session, count)?;
+    let mut undone = BTreeSet::new();
+    for _ in 0..count {
+        let bytes = lines.read().map_err(|error| unreadable(session, &error))?;
+        let Some(Ok(line)) = bytes.map(Line::parse) else {
+            break;
+        };
+        if line.op == VOID
+            && let Ok(LogOp::Void { entry, .. }) = decode(&line)
+        {
+            undone.insert(entry);
+        }
+    }
+    Ok(undone)
+}
+
+/// Hands on the first `count` entries, verified.
+fn verified(
+    session: &Session,
+    count: u64,
+    each: &mut dyn FnMut(u64, &LogOp),
+) -> Result<(), Failure> {
+    let mut lines = lines(session, count)?;
     let mut chain = Chain::new(session.row.leaf);
     let mut tree = Tree::new();
-    let mut ops = Vec::new();
     while chain.seq() < count {
         let seq = chain.seq();
         let bytes = lines
             .read()
-            .map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?
+            .map_err(|error| unreadable(session, &error))?
             .ok_or_else(|| missing(session, seq, count))?;
         let broken =
             |what: &dyn std::fmt::Display| broken(session, seq, path_in(bytes).as_deref(), what);
         let (line, leaf) = chain.push(bytes).map_err(|fault| broken(&fault.broken))?;
         refuse_other(session, &line)?;
-        ops.push((seq, decode(&line).map_err(|fault| broken(&fault))?));
+        each(seq, &decode(&line).map_err(|fault| broken(&fault))?);
         tree.push(leaf);
     }
-    agrees(session, count, &chain, &tree)?;
-    Ok(Work::of(ops))
+    agrees(session, count, &chain, &tree)
 }
 
 /// Holds what was read against the ledger's seal of exactly that many entries.

@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::ground::{Shown, pinned_charter, state_for};
 use super::holders::Holders;
-use super::{End, record};
+use super::{End, record, refs};
 use crate::app::claim::{self, Answer as ClaimAnswer, Patience};
 use crate::app::control::{Answer, Ask, FORMAT, Handler, Hello, Sealing};
 use crate::app::failure::Failure;
@@ -42,7 +42,7 @@ pub(super) struct Desk {
     shown: Shown,
     anchor: Option<Anchor>,
     keeper: OnceLock<Arc<Keeper>>,
-    server: RwLock<Option<Server>>,
+    pub(super) server: RwLock<Option<Server>>,
     ends: Mutex<Option<Sender<End>>>,
     speaking: RwLock<()>,
     holders: Holders,
@@ -58,6 +58,7 @@ pub(super) struct Desk {
     /// Held while rules are put in force, so that a freeze and a reload never cross.
     frozen: Mutex<bool>,
     /// When the first of the session's leases ends, on the boot clock.
+    pub(super) traces: Mutex<refs::Traces>,
     pub(super) lease_end_ms: AtomicU64,
     pub(super) renewed_ms: AtomicU64,
     /// When its leases should be renewed if it is active.
@@ -98,6 +99,7 @@ impl Desk {
             sealing: Mutex::new(()),
             pulse: Mutex::new(0),
             frozen: Mutex::new(false),
+            traces: Mutex::new(refs::traces(site.repo.common_dir())),
             lease_end_ms: AtomicU64::new(u64::MAX),
             renewed_ms: AtomicU64::new(0),
             renew_ms: AtomicU64::new(u64::MAX),
@@ -210,7 +212,7 @@ impl Desk {
         if let Some(server) = self.server.read().as_ref() {
             server.overlay().refresh();
         }
-        Ok(())
+        self.mend_refs(site)
     }
 
     fn reload_now(&self) -> Answer {

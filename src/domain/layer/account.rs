@@ -75,22 +75,13 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// Folds the entries of a log; those that were voided are not handed in.
-    pub fn fold<'a>(ops: impl IntoIterator<Item = &'a (u64, LogOp)>) -> Self {
-        let (mut out, mut layer) = (Self::default(), Layer::default());
-        for (seq, op) in ops {
-            out.apply(*seq, op, &layer);
-            layer.apply(op);
-        }
-        out
-    }
-
     pub fn of(&self, path: &RepoPath) -> Option<&Account> {
         self.by_path.get(path)
     }
 
-    /// Folds one entry in; `layer` is what stood before it.
-    fn apply(&mut self, seq: u64, op: &LogOp, layer: &Layer) {
+    /// Folds one entry in; `layer` is what stood before it. Entries that were voided are
+    /// not handed in.
+    pub fn apply(&mut self, seq: u64, op: &LogOp, layer: &Layer) {
         match op {
             LogOp::Create { path, .. } => {
                 self.by_path.insert(path.clone(), Account::default());
@@ -325,8 +316,12 @@ mod tests {
     }
 
     fn fold(ops: Vec<LogOp>) -> Accounts {
-        let ops: Vec<(u64, LogOp)> = (0..).zip(ops).collect();
-        Accounts::fold(&ops)
+        let (mut accounts, mut layer) = (Accounts::default(), Layer::default());
+        for (seq, op) in (0..).zip(ops) {
+            accounts.apply(seq, &op, &layer);
+            layer.apply(&op);
+        }
+        accounts
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which file of the base each path goes back to.
 //!
-//! Owns: [`lineage`], the reading of a log that follows files as people mean them. A
+//! Owns: [`Lineage`], the reading of a log that follows files as people mean them. A
 //! program that saves atomically makes a new file and puts it over the old one; to
 //! the layer that is another file, to whoever asks where a line is from it is the
 //! same one. Never reads a byte: whether anything is left of the old file is asked
@@ -12,28 +12,34 @@ use super::Layer;
 use crate::domain::logop::LogOp;
 use crate::domain::path::RepoPath;
 
-/// Returns the base's path for each path that came from another one. Entries that were
-/// voided are not handed in.
-pub fn lineage<'a>(ops: impl IntoIterator<Item = &'a LogOp>) -> BTreeMap<RepoPath, RepoPath> {
-    let mut layer = Layer::default();
-    let mut saved: BTreeMap<RepoPath, RepoPath> = BTreeMap::new();
-    for op in ops {
+/// The base's path of each path that came from another one, as far as entries were followed.
+#[derive(Debug, Default)]
+pub struct Lineage(BTreeMap<RepoPath, RepoPath>);
+
+impl Lineage {
+    /// Follows the next entry, which finds the layer as it was `before`. Entries that were
+    /// voided are not handed in.
+    pub fn follow(&mut self, op: &LogOp, before: &Layer) {
         match op {
             LogOp::Rename {
                 path, to, exchange, ..
-            } => rename(&mut saved, &layer, (path, to), *exchange),
-            LogOp::Unlink { path, .. } => drop(saved.remove(path)),
+            } => rename(&mut self.0, before, (path, to), *exchange),
+            LogOp::Unlink { path, .. } => drop(self.0.remove(path)),
             _ => {}
         }
-        layer.apply(op);
     }
-    for path in layer.touched() {
-        if let Some(from) = layer.shows(path) {
-            saved.entry(path.clone()).or_insert(from);
+
+    /// Returns what is known, in the layer that all entries gave.
+    pub fn end(self, layer: &Layer) -> BTreeMap<RepoPath, RepoPath> {
+        let mut saved = self.0;
+        for path in layer.touched() {
+            if let Some(from) = layer.shows(path) {
+                saved.entry(path.clone()).or_insert(from);
+            }
         }
+        saved.retain(|path, from| path != from);
+        saved
     }
-    saved.retain(|path, from| path != from);
-    saved
 }
 
 /// Moves what was saved along; a file of the session's own goes on from what it replaces.
@@ -180,7 +186,12 @@ mod tests {
                 .into_iter()
                 .map(|(path_, from)| (path(path_), path(from)))
                 .collect();
-            assert_eq!(lineage(&ops), expected, "{what}");
+            let (mut layer, mut lineage) = (Layer::default(), Lineage::default());
+            for op in &ops {
+                lineage.follow(op, &layer);
+                layer.apply(op);
+            }
+            assert_eq!(lineage.end(&layer), expected, "{what}");
         }
     }
 }

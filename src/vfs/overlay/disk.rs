@@ -16,6 +16,7 @@ use crate::vfs::error::Result;
 use crate::vfs::nodes::Realm;
 use crate::vfs::overlay::Attr;
 use crate::vfs::overlay::Caller;
+use crate::vfs::overlay::Notice;
 use crate::vfs::overlay::Overlay;
 use crate::vfs::overlay::rename::End;
 use crate::vfs::overlay::rename::RenameHow;
@@ -35,6 +36,14 @@ impl Overlay {
     pub(super) fn gitdir_root(&self) -> Result<Attr> {
         let gitdir = self.gitdir.as_ref().ok_or(Error::NoEntry)?;
         gitdir.attr(gitdir.root_ino(), &|_| Err(Error::Stale))
+    }
+
+    /// Says that a name in `.git` stands for another file now, by no request.
+    pub fn renamed_in_gitdir(&self, name: &[u8]) {
+        if let Some(dir) = self.gitdir_ino() {
+            let name = name.to_vec();
+            self.tell(Notice::Entry { dir, name });
+        }
     }
 
     /// The prepared index is made when somebody first looks for it.
