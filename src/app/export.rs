@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::app::checkpoint;
@@ -51,6 +51,7 @@ pub fn audit(dir: &Path, key: Option<&PublicKey>, held: &[PathBuf]) -> Result<Ve
 
 /// Writes the whole ledger to `dir`, signed.
 pub fn export(site: &mut Site, dir: &Path) -> Result<Checkpoint, Failure> {
+    refuse_other_things(site, dir)?;
     live::seal_all(site)?;
     let state = site
         .ledger
@@ -75,6 +76,32 @@ pub fn export(site: &mut Site, dir: &Path) -> Result<Checkpoint, Failure> {
     };
     seal_export(site, dir, &checkpoint, &key)?;
     Ok(checkpoint)
+}
+
+/// Nothing but an earlier export of this ledger is written over: a README of somebody's
+/// own would be gone, and what another ledger left would be no part of this export.
+fn refuse_other_things(site: &mut Site, dir: &Path) -> Result<(), Failure> {
+    let shown = dir.display();
+    let fault = |error: io::Error| Failure::failed(format!("{shown}: {error}"));
+    let is_empty = match fs::read_dir(dir) {
+        Ok(mut names) => names.next().is_none(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        Err(error) => return Err(fault(error)),
+    };
+    let mut first = Vec::new();
+    if !is_empty && let Ok(file) = File::open(dir.join(LEDGER)) {
+        let mut file = BufReader::new(file);
+        file.read_until(b'\n', &mut first).map_err(fault)?;
+        first.pop();
+    }
+    let own = site.ledger.lines()?.line(0)?;
+    if is_empty || own.is_some_and(|own| own == first) {
+        return Ok(());
+    }
+    Err(Failure::refused(format!(
+        "{shown} is not empty, and no earlier export of this ledger"
+    ))
+    .hint("name a new directory"))
 }
 
 /// Signs what was written, and records the signature after it, where that may be recorded.

@@ -7,6 +7,7 @@ mod claims;
 mod fleet;
 mod growth;
 mod ledger;
+mod odd_states;
 mod plans;
 mod queue;
 mod views;

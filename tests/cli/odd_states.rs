@@ -3,9 +3,7 @@
 
 use std::fs;
 
-use common::House;
-
-mod common;
+use crate::common::House;
 
 #[test]
 fn a_plan_whose_commit_is_gone_is_stale_and_holds_nothing_up() {
@@ -161,4 +159,25 @@ fn a_ledger_that_was_not_finished_is_called_so() {
     assert!(ran.stderr.contains("was not finished"), "{ran:?}");
     house.ok(&["init"]);
     house.ok(&["verify", "--deep"]);
+}
+
+#[test]
+fn an_export_writes_over_nothing_but_an_export() {
+    let house = House::new();
+    let dir = house.path("mine");
+    fs::create_dir(&dir).expect("a directory");
+    fs::write(dir.join("README"), "precious").expect("written");
+    let at = dir.to_str().expect("a path");
+    let ran = house.fails(3, &["export", at]);
+    assert!(ran.stderr.contains("is not empty"), "{ran:?}");
+    let kept = fs::read_to_string(dir.join("README")).expect("still there");
+    assert_eq!(kept, "precious");
+    fs::remove_file(dir.join("README")).expect("removed");
+    house.ok(&["export", at]);
+    house.ok(&["claim", "alice", "src"]);
+    house.ok(&["export", at]);
+    house.ok(&["verify", "--export", at]);
+    // Nor over that of another ledger.
+    let other = House::new();
+    other.fails(3, &["export", at]);
 }
