@@ -52,11 +52,7 @@ fn git_ok(dir: &Path, args: &[&str], input: &[u8]) -> Vec<u8> {
 
 fn oid(text: &[u8]) -> Oid {
     let text = std::str::from_utf8(text.trim_ascii()).expect("hex");
-    let bytes: Vec<u8> = (0..40)
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("hex"))
-        .collect();
-    Oid(bytes.try_into().expect("20 bytes"))
+    text.parse().expect("an object id")
 }
 
 /// Commits blobs exactly as they are.

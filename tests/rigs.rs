@@ -141,16 +141,7 @@ fn workflows_and_containers_say_what_fuse_needs() {
 #[test]
 fn the_example_workflow_verifies_a_pull_request() {
     let house = House::with(&[("a.txt", "a\n")]);
-    house.ok(&[
-        "run",
-        "al",
-        "--claim",
-        "a.txt",
-        "--",
-        "sh",
-        "-c",
-        "echo b > a.txt",
-    ]);
+    house.work("al", "a.txt", "echo b > a.txt");
     house.ok(&["merge", "al"]);
     house.ok(&["export", "--ref"]);
     // What a checkout of a pull request is: no branch of its own, its remote's, and a commit on top.

@@ -1,16 +1,15 @@
 //! `govfs run` through the real program: as root, and as an ordinary user.
 
 mod common;
+#[path = "run/lives.rs"]
+mod lives;
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use common::ran;
-use common::sealed::{World, each, give, processes};
+use common::sealed::{World, each, give};
 use serde_json::Value;
 
 #[test]
@@ -70,28 +69,18 @@ fn exit_statuses_and_signals_are_the_programs() {
 #[test]
 fn streams_pass_through_and_stdout_is_the_programs_alone() {
     each(|world| {
-        let mut child = world
-            .govfs(&[
-                "run",
-                "alice",
-                "--claim",
-                "src/a.txt",
-                "--",
-                "sh",
-                "-c",
-                "cat; echo x > src/a.txt; echo err >&2",
-            ])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        child
-            .stdin
-            .take()
-            .expect("a pipe")
-            .write_all(b"in\n")
-            .expect("written");
+        let script = "cat; echo x > src/a.txt; echo err >&2";
+        let mut child = world.spawn(&[
+            "run",
+            "alice",
+            "--claim",
+            "src/a.txt",
+            "--",
+            "sh",
+            "-c",
+            script,
+        ]);
+        common::tell(&mut child, "in\n");
         let ran = common::finish(child);
         assert_eq!(ran.stdout, "in\n", "{ran:?}");
         assert!(ran.stderr.starts_with("err\n"), "{ran:?}");
@@ -176,103 +165,6 @@ fn directories_are_opened_and_hidden_by_flags_and_the_entry_says_so() {
             "{widenings}"
         );
         assert_eq!(launch["tier"], "A");
-    });
-}
-
-#[test]
-fn a_second_run_joins_the_first_ones_mount() {
-    each(|world| {
-        let mut first = world
-            .govfs(&[
-                "run",
-                "alice",
-                "--claim",
-                "src",
-                "--",
-                "sh",
-                "-c",
-                "echo first > src/a.txt; echo up; read line; cat src/b.txt",
-            ])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the program starts");
-        let mut out = first.stdout.take().expect("a pipe");
-        let mut said = [0; 3];
-        std::io::Read::read_exact(&mut out, &mut said).expect("it is up");
-        let second = world.sh(&[], "cat src/a.txt; echo second > src/b.txt");
-        assert_eq!(second.stdout, "first\n", "{second:?}");
-        first
-            .stdin
-            .take()
-            .expect("a pipe")
-            .write_all(b"go\n")
-            .expect("written");
-        let mut rest = String::new();
-        std::io::Read::read_to_string(&mut out, &mut rest).expect("read");
-        assert_eq!(rest, "second\n");
-        assert!(first.wait().expect("the end").success());
-        let log = world.log();
-        let count = |op: &str| log.iter().filter(|entry| entry["op"] == op).count();
-        assert_eq!(
-            (count("mount"), count("launch"), count("unmount")),
-            (1, 2, 1)
-        );
-    });
-}
-
-#[test]
-fn runs_that_start_together_share_one_mount() {
-    each(|world| {
-        let runs: Vec<_> = (0..6)
-            .map(|_| {
-                let run = world
-                    .govfs(&["run", "alice", "--", "sh", "-c", "cat src/a.txt"])
-                    .stdout(Stdio::piped())
-                    .stderr(Stdio::piped())
-                    .spawn();
-                run.expect("the program starts")
-            })
-            .collect();
-        for run in runs {
-            let ran = common::finish(run);
-            assert_eq!((ran.status, ran.stdout.as_str()), (0, "a\n"), "{ran:?}");
-        }
-    });
-}
-
-#[test]
-fn a_killed_launcher_leaves_no_process_and_no_mount() {
-    each(|world| {
-        let mark = world.house.path("mark-of-this-test");
-        let script = format!(
-            "echo x > src/a.txt; echo up; sleep 1000; : {}",
-            mark.display()
-        );
-        let mut run = world
-            .govfs(&[
-                "run",
-                "alice",
-                "--claim",
-                "src/a.txt",
-                "--",
-                "sh",
-                "-c",
-                &script,
-            ])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the program starts");
-        let mut out = run.stdout.take().expect("a pipe");
-        std::io::Read::read_exact(&mut out, &mut [0; 3]).expect("it is up");
-        run.kill().expect("killed");
-        run.wait().expect("the end");
-        world.nothing_is_left();
-        let ran = world.sh(&[], "cat src/a.txt");
-        assert_eq!(ran.stdout, "x\n", "{ran:?}");
-        world.ok(&["verify", "--deep"]);
     });
 }
 
@@ -365,35 +257,6 @@ fn ordinary_programs_work() {
 }
 
 #[test]
-fn a_hundred_runs_leave_nothing_behind() {
-    let world = World::new(None);
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
-    for _ in 0..100 {
-        let ran = world.sh(&[], "exit 0");
-        assert_eq!(ran.status, 0, "{ran:?}");
-    }
-    world.nothing_is_left();
-    let rooms = world.house.home().join(".local/state/govfs/rooms");
-    assert!(!rooms.exists() || fs::read_dir(rooms).expect("rooms").count() <= 1);
-}
-
-#[test]
-fn a_mount_of_the_host_by_another_uid_is_named() {
-    let world = World::new(None);
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
-    let dir = world.house.path("mnt").display().to_string();
-    world.ok(&["mount", "alice", &dir]);
-    let ran = world.sh(&[], "true");
-    world.ok(&["unmount", "alice"]);
-    assert_eq!(ran.status, 3, "{ran:?}");
-    assert!(ran.stderr.contains(&dir), "{ran:?}");
-}
-
-#[test]
 fn a_worktree_that_claude_code_asks_for_is_a_governed_mount() {
     if !nix::unistd::geteuid().is_root() {
         return;
@@ -402,16 +265,8 @@ fn a_worktree_that_claude_code_asks_for_is_a_governed_mount() {
     let hook = |verb: &str, more: &[&str], event: String| {
         let mut arguments = vec!["hook", verb];
         arguments.extend(more);
-        let mut child = world
-            .govfs(&arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let mut pipe = child.stdin.take().expect("a pipe");
-        pipe.write_all(event.as_bytes()).expect("written");
-        drop(pipe);
+        let mut child = world.spawn(&arguments);
+        common::tell(&mut child, &event);
         common::finish(child)
     };
     let event = serde_json::json!({
@@ -481,36 +336,6 @@ fn doctor_shows_every_layer_with_its_evidence() {
 }
 
 #[test]
-fn a_server_left_behind_keeps_none_of_the_callers_descriptors() {
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
-    let world = World::new(None);
-    let lock = world.house.path("lock");
-    let govfs = env!("CARGO_BIN_EXE_govfs");
-    let script = format!("exec 9>{}; {govfs} mount alice", lock.display());
-    let mounted = ran(world
-        .command("sh", &["-c", &script])
-        .output()
-        .expect("sh starts"));
-    assert_eq!(mounted.status, 0, "{mounted:?}");
-    let kept: Vec<i32> = processes(&world.root().to_string_lossy())
-        .into_iter()
-        .filter(|pid| {
-            let open = fs::read_dir(format!("/proc/{pid}/fd"))
-                .into_iter()
-                .flatten();
-            let mut places = open
-                .flatten()
-                .filter_map(|fd| fs::read_link(fd.path()).ok());
-            places.any(|place| place == lock)
-        })
-        .collect();
-    world.ok(&["unmount", "alice"]);
-    assert!(kept.is_empty(), "{kept:?}");
-}
-
-#[test]
 fn a_report_goes_to_a_socket_as_well_as_to_a_file() {
     each(|world| {
         let (mut near, far) = std::os::unix::net::UnixStream::pair().expect("a pair");
@@ -562,6 +387,58 @@ fn an_agents_state_is_open_to_that_agent_alone() {
 }
 
 #[test]
+fn what_steers_an_agent_stays_as_the_operator_left_it() {
+    each(|world| {
+        let home = world.house.home();
+        for name in [".claude", ".pi/agent", ".config/opencode", "bin"] {
+            fs::create_dir_all(home.join(name)).expect("a directory");
+        }
+        let files = [
+            (".claude/settings.json", "{\"mine\":1}"),
+            (".claude.json", "{\"mine\":2}"),
+            (".config/opencode/opencode.json", "{\"mine\":3}"),
+        ];
+        for (name, text) in files {
+            fs::write(home.join(name), text).expect("written");
+        }
+        // It tries what a hook that should run outside needs, each in its way, and works beside that.
+        let agent = r"#!/bin/sh
+cd ~/.claude || exit 1
+echo evil > settings.json; rm settings.json; mv settings.json gone; ln -sf /evil settings.json
+echo evil > settings.local.json; echo evil > CLAUDE.md; echo evil > hooks/evil; mkdir hooks/evil
+echo x > new; mv new settings.local.json; mv hooks gone; rmdir hooks; ln settings.json hard
+mv ~/.claude ~/.gone; mv ~/.pi/agent ~/.pi/gone; echo evil > ~/.pi/agent/settings.json
+echo evil > ~/.pi/agent/extensions/evil
+echo evil > ~/.claude.json && echo evil > ~/.config/opencode/opencode.json && cat ~/.claude.json
+echo login > .credentials.json; mkdir -p projects && echo work > projects/one; echo key > ~/.pi/agent/auth.json
+";
+        fs::write(home.join("bin/claude"), agent).expect("written");
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(home.join("bin/claude"), open).expect("executable");
+        give(&home, world.user);
+        let line = "true opencode pi; exec ~/bin/claude 2>/dev/null";
+        let ran = world.run(&["run", "alice", "--", "sh", "-c", line]);
+        assert_eq!(ran.stdout, "evil\n", "{ran:?}");
+        let read = |name: &str| fs::read_to_string(home.join(name)).unwrap_or_default();
+        for (name, text) in files {
+            assert_eq!(read(name), text, "{name}");
+        }
+        for name in ["settings.local.json", "CLAUDE.md", "hooks/evil"] {
+            assert!(!read(&format!(".claude/{name}")).contains("evil"), "{name}");
+        }
+        assert!(!read(".pi/agent/settings.json").contains("evil"));
+        assert!(!home.join(".pi/agent/extensions/evil").exists());
+        assert!(!home.join(".gone").exists() && !home.join(".pi/gone").exists());
+        let work = [
+            ".claude/.credentials.json",
+            ".claude/projects/one",
+            ".pi/agent/auth.json",
+        ];
+        assert_eq!(work.map(read), ["login\n", "work\n", "key\n"]);
+    });
+}
+
+#[test]
 fn a_login_shell_finds_govfs_too() {
     each(|world| {
         let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/bin:/bin; export PATH";
@@ -573,50 +450,4 @@ fn a_login_shell_finds_govfs_too() {
             "{ran:?}"
         );
     });
-}
-
-/// What a launch costs over a plain one, with the mount already up and with a first mount.
-/// Prints figures; a release build on a quiet machine gives those that count.
-#[test]
-#[ignore = "figures, not a verdict"]
-fn figures() {
-    const ROUNDS: usize = 100;
-    let world = World::new(None);
-    let times = |command: &dyn Fn() -> Command| {
-        let mut all: Vec<Duration> = (0..ROUNDS)
-            .map(|_| {
-                let begin = Instant::now();
-                let status = command()
-                    .stdout(Stdio::null())
-                    .stderr(Stdio::null())
-                    .status();
-                assert!(status.expect("started").success());
-                begin.elapsed()
-            })
-            .collect();
-        all.sort();
-        (all[ROUNDS / 2], all[ROUNDS * 95 / 100])
-    };
-    let plain = times(&|| world.command("true", &[]));
-    let run = || world.govfs(&["run", "alice", "--", "true"]);
-    let first = times(&run);
-    let mut holder = world
-        .govfs(&["run", "alice", "--", "sh", "-c", "echo up; read line"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    let mut out = holder.stdout.take().expect("a pipe");
-    std::io::Read::read_exact(&mut out, &mut [0; 3]).expect("it is up");
-    let joined = times(&run);
-    drop(holder.stdin.take());
-    holder.wait().expect("the end");
-    for (what, (p50, p95)) in [
-        ("plain", plain),
-        ("with a first mount", first),
-        ("mount up", joined),
-    ] {
-        eprintln!("{what}: p50 {p50:.1?}, p95 {p95:.1?}");
-    }
-    world.nothing_is_left();
 }

@@ -80,6 +80,15 @@ struct Source {
 }
 
 impl Source {
+    /// How many lines it may be judged by: of tests all, of code those before its tests.
+    fn length(&self) -> usize {
+        if self.is_test {
+            self.text.lines().count()
+        } else {
+            end_of_code(&self.text)
+        }
+    }
+
     /// Returns the numbered lines of code, without comments, up to the unit tests.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let end = if self.is_test {
@@ -113,19 +122,7 @@ fn end_of_code(text: &str) -> usize {
 }
 
 fn sources() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut found = Vec::new();
-    let mut dirs = vec![root.clone()];
-    while let Some(dir) = dirs.pop() {
-        for entry in fs::read_dir(&dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                dirs.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") {
-                found.push(read(&root, &path));
-            }
-        }
-    }
+    let found = read_all("src");
     assert!(
         found.len() > 20,
         "the walk found too little to mean anything"
@@ -133,13 +130,34 @@ fn sources() -> Vec<Source> {
     found
 }
 
+/// Reads every Rust file beneath a folder of the repository.
+fn read_all(folder: &str) -> Vec<Source> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut found = Vec::new();
+    let mut dirs = vec![top.clone()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let mut source = read(&top, &path);
+                source.is_test |= folder != "src";
+                found.push(source);
+            }
+        }
+    }
+    found
+}
+
 fn read(top: &Path, path: &Path) -> Source {
     let inside = path.strip_prefix(top).unwrap().to_owned();
     let room = inside.components().next().unwrap().as_os_str();
+    let mut names = inside.components().map(|part| Path::new(part.as_os_str()));
     Source {
         room: room.to_string_lossy().into_owned(),
         text: fs::read_to_string(path).unwrap(),
-        is_test: inside.file_stem().is_some_and(|stem| stem == "tests"),
+        is_test: names.any(|name| name.file_stem().is_some_and(|stem| stem == "tests")),
         path: inside,
     }
 }
@@ -281,17 +299,15 @@ fn unsafe_code_stands_in_the_sandbox_alone() {
 #[test]
 fn files_are_short_and_open_with_what_they_own() {
     let mut faults = Vec::new();
-    for source in sources() {
-        let lines = end_of_code(&source.text);
-        if lines > LINES_MAX && !source.is_test {
-            faults.push(format!("{}: {lines} lines", source.path.display()));
-        }
-        if !source.text.is_empty()
-            && !source.text.starts_with("//!")
-            && !source.is_test
-            && source.path != Path::new("main.rs")
-        {
-            faults.push(format!("{}: no header", source.path.display()));
+    for folder in ["src", "tests", "benches"] {
+        for source in read_all(folder) {
+            let place = format!("{folder}/{}", source.path.display());
+            if source.length() > LINES_MAX {
+                faults.push(format!("{place}: {} lines", source.length()));
+            }
+            if !source.text.starts_with("//!") {
+                faults.push(format!("{place}: no header"));
+            }
         }
     }
     report(&faults);

@@ -1,4 +1,7 @@
 //! Agents: describe them, list them.
+//!
+//! Owns: making one known, by its own command or by the first that names it. Its role
+//! and engine bind what it may claim and who may review it.
 
 use crate::app::failure::Failure;
 use crate::app::site::Site;

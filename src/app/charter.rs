@@ -1,4 +1,7 @@
 //! `charter check`: is a charter whole, and what does it mean?
+//!
+//! Owns: finding the text that is meant (a file, the worktree's) and holding it beside
+//! the one in force. Never brings one into force: a commit does.
 
 use std::fs;
 use std::path::Path;

@@ -4,6 +4,8 @@
 //! the ledger's lock only when its turn has come. A waiter's place dies with its
 //! process.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use crate::app::clock;
@@ -50,9 +52,10 @@ pub enum Answer {
 }
 
 /// Reads the patterns that a person typed.
-pub fn patterns(texts: &[Vec<u8>]) -> Result<Vec<Pattern>, Failure> {
+pub fn patterns(texts: &[impl AsRef<OsStr>]) -> Result<Vec<Pattern>, Failure> {
     let mut found = Vec::with_capacity(texts.len());
     for text in texts {
+        let text = text.as_ref().as_bytes();
         let pattern = Pattern::typed(text).map_err(|error| {
             let shown = crate::domain::path::percent_encode(&text[..text.len().min(80)]);
             // Every such error says what is wrong, and then what to write instead.

@@ -1,4 +1,7 @@
 //! The one clock. Everything else is handed a [`Now`].
+//!
+//! Owns: wall time, boot time, the name of this boot, and which process is which: what
+//! the kernel alone knows about when. Never decides what is due.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};

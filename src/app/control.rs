@@ -44,8 +44,8 @@ pub enum Ask {
     Hold,
     /// Give up the hold; the last one ends a sealed mount.
     Leave,
-    /// The namespaces of the session's mount, as descriptors beside the answer.
-    Anchor,
+    /// Hold, with the anchor of the session's sealed mount as descriptors beside the answer.
+    Join,
     /// Record the launch that follows, whose program waits for the answer.
     Launch {
         launched: Box<Launched>,
@@ -95,6 +95,8 @@ pub struct Sealing {
 pub enum Answer {
     Hello(Hello),
     Done,
+    /// Something in the mount is open or stands there.
+    Busy,
     /// That was the last hold: the mount is ending.
     Ending,
     /// Entries up to the cut stand; no later one was allowed by the fenced claims.
@@ -114,6 +116,8 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct Live {
     stream: BufReader<UnixStream>,
+    /// Questions that were begun and whose answers nobody has taken.
+    owed: usize,
     pub hello: Hello,
 }
 
@@ -130,6 +134,7 @@ impl Live {
         };
         let mut live = Self {
             stream: BufReader::new(stream),
+            owed: 0,
             hello: Hello::unknown(),
         };
         match live.ask(&Ask::Hello, Duration::from_secs(5)) {
@@ -146,11 +151,14 @@ impl Live {
         let stream = self.stream.get_mut();
         stream.set_read_timeout(Some(limit))?;
         stream.set_write_timeout(Some(limit))?;
-        send(stream, ask)
+        send(stream, ask)?;
+        self.owed += 1;
+        Ok(())
     }
 
     /// Takes the answer to the question that was begun.
     pub fn answer(&mut self) -> io::Result<Answer> {
+        self.owed = self.owed.saturating_sub(1);
         receive(&mut self.stream).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, error),
             _ => error,
@@ -160,26 +168,19 @@ impl Live {
     /// Asks one question; a server silent for `limit` is an error of kind `TimedOut`.
     pub fn ask(&mut self, ask: &Ask, limit: Duration) -> io::Result<Answer> {
         self.begin(ask, limit)?;
+        while self.owed > 1 {
+            self.answer()?; // of a question that was given up
+        }
         self.answer()
     }
 
-    /// Returns the namespaces of the session's sealed mount: user, then mount.
-    pub fn anchor(&mut self, limit: Duration) -> io::Result<Vec<OwnedFd>> {
-        let stream = self.stream.get_mut();
-        stream.set_read_timeout(Some(limit))?;
-        send(stream, &Ask::Anchor)?;
-        // Byte by byte: reading ahead would take the byte that carries the descriptors.
-        let mut line = Vec::new();
-        while line.last() != Some(&b'\n') {
-            let mut byte = [0];
-            stream.read_exact(&mut byte)?;
-            line.push(byte[0]);
-        }
-        match serde_json::from_slice(&line)? {
-            Answer::Done => pass::receive(stream),
-            Answer::Failed { why } => Err(io::Error::other(why)),
-            other => Err(io::Error::other(format!("unexpected answer {other:?}"))),
-        }
+    /// Takes a hold on the session's sealed mount, and returns the descriptors of its anchor.
+    pub fn join(&mut self, limit: Duration) -> io::Result<(Answer, Vec<OwnedFd>)> {
+        self.begin(&Ask::Join, limit)?;
+        self.owed -= 1;
+        // Nothing is read ahead of the line that the descriptors come with.
+        let (line, descriptors) = pass::receive(self.stream.get_ref())?;
+        Ok((serde_json::from_slice(&line)?, descriptors))
     }
 }
 
@@ -250,10 +251,14 @@ fn short_path(dir: &Path) -> io::Result<Option<ShortPath>> {
     Ok(Some(ShortPath { path, _dir: handle }))
 }
 
-fn send<T: Serialize>(stream: &mut UnixStream, message: &T) -> io::Result<()> {
+fn line_of<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
-    stream.write_all(&line)
+    Ok(line)
+}
+
+fn send<T: Serialize>(stream: &mut UnixStream, message: &T) -> io::Result<()> {
+    stream.write_all(&line_of(message)?)
 }
 
 fn receive<T: for<'a> Deserialize<'a>>(stream: &mut BufReader<UnixStream>) -> io::Result<T> {
@@ -275,7 +280,7 @@ pub trait Handler: Send + Sync {
     /// The connection of a hold has ended.
     fn let_go(&self);
 
-    /// Returns what is sent beside the answer to [`Ask::Anchor`].
+    /// Returns what is sent beside the answer to [`Ask::Join`].
     fn anchor(&self) -> Vec<BorrowedFd<'_>>;
 
     /// Held for reading while an answer is made and sent: a server whose answer is
@@ -336,12 +341,8 @@ fn converse(stream: UnixStream, handler: &dyn Handler) {
     while let Ok(ask) = receive::<Ask>(&mut stream) {
         let _speaking = handler.speaking().read();
         freezes = (freezes || ask == Ask::Freeze) && ask != Ask::Thaw;
-        let beside = if ask == Ask::Anchor {
-            handler.anchor()
-        } else {
-            Vec::new()
-        };
-        let holding = ask == Ask::Hold;
+        let joining = ask == Ask::Join;
+        let holding = joining || ask == Ask::Hold;
         let answer = if ask == Ask::Leave && holds > 0 {
             holds -= 1;
             handler.leave()
@@ -349,13 +350,11 @@ fn converse(stream: UnixStream, handler: &dyn Handler) {
             handler.answer(ask)
         };
         holds += usize::from(holding && answer == Answer::Done);
-        let sent = send(stream.get_mut(), &answer).and_then(|()| {
-            if beside.is_empty() {
-                Ok(())
-            } else {
-                pass::send(stream.get_ref(), &beside)
-            }
-        });
+        let sent = if joining && answer == Answer::Done {
+            line_of(&answer).and_then(|line| pass::send(stream.get_ref(), &line, &handler.anchor()))
+        } else {
+            send(stream.get_mut(), &answer)
+        };
         if sent.is_err() {
             break;
         }
@@ -431,9 +430,9 @@ mod tests {
             }
         );
         assert_eq!(live.ask(&Ask::Refresh, limit).unwrap(), Answer::Done);
-        assert_eq!(live.anchor(limit).unwrap().len(), 1);
+        let (answer, anchor) = live.join(limit).unwrap();
+        assert_eq!((answer, anchor.len()), (Answer::Done, 1));
         assert_eq!(live.ask(&Ask::Thaw, limit).unwrap(), Answer::Done);
-        assert_eq!(live.ask(&Ask::Hold, limit).unwrap(), Answer::Done);
         assert_eq!(
             live.ask(&Ask::Leave, limit).unwrap(),
             Answer::Ending,

@@ -1,4 +1,9 @@
 //! `export` and `verify --export`: the ledger as files that anybody can verify.
+//!
+//! Owns: writing them (to a new directory, or to the ref that clones carry) and reading
+//! them back. Invariants: the checkpoint is signed over just the lines that were
+//! written; an export that was cut short is never taken for a whole one, for the
+//! checkpoint comes last.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -23,7 +23,7 @@ use crate::domain::queue::stored;
 use crate::domain::state::State;
 use crate::domain::validate::conditions::{self, Before};
 use crate::domain::validate::external::{self, Outcome};
-use crate::domain::validate::{self, Facts, Moved};
+use crate::domain::validate::{self, Facts, Moved, Since};
 use crate::git::promote::{Found, Promote, PromoteError};
 
 pub mod command;
@@ -227,10 +227,11 @@ impl<'a> History<'a> {
     }
 
     /// Returns what moved after `base`. Where the branch no longer holds `base`,
-    /// everything that differs from it has moved.
-    pub fn since(&mut self, base: Oid) -> Result<Vec<Moved>, Failure> {
+    /// everything that differs from it has moved; where the repository no longer
+    /// does, nobody can tell.
+    pub fn since(&mut self, base: Oid) -> Result<Since, Failure> {
         if base == self.ground.tip {
-            return Ok(Vec::new());
+            return Ok(Since::default());
         }
         let mut moved = Vec::new();
         for at in 0..COMMITS_MAX {
@@ -244,33 +245,42 @@ impl<'a> History<'a> {
             };
             moved.extend(step.paths.iter().map(one));
             if step.before == Some(base) {
-                return Ok(moved);
+                return Ok(Since::Moved(moved));
             }
         }
         let promote = &self.ground.promote;
-        let old = promote.tree_of(base).map_err(git_failure)?;
-        let deltas = promote
-            .diff(Some(old), Some(self.ground.tree))
-            .map_err(git_failure)?;
+        let Some(old) = there(promote.tree_of(base))? else {
+            return Ok(Since::Unknown(base));
+        };
+        let Some(deltas) = there(promote.diff(Some(old), Some(self.ground.tree)))? else {
+            return Ok(Since::Unknown(base));
+        };
         let one = |delta: crate::git::promote::Delta| Moved {
             path: delta.path,
             by: None,
         };
-        Ok(deltas.into_iter().map(one).collect())
+        Ok(Since::Moved(deltas.into_iter().map(one).collect()))
     }
 
-    /// Looks at one more commit of the first-parent line.
+    /// Looks at one more commit of the first-parent line. It ends behind the first
+    /// commit, and where the history was cut off, as in a shallow clone.
     fn step(&mut self) -> Result<bool, Failure> {
-        let Some(commit) = self.next else {
+        let Some(commit) = self.next.take() else {
             return Ok(false);
         };
         let promote = &self.ground.promote;
         let before = promote.first_parent(commit).map_err(git_failure)?;
-        let tree = |commit| promote.tree_of(commit).map_err(git_failure);
-        let old = before.map(tree).transpose()?;
-        let deltas = promote
-            .diff(old, Some(tree(commit)?))
-            .map_err(git_failure)?;
+        let tree = promote.tree_of(commit).map_err(git_failure)?;
+        let old = match before {
+            None => None,
+            Some(before) => match there(promote.tree_of(before))? {
+                Some(old) => Some(old),
+                None => return Ok(false),
+            },
+        };
+        let Some(deltas) = there(promote.diff(old, Some(tree)))? else {
+            return Ok(false);
+        };
         self.steps.push(Step {
             before,
             by: self.merges.get(&commit).cloned().flatten(),
@@ -278,6 +288,15 @@ impl<'a> History<'a> {
         });
         self.next = before;
         Ok(true)
+    }
+}
+
+/// Tells an object that the repository does not have from one that cannot be read.
+fn there<T>(found: Result<T, PromoteError>) -> Result<Option<T>, Failure> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(PromoteError::Missing(_)) => Ok(None),
+        Err(error) => Err(git_failure(error)),
     }
 }
 

@@ -173,9 +173,16 @@ impl From<RepoError> for Failure {
             RepoError::NoRepository(_) => Self::missing(&error).hint("git init, then govfs init"),
             RepoError::Unreadable(_) => Self::machine(&error)
                 .hint("govfs reads repositories with SHA-1 objects and file-based refs"),
+            RepoError::Busy(_) => Self::failed(&error)
+                .hint("wait until that has ended, or remove the lock where none runs any more"),
+            RepoError::Index(_) => Self::machine(&error).hint(
+                "make it a plain one: git update-index --no-split-index, or git sparse-checkout reapply --no-sparse-index",
+            ),
             RepoError::Owner(_) => Self::failed(&error)
                 .hint("the directory belongs to somebody else: see safe.directory in git config"),
-            RepoError::NoCommit(_) => Self::missing(&error),
+            RepoError::NoCommit(_) => {
+                Self::missing(&error).hint("git log --oneline --all shows some")
+            }
             RepoError::Git { .. } => Self::failed(&error),
         }
     }

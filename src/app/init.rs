@@ -70,7 +70,11 @@ pub fn init(dir: &Path, options: Options) -> Result<Report, Failure> {
     let store = repo.common_dir().join(STORE);
     refuse_unsafe_store(repo.common_dir())?;
     let found = find_charter(&repo)?;
+    if why_not_committed(&repo, &found, options.no_commit).is_none() && found.committed.is_none() {
+        repo.can_stage()?;
+    }
     let keys = Keys::new(keys::config_dir()?);
+    upgrade::refuse_orphans(&store)?;
     let mut ledger = match Ledger::create(&store) {
         Err(LedgerError::Older { .. }) => upgrade::open(&store)?,
         other => other?,
@@ -238,21 +242,26 @@ fn commit_charter(
     if found.committed.is_some() {
         return Ok((None, None));
     }
-    if no_commit {
-        return Ok((None, Some("as asked".to_owned())));
-    }
-    let head = repo.head_branch();
-    if head.as_deref() != Some(&found.target) {
-        let here = head.map_or("HEAD is detached".to_owned(), |head| {
-            format!("HEAD is {head}")
-        });
-        return Ok((
-            None,
-            Some(format!("the merge target is {}, {here}", found.target)),
-        ));
+    if let Some(why) = why_not_committed(repo, found, no_commit) {
+        return Ok((None, Some(why)));
     }
     let commit = repo.commit_file(CHARTER, &found.text, MESSAGE)?;
     Ok((Some(commit), None))
+}
+
+/// Says why a charter that is not committed stays so.
+fn why_not_committed(repo: &Repo, found: &Found, no_commit: bool) -> Option<String> {
+    if no_commit {
+        return Some("as asked".to_owned());
+    }
+    let head = repo.head_branch();
+    if head.as_deref() == Some(&found.target) {
+        return None;
+    }
+    let here = head.map_or("HEAD is detached".to_owned(), |head| {
+        format!("HEAD is {head}")
+    });
+    Some(format!("the merge target is {}, {here}", found.target))
 }
 
 /// Records the ledger's identity, a copy's new one, or a key that was not known.

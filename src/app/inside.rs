@@ -5,6 +5,8 @@
 //! that the question names. What it cannot have at once becomes a request that a
 //! person answers: asked twice, it is still one request.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -162,16 +164,14 @@ impl Desk<'_> {
     }
 
     /// Takes the agent's own name from the front, as it stands in the command outside.
-    fn own(&self, site: &mut Site, mut texts: Vec<Vec<u8>>) -> Result<Vec<Pattern>, Failure> {
+    fn own(&self, site: &mut Site, mut texts: Vec<OsString>) -> Result<Vec<Pattern>, Failure> {
         if texts
             .first()
-            .is_some_and(|first| first == self.session.agent.as_str().as_bytes())
+            .is_some_and(|first| first == self.session.agent.as_str())
         {
             texts.remove(0);
         } else if texts.len() > 1
-            && let Some(name) = texts
-                .first()
-                .and_then(|text| std::str::from_utf8(text).ok())
+            && let Some(name) = texts.first().and_then(|text| text.to_str())
             && let Ok(agent) = name.parse::<AgentName>()
         {
             let state = site.ledger.state(&[Need::Agent(agent.clone())])?;
@@ -345,9 +345,10 @@ fn can_be_asked(refusal: &Refusal) -> bool {
     refusal.no == No::Rule && refusal.rule != "protected"
 }
 
-fn decoded(texts: &[String]) -> Result<Vec<Vec<u8>>, Failure> {
+fn decoded(texts: &[String]) -> Result<Vec<OsString>, Failure> {
     let decode = |text: &String| {
         percent_decode(text)
+            .map(OsString::from_vec)
             .ok_or_else(|| Failure::usage(format!("{text:?} is not percent-encoded")))
     };
     texts.iter().map(decode).collect()

@@ -1,4 +1,7 @@
 //! The operator's keys and copies of checkpoints, found through the environment.
+//!
+//! Owns: where they are, which key signs for a ledger, and the rotation. Never shows
+//! a private key.
 
 use std::env;
 use std::path::PathBuf;
@@ -66,8 +69,12 @@ pub fn signing(state: &State) -> Result<(Origin, SecretKey), Failure> {
     let mut own = own.into_iter().flatten().flatten();
     match own.find(|key| is_in_force(state, &key.public())) {
         Some(key) => Ok((origin.clone(), key)),
-        None => Err(Failure::missing("no key here: govfs init")),
+        None => Err(no_key()),
     }
+}
+
+fn no_key() -> Failure {
+    Failure::missing("no key here: govfs init").hint("govfs init makes a key of your own")
 }
 
 /// Says whether the ledger knows the key, and it was not handed over to another.
@@ -136,7 +143,12 @@ pub fn rotate(site: &mut Site) -> Result<PublicKey, Failure> {
 impl From<KeyError> for Failure {
     fn from(error: KeyError) -> Self {
         match &error {
-            KeyError::Missing(_) => Self::missing("no key here: govfs init"),
+            KeyError::Missing(_) => no_key(),
+            KeyError::Open { path, .. } => {
+                let path = path.display();
+                Self::failed(&error).hint(format!("chmod 600 {path}; then govfs key rotate"))
+            }
+            KeyError::NoHome { .. } => Self::failed(&error).hint("export HOME=/home/NAME"),
             _ => Self::failed(error),
         }
     }

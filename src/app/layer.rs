@@ -286,7 +286,8 @@ pub fn newest(site: &mut Site, agent: &AgentName, by: Option<u64>) -> Result<Ses
         }
     }
     Err(match by {
-        Some(by) => Failure::missing(format!("{agent} had no session yet at entry {by}")),
+        Some(by) => Failure::missing(format!("{agent} had no session yet at entry {by}"))
+            .hint(format!("govfs log --agent {agent} --op session")),
         None => Failure::missing(format!("{agent} has had no session")).hint(format!(
             "govfs run {agent} -- COMMAND, or govfs mount {agent}"
         )),

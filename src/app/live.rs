@@ -233,11 +233,7 @@ fn append_seal(
     let draft = Draft::new(Event::Seal(sealed))
         .by(&row.agent)
         .within(Some(session));
-    site.act(|turn| {
-        turn.append(&draft)?;
-        Ok(())
-    })?;
-    Ok(())
+    site.bind(draft)
 }
 
 /// Seals every open session; a live server settles first.
@@ -261,21 +257,25 @@ pub fn seal_all(site: &mut Site) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Has a server settle (and freeze, where `ask` says so); returns what it sealed.
+fn settled(server: &mut Live, ask: &Ask) -> Result<Seal, Failure> {
+    match server.ask(ask, SETTLE_LIMIT) {
+        Ok(Answer::Settled(sealing)) => Ok(Seal {
+            count: sealing.count,
+            head: sealing.head,
+            root: sealing.root,
+        }),
+        other => Err(unexpected(other)),
+    }
+}
+
 fn seal_live(
     site: &mut Site,
     id: &SessionId,
     row: &SessionRow,
     server: &mut Live,
 ) -> Result<(), Failure> {
-    let sealing = match server.ask(&Ask::Settle, SETTLE_LIMIT) {
-        Ok(Answer::Settled(sealing)) => sealing,
-        other => return Err(unexpected(other)),
-    };
-    let seal = Seal {
-        count: sealing.count,
-        head: sealing.head,
-        root: sealing.root,
-    };
+    let seal = settled(server, &Ask::Settle)?;
     if row.sealed.as_ref().map_or(0, |sealed| sealed.count) < seal.count {
         append_seal(site, id, row, &seal)?;
     }

@@ -7,7 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,8 @@ use crate::git::base::program;
 const QUESTION: Duration = Duration::from_secs(60);
 /// How long an orderly end may take before the connection is cut.
 const STOP: Duration = Duration::from_secs(120);
+/// How long a mount may be busy without a process that is seen to use it.
+const BUSY: Duration = Duration::from_secs(2);
 /// How long a silent server may take to end once it was told to.
 const SILENT: Duration = Duration::from_secs(10);
 /// How the C library keeps a server's heap. Left alone it gives each thread one of its
@@ -151,6 +153,7 @@ fn prepare(site: &mut Site, wish: &Wish, dir: Option<&Path>) -> Result<Ready, Fa
     }
     clear_stale(&session, &dir)?;
     clear_over(site, &wish.agent, &dir)?;
+    refuse_place(site, &dir)?; // before anything is made there
     fs::create_dir_all(&dir).map_err(|error| fault(&dir, &error))?;
     let dir = fs::canonicalize(&dir).map_err(|error| fault(&dir, &error))?;
     refuse_place(site, &dir)?;
@@ -166,6 +169,13 @@ fn refuse_place(site: &Site, dir: &Path) -> Result<(), Failure> {
             dir.display()
         ))
         .hint("name an empty directory elsewhere"));
+    }
+    // Over another mount, or in one, each would be in the way of the other's end.
+    if let Some(other) = mounts::around(dir) {
+        return Err(
+            Failure::refused(format!("{} is another session's mount", other.display()))
+                .hint("name a directory elsewhere, or unmount that one: govfs status"),
+        );
     }
     Ok(())
 }
@@ -331,36 +341,60 @@ fn unmount_session(site: &mut Site, session: &Session, force: bool) -> Result<Pa
     let dir =
         percent_decode(&live.hello.at).map(|at| PathBuf::from(std::ffi::OsString::from_vec(at)));
     let dir = dir.unwrap_or_default();
-    if !force {
-        let busy = if live.hello.sealed {
-            vec![live.hello.pid]
-        } else {
-            crate::app::busy::users(&dir, live.hello.pid)
-        };
-        if !busy.is_empty() {
-            let pids: Vec<String> = busy.iter().map(u32::to_string).collect();
-            return Err(Failure::refused(format!(
-                "{agent}'s mount is in use by {}",
-                pids.join(" ")
-            ))
-            .hint(format!(
-                "end them, or detach the mount: govfs unmount {agent} --force"
-            )));
-        }
-    }
-    let pid = live.hello.pid;
-    let ask = Ask::Stop { detach: force };
-    match live.ask(&ask, QUESTION) {
-        Ok(Answer::Failed { why }) => return Err(Failure::failed(why)),
-        Ok(_) => {}
+    match ask_to_stop(&mut live, agent, &dir, force) {
+        Ok(stopped) => stopped?,
         Err(error) => {
-            tracing::warn!(pid, "the server does not answer");
+            tracing::warn!(pid = live.hello.pid, "the server does not answer");
             return unmount_silent(site, session, force, &error);
         }
     }
     drop(live);
     wait_for_end(session, STOP)?;
     Ok(dir)
+}
+
+/// Asks the server to end its mount. The outer error is a server that does not answer.
+///
+/// A mount is also busy for an instant while some process that is gone by now ends, or
+/// while another one walks or copies the table of mounts: that is waited out.
+fn ask_to_stop(
+    live: &mut Live,
+    agent: &AgentName,
+    dir: &Path,
+    force: bool,
+) -> std::io::Result<Result<(), Failure>> {
+    let begin = Instant::now();
+    loop {
+        let users = if force {
+            Vec::new()
+        } else if live.hello.sealed {
+            vec![live.hello.pid]
+        } else {
+            crate::app::busy::users(dir, live.hello.pid)
+        };
+        if !users.is_empty() {
+            let pids: Vec<String> = users.iter().map(u32::to_string).collect();
+            return Ok(Err(in_use(agent, &format!("by {}", pids.join(" ")))));
+        }
+        return Ok(match live.ask(&Ask::Stop { detach: force }, QUESTION)? {
+            Answer::Failed { why } => Err(Failure::failed(why)),
+            Answer::Busy if begin.elapsed() < BUSY => {
+                std::thread::sleep(LOOK);
+                continue;
+            }
+            Answer::Busy => Err(in_use(
+                agent,
+                "by a process that this user may not look at, or by a mount that stands in it",
+            )),
+            _ => Ok(()),
+        });
+    }
+}
+
+fn in_use(agent: &AgentName, whom: &str) -> Failure {
+    Failure::refused(format!("{agent}'s mount is in use {whom}")).hint(format!(
+        "end them, or detach the mount: govfs unmount {agent} --force"
+    ))
 }
 
 /// Waits until the session's server has let go of its lock.
@@ -469,7 +503,7 @@ pub fn clear_stale(session: &Session, dir: &Path) -> Result<(), Failure> {
 }
 
 /// Lets a child inherit a descriptor under its number.
-pub fn inheritable(descriptor: &OwnedFd) -> Result<i32, Failure> {
+pub fn inheritable(descriptor: BorrowedFd<'_>) -> Result<i32, Failure> {
     use nix::fcntl::{FcntlArg, FdFlag, fcntl};
     fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty())).map_err(Failure::failed)?;
     Ok(descriptor.as_raw_fd())

@@ -1,18 +1,28 @@
 //! Where governed mounts stand in this process's view of the machine, and whether they answer.
+//!
+//! Owns: reading the mount table, and looking at a place without being held up by a
+//! server that is dead or silent. Never mounts or unmounts.
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use nix::sys::stat::major;
+
 /// How long a mount may take to answer a stat before it counts as silent.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// As much as most mount tables hold.
+const INFO_BYTES: usize = 32 << 10;
+
 /// Returns the mount points of all governed mounts that can be seen.
 pub fn governed() -> Vec<PathBuf> {
-    let info = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let info = info().unwrap_or_default();
     let mounts = info.lines().filter_map(|line| {
         let (fields, kind) = line.split_once(" - ")?;
         let place = fields.split(' ').nth(4)?;
@@ -21,8 +31,19 @@ pub fn governed() -> Vec<PathBuf> {
     mounts.collect()
 }
 
+/// Reads the mount table. The file says no size, so that room is made for it beforehand: each read costs the kernel.
+fn info() -> std::io::Result<String> {
+    let mut info = String::with_capacity(INFO_BYTES);
+    fs::File::open("/proc/self/mountinfo")?.read_to_string(&mut info)?;
+    Ok(info)
+}
+
 /// Returns the governed mount that `dir` lies in.
 pub fn around(dir: &Path) -> Option<PathBuf> {
+    // What lies on a disk lies in no mount of ours, and the mount table is not read for it.
+    if fs::metadata(dir).is_ok_and(|meta| major(meta.dev()) != 0) {
+        return None;
+    }
     let dir = std::path::absolute(dir).ok()?;
     let dir = fs::canonicalize(&dir).unwrap_or(dir);
     let mounts = governed()
@@ -63,7 +84,7 @@ pub fn look(dir: &Path) -> Looked {
 
 /// Returns the number of the kernel's connection to the governed mount at `dir`.
 pub fn connection(dir: &Path) -> Option<u64> {
-    let info = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let info = info().ok()?;
     info.lines().rev().find_map(|line| {
         let (fields, kind) = line.split_once(" - ")?;
         let fields: Vec<&str> = fields.split(' ').collect();

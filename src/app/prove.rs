@@ -60,6 +60,7 @@ pub fn prove(site: &mut Site, name: &Name, checkpoint: Option<&Path>) -> Result<
             "the checkpoint covers {} entries, not {name}",
             checkpoint.size
         ))
+        .hint("govfs log shows which entries there are; govfs checkpoint signs those of now")
     })?;
     let entry = include(covered, line, index)?;
     Ok(Proof {
@@ -85,7 +86,7 @@ pub fn prove_consistency(
     covered(&leaves, &old)?;
     let hashes = consistency(covered(&leaves, &new)?, old.size).ok_or_else(|| {
         Failure::usage(format!(
-            "the first checkpoint ({}) is newer than the second ({})",
+            "the first checkpoint ({}) is newer than the second ({}); give the older one first",
             old.size, new.size
         ))
     })?;

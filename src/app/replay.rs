@@ -3,13 +3,14 @@
 //! Time comes from the entries, outcomes of checks are facts in them, so the same
 //! rules must give the same verdicts. Every merge is computed again from the
 //! session's log and must give the same tree; every verdict about one is given
-//! again from the ledger as it was then.
+//! again from the ledger as it was then; every sync finds the same conflicts.
 
 use std::collections::BTreeSet;
 
 use crate::app::failure::Failure;
 use crate::app::merge::again::{self, Again};
 use crate::app::site::Site;
+use crate::app::sync;
 use crate::domain::command::{differ, goes_on};
 use crate::domain::digest::Digest;
 use crate::domain::entry::{Chain, Line, leaf};
@@ -26,6 +27,8 @@ pub struct Report {
     pub trees: u64,
     /// The merges, and refusals of one, that were judged the same.
     pub merges: u64,
+    /// The syncs, and refusals of one, that found the same conflicts.
+    pub syncs: u64,
     /// What cannot be computed any more.
     pub remarks: Vec<String>,
 }
@@ -70,7 +73,7 @@ pub fn replay(site: &mut Site, to: Option<u64>) -> Result<Report, Failure> {
             }
             report.entries += 1;
             report.refusals += u64::from(line.get("decision") == Some(br#""deny""#));
-            if again::moved_a_branch(&entry) {
+            if again::moved_a_branch(&entry) || matches!(entry.event, Event::Sync(_)) {
                 moves.push(entry.clone());
             }
             if again::has_verdict(&entry) {
@@ -132,7 +135,7 @@ fn decide_again(state: &mut State, run: &mut Vec<Entry>) -> Option<String> {
     difference
 }
 
-/// Computes every merge and revert again. The first difference is the answer.
+/// Computes every merge, revert and sync again. The first difference is the answer.
 fn compute(
     site: &mut Site,
     moves: &[Entry],
@@ -141,8 +144,13 @@ fn compute(
 ) -> Result<(), Failure> {
     for entry in moves {
         let seq = entry.seq;
-        let again = again::again(site, entry, dropped)?;
-        report.trees += u64::from(again == Again::Same);
+        let (again, same) = match (&entry.event, &entry.session) {
+            (Event::Sync(body), Some(session)) => {
+                (sync::again(site, session, body)?, &mut report.syncs)
+            }
+            _ => (again::again(site, entry, dropped)?, &mut report.trees),
+        };
+        *same += u64::from(again == Again::Same);
         report.note(seq, again)?;
     }
     Ok(())

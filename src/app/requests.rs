@@ -1,4 +1,8 @@
 //! Requests: what sealed agents have asked for, and the operator's answers.
+//!
+//! Owns: granting (the claim that was asked for, no more) and refusing, each by an
+//! entry. An answer beyond a role's paths is the operator's alone to give; what the
+//! charter protects nobody gives.
 
 use crate::app::claim::{self, Answer, Patience};
 use crate::app::failure::Failure;

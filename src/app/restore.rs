@@ -11,7 +11,6 @@ use std::io;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
@@ -23,16 +22,15 @@ use crate::app::clock;
 use crate::app::content::Contents;
 use crate::app::control::{Ask, Live};
 use crate::app::failure::Failure;
-use crate::app::keeper::{Keeper, rules_of};
+use crate::app::keeper::rules_of;
 use crate::app::layer::{self, Point};
 use crate::app::live;
 use crate::app::log::Name;
-use crate::app::serve::ground::{self, Doors, Shown, pinned_charter, state_for};
-use crate::app::serve::{own_ids, record};
+use crate::app::serve::ground::{pinned_charter, state_for};
+use crate::app::serve::{own_ids, record, without_mount};
 use crate::app::session::Session;
 use crate::app::site::Site;
 use crate::app::snapshot::lost;
-use crate::app::virtuals::Virtuals;
 use crate::domain::base::Base;
 use crate::domain::charter::ClaimMode;
 use crate::domain::claim::Ask as ClaimAsk;
@@ -298,24 +296,8 @@ fn unmounted(
     path: &RepoPath,
     then: &Then,
 ) -> Result<(), Trouble> {
+    let opened = without_mount(site, session)?;
     let (uid, gid) = own_ids();
-    let shown = Shown {
-        uid,
-        gid,
-        place: site.repo.root().to_owned(),
-        sealed: false,
-        tier: crate::domain::event::Tier::C,
-        allow_other: false,
-    };
-    let dir = site.repo.root().to_owned();
-    let inside = session.clone();
-    let doors = Doors {
-        control: Box::new(move |keeper: &Arc<Keeper>| {
-            Arc::new(Virtuals::new(keeper, &inside, dir)) as _
-        }),
-        first_write: None,
-    };
-    let opened = ground::open(site, session, &shown, doors)?;
     let caller = Caller {
         uid,
         gid,

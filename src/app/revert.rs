@@ -23,7 +23,8 @@ use crate::domain::event::{Event, MergeIntended, MergedPath, Reverted};
 use crate::domain::path::RepoPath;
 use crate::domain::state::{Kind, MergeRow, State};
 use crate::git::promote::{
-    CommitSpec, Delta, PromoteError, Reverted as Undone, Stage, Target, message_with_trailers,
+    CommitSpec, Delta, Obstacle, PromoteError, Reverted as Undone, Stage, Target,
+    message_with_trailers,
 };
 
 /// What was done.
@@ -208,8 +209,10 @@ impl Plan<'_> {
         let follow = promote
             .prepare_follow(self.target, self.tree, &shown, false)
             .map_err(|error| match error {
-                PromoteError::Blocked(_) => Failure::refused(&error)
-                    .hint("commit, stash or remove it there; then revert again"),
+                PromoteError::Blocked(ref obstacles) => {
+                    let remedy = obstacles.first().map_or("see there", Obstacle::remedy);
+                    Failure::refused(&error).hint(format!("{remedy}; then revert again"))
+                }
                 other => git_failure(other),
             })?;
         let body = Reverted {

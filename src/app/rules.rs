@@ -1,4 +1,7 @@
 //! What an agent may write now: the gate's rules, as the ledger has them.
+//!
+//! Owns: the way from rows and charter to [`Rules`], one for the live gate and for
+//! `why`, so that both say the same. Never decides about a path.
 
 use crate::app::failure::Failure;
 use crate::domain::charter::Charter;

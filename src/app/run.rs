@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use crate::app::failure::{Failure, Kind};
+use crate::app::mount;
 use crate::app::serve::ground::{pinned_charter, state_for};
 use crate::app::serve::record;
 use crate::app::session::{self, Session, Wish};
@@ -25,6 +26,7 @@ pub mod door;
 pub mod report;
 mod room;
 pub mod seal;
+mod steering;
 
 use door::Door;
 use report::Report;
@@ -54,8 +56,8 @@ pub struct Ended {
     pub report: Report,
 }
 
-/// Runs the program of `job` until it ends.
-pub fn run(site: &mut Site, job: &Job) -> Result<Ended, Failure> {
+/// Runs the program of `job` until it ends. `note` hears what is to be said before it starts.
+pub fn run(site: &mut Site, job: &Job, note: &mut dyn FnMut(String)) -> Result<Ended, Failure> {
     if site.repo.workdir().is_none() {
         return Err(Failure::refused(
             "a bare repository has no directory where the mount could stand",
@@ -67,10 +69,15 @@ pub fn run(site: &mut Site, job: &Job) -> Result<Ended, Failure> {
     let charter = pinned_charter(&state, &session)?;
     let tier = tier(job, &charter)?;
     let mut door = Door::open(site, &session, tier)?;
+    if door.is_new
+        && let Some(missing) = mount::missing_programs(site)
+    {
+        note(missing);
+    }
     let from = report::log_end(&session);
     let outcome = launch(site, &session, &charter, job, &mut door);
     let left = door.leave(site, &session);
-    let status = outcome?;
+    let (status, _ending) = outcome?; // its namespaces go while the report is made
     left?;
     room::sweep(site)?;
     let report = report::of(site, &session, from, tier)?;
@@ -83,7 +90,7 @@ fn launch(
     charter: &Charter,
     job: &Job,
     door: &mut Door,
-) -> Result<i32, Failure> {
+) -> Result<(i32, sandbox::Ending), Failure> {
     let sealed = seal::spec(site, session, charter, job, door)?;
     let argv = job.argv.iter().map(|arg| Bytes(arg.as_bytes().to_vec()));
     let launched = Launched {
@@ -94,7 +101,8 @@ fn launch(
         plan: job.wish.plan.clone(),
     };
     // The server writes the entry while the seal is prepared; the program does not start before both are done.
-    let asked = door.begin_launch(&launched);
+    // A lower tier stays with the session for good: that is recorded only once nothing else can fail.
+    let asked = launched.tier == Tier::A && door.begin_launch(&launched);
     let (source, is_recorded) = door.launching();
     let mut refused = None;
     let recorded = || {

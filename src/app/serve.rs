@@ -8,7 +8,7 @@
 //! control zone.
 
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,9 +24,10 @@ use crate::app::session::{self, Session};
 use crate::app::site::Site;
 use crate::app::virtuals::Virtuals;
 use crate::domain::command::Command;
-use crate::domain::event::{Draft, Event, Mounted, Unmounted};
+use crate::domain::event::{Draft, Event, Mounted, Tier, Unmounted};
 use crate::domain::logop::Bytes;
 use crate::domain::names::SessionId;
+use crate::sandbox::{Anchor, pass};
 use crate::vfs::server::{Mounting, ServeOptions, serve as serve_mount};
 
 mod answers;
@@ -36,7 +37,7 @@ mod holders;
 mod refs;
 
 use answers::Desk;
-use ground::{Doors, Shown};
+use ground::{Doors, Opened, Shown};
 
 /// How often the server looks after seals, leases and the ledger's changes.
 const BEAT: Duration = Duration::from_millis(500);
@@ -51,24 +52,24 @@ pub struct Orders {
     pub dir: PathBuf,
     pub session: SessionId,
     pub shown: Shown,
-    /// The namespaces of a sealed mount (user, then mount), inherited under these
-    /// numbers; its FUSE device is then the standard input.
-    pub inherited: Option<[i32; 2]>,
+    /// The anchor of a sealed mount, inherited under these numbers; its FUSE device is
+    /// then the standard input.
+    pub inherited: Option<Vec<i32>>,
 }
 
 /// Takes over what a launcher made: the device from standard input, and the namespaces.
-fn inherit(numbers: [i32; 2]) -> Result<(Mounting, [OwnedFd; 2]), Failure> {
+fn inherit(numbers: &[i32]) -> Result<(Mounting, Anchor), Failure> {
     let device = std::io::stdin()
         .as_fd()
         .try_clone_to_owned()
         .map_err(Failure::failed)?;
-    let open = |number: i32| {
-        let path = format!("/proc/self/fd/{number}");
-        std::fs::File::open(path)
-            .map(OwnedFd::from)
-            .map_err(Failure::failed)
-    };
-    Ok((Mounting::Fd(device), [open(numbers[0])?, open(numbers[1])?]))
+    let open = |number: &i32| pass::inherited(*number).map_err(Failure::failed);
+    let namespaces = numbers.iter().map(open).collect::<Result<_, _>>()?;
+    let anchor = Anchor::of(namespaces)
+        .ok_or_else(|| Failure::usage("a sealed mount has two namespaces at least"))?;
+    // What came under numbers is no program's that this one starts.
+    pass::keep_descriptors().map_err(Failure::failed)?;
+    Ok((Mounting::Fd(device), anchor))
 }
 
 /// Why the server ends.
@@ -84,7 +85,7 @@ pub enum End {
 
 /// Serves until the mount ends. `ready` hears when programs may use it.
 pub fn serve(orders: Orders, ready: impl FnOnce(&Path)) -> Result<(), Failure> {
-    let (mounting, anchor) = match orders.inherited {
+    let (mounting, anchor) = match &orders.inherited {
         Some(numbers) => inherit(numbers).map(|(device, anchor)| (device, Some(anchor)))?,
         None => (Mounting::At(orders.shown.place.clone()), None),
     };
@@ -258,13 +259,37 @@ fn bytes(path: &Path) -> Bytes {
 
 /// Appends a fact about the session.
 pub fn record(site: &mut Site, session: &Session, event: Event) -> Result<(), Failure> {
+    let is_over = matches!(event, Event::Seal(_) | Event::Unmount(_));
     let draft = Draft::new(event)
         .by(&session.agent)
         .within(Some(&session.id));
+    if is_over {
+        return site.bind(draft);
+    }
     match site.command(&Command::Fact(Box::new(draft)))?.refusal {
         Some(refusal) => Err(refusal.into()),
         None => Ok(()),
     }
+}
+
+/// Opens a session that nothing serves: what is done in it is done by this process.
+pub fn without_mount(site: &mut Site, session: &Session) -> Result<Opened, Failure> {
+    let (uid, gid) = own_ids();
+    let root = site.repo.root().to_owned();
+    let shown = Shown {
+        uid,
+        gid,
+        place: root.clone(),
+        sealed: false,
+        tier: Tier::C,
+        allow_other: false,
+    };
+    let inside = session.clone();
+    let doors = Doors {
+        control: Box::new(move |keeper| Arc::new(Virtuals::new(keeper, &inside, root)) as _),
+        first_write: None,
+    };
+    ground::open(site, session, &shown, doors)
 }
 
 /// Returns the ids of this process.

@@ -218,14 +218,19 @@ impl Lock {
     /// Takes the session's lock; `None` while a server lives.
     pub fn take(dir: &Path) -> io::Result<Option<Self>> {
         let path = dir.join("lock");
+        Self::at(&path)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+    }
+
+    fn at(path: &Path) -> io::Result<Option<Self>> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(&path)?;
-        let last_boot = fs::read_to_string(&path)?
+            .open(path)?;
+        let last_boot = fs::read_to_string(path)?
             .split_whitespace()
             .next()
             .map(str::to_owned);

@@ -4,7 +4,8 @@
 //! command that changes anything goes through [`Site::act`], which refuses a
 //! ledger that stands in another place than it says, brings a new charter into
 //! force by an entry, and refuses everything while the charter at the merge
-//! target's tip cannot be read (fail closed). Reading needs none of that.
+//! target's tip cannot be read (fail closed). Reading needs none of that, and [`Site::bind`]
+//! seals what was written before all the same.
 
 use std::ffi::OsString;
 use std::fs;
@@ -116,6 +117,17 @@ impl Site {
         Err(Failure::failed("the charter changes all the time").hint("try again"))
     }
 
+    /// Records what has happened already: a seal over what is written, the end of a
+    /// mount. It asks for no leave, so a charter that cannot be read holds up neither.
+    pub fn bind(&mut self, draft: Draft) -> Result<(), Failure> {
+        let before = self.ledger.state(&[])?;
+        self.refuse_other_place(&before.meta)?;
+        let mut turn = self.ledger.turn(&clock::now)?;
+        let refusal = turn.command(&Command::Fact(Box::new(draft)))?;
+        turn.commit()?;
+        refusal.map_or(Ok(()), |refusal| Err(refusal.into()))
+    }
+
     /// Decides one command and records what comes of it.
     pub fn command(&mut self, command: &Command) -> Result<Outcome, Failure> {
         let (refusal, entries, state) =
@@ -174,8 +186,25 @@ impl Site {
             Some((commit, text)) => charter_set(&text, CharterSource::Commit(commit))
                 .map(|set| Tip::Changed(Box::new(set))),
             None if row.source == CharterSource::Init && self.has_file() => Ok(Tip::Same),
+            None if tip.is_none() && row.source != CharterSource::Init => {
+                Err(self.missing_target(&target))
+            }
             None => Err(missing_charter(&target, tip)),
         }
+    }
+
+    /// The branch that the charter stood on is gone: renamed, or deleted.
+    fn missing_target(&self, target: &str) -> Failure {
+        let here = self.repo.head_branch().filter(|here| here != target);
+        let renamed = here.map_or_else(String::new, |here| {
+            format!("; where it was renamed: git branch -m {here} {target}")
+        });
+        Failure::usage(format!(
+            "there is no branch {target}, which {CHARTER} names as merge.target, so nothing may run"
+        ))
+        .hint(format!(
+            "bring it back: git branch {target} COMMIT{renamed}"
+        ))
     }
 
     /// Before its first commit, the charter is the file that `init` wrote: it must still be there.

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 use crate::app::failure::Failure;
 use crate::app::live::still::{self, Hold};
+use crate::app::merge::again::Again;
 use crate::app::merge::candidate::git_failure;
 use crate::app::merge::{self, append, recover, work};
 use crate::app::mount;
@@ -26,9 +27,9 @@ use crate::domain::base::Oid;
 use crate::domain::event::{Decision, Event, Synced};
 use crate::domain::layer::Change;
 use crate::domain::logop::LogOp;
-use crate::domain::names::AgentName;
+use crate::domain::names::{AgentName, SessionId};
 use crate::domain::path::RepoPath;
-use crate::git::promote::Promote;
+use crate::git::promote::{Promote, PromoteError};
 
 /// What became of the base.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,6 +195,33 @@ fn renew_gitdir(session: &Session, entry: u64) -> Result<(), Failure> {
         Err(error) => Err(Failure::failed(format!("{}: {error}", dir.display()))),
     }?;
     fs::create_dir(&dir).map_err(|error| Failure::failed(format!("{}: {error}", dir.display())))
+}
+
+/// Looks for the conflicts of a recorded sync once more, over the same entries and trees.
+pub fn again(site: &mut Site, id: &SessionId, body: &Synced) -> Result<Again, Failure> {
+    let promote = merge::open(site)?;
+    for needed in [body.from, body.base] {
+        if let Err(PromoteError::Missing(oid)) = promote.tree_of(needed) {
+            return Ok(Again::Gone(format!("git has no {oid} any more")));
+        }
+    }
+    let mut row = session::load(site, id)?;
+    row.base = body.from;
+    let session = Session::of(site, id, &row);
+    let found = conflicts(site, &promote, &session, body.count, body.base)?;
+    let one_way = |these: &[RepoPath], those: &[RepoPath]| {
+        these.iter().find(|path| !those.contains(path)).cloned()
+    };
+    let differs = one_way(&found, &body.conflicts).map(|path| (path, "is a conflict"));
+    let differs =
+        differs.or_else(|| one_way(&body.conflicts, &found).map(|path| (path, "is no conflict")));
+    Ok(match differs {
+        Some((path, how)) => Again::Differs(format!("looked at again, {path} {how}")),
+        None if (body.decision == Decision::Allow) != found.is_empty() => {
+            Again::Differs("its verdict does not follow from its conflicts".to_owned())
+        }
+        None => Again::Same,
+    })
 }
 
 /// Returns the paths for which the session's entries would not mean the same over `tip`.

@@ -311,7 +311,7 @@ fn spec(site: &Site, law: &Charter, argv: Vec<OsString>) -> Result<Spec, Failure
     spec.hidden.push(site.repo.git_dir().to_owned());
     spec.hidden.push(keys::config_dir()?);
     spec.hidden.push(keys::state_dir()?);
-    spec.hidden.extend(crate::app::mounts::governed());
+    spec.hidden_mounts = crate::app::mounts::governed();
     let root = site.repo.root();
     spec.hidden.retain(|path| !path.starts_with(root));
     spec.home = home;

@@ -3,13 +3,14 @@
 //! Owns: the rule that nothing is brought forward under a server that knows only the
 //! older format. Every live server says in its `hello` which one it knows; one that
 //! cannot be asked counts as older.
+//! And: a ledger that is gone is not begun again over the sessions that it left.
 
 use std::fs;
 use std::path::Path;
 
 use crate::app::control::{FORMAT, Live};
 use crate::app::failure::Failure;
-use crate::store::ledger::{Ledger, LedgerError};
+use crate::store::ledger::{FILE, Ledger, LedgerError};
 
 /// Opens the store's ledger, and brings it forward where it is older and nobody serves it.
 pub fn open(store: &Path) -> Result<Ledger, Failure> {
@@ -18,8 +19,36 @@ pub fn open(store: &Path) -> Result<Ledger, Failure> {
             refuse_older_servers(store)?;
             Ok(Ledger::migrate(store)?)
         }
+        Err(LedgerError::NotThere(path)) => {
+            refuse_orphans(store)?;
+            Err(LedgerError::NotThere(path).into())
+        }
         other => Ok(other?),
     }
+}
+
+/// Refuses a store that has sessions and no ledger: somebody took it away. A new one
+/// would give their names again, over what they wrote.
+pub fn refuse_orphans(store: &Path) -> Result<(), Failure> {
+    let ledger = store.join(FILE);
+    let unread = |error| Failure::failed(format!("{}: {error}", ledger.display()));
+    if ledger.try_exists().map_err(unread)? {
+        return Ok(());
+    }
+    let sessions = match fs::read_dir(store.join("sessions")) {
+        Ok(sessions) => sessions.count(),
+        Err(_) => 0, // none were ever begun, or nothing here can be read
+    };
+    if sessions == 0 {
+        return Ok(());
+    }
+    let (ledger, store) = (ledger.display(), store.display());
+    Err(Failure::integrity(format!(
+        "{ledger} is gone, but {sessions} of its sessions are there"
+    ))
+    .hint(format!(
+        "put it back; or begin anew and keep what was: mv {store} {store}.lost, then govfs init"
+    )))
 }
 
 fn refuse_older_servers(store: &Path) -> Result<(), Failure> {

@@ -5,8 +5,8 @@
 //! copies under the state directory, the trailers of the merge target's commits.
 //! Then at the write logs, up to their last whole line beside a live server. Deep:
 //! the fold against the projections, every kept version's bytes, and every merged
-//! tree computed again. The first
-//! fault is the answer: what and where. What is odd but no fault is a remark.
+//! tree computed again. The first fault is the answer: what and where. What is odd
+//! but no fault is a remark.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufReader;
@@ -19,7 +19,7 @@ use crate::app::log::log_path;
 use crate::app::merge::again::{self, Again};
 use crate::app::site::Site;
 use crate::domain::charter::Charter;
-use crate::domain::checkpoint::{Checkpoint, Note, PublicKey};
+use crate::domain::checkpoint::{Checkpoint, Note, Origin, PublicKey};
 use crate::domain::digest::Digest;
 use crate::domain::entry::{Line, leaf};
 use crate::domain::event::{Entry, Event};
@@ -34,7 +34,7 @@ use crate::store::writelog::{Lines, open_log};
 
 mod pass;
 
-use pass::{Held, Pass};
+use pass::{Held, Others, Pass};
 
 /// The trailer of merge commits that anchors the ledger.
 pub const TRAILER: &str = "Govfs-Checkpoint";
@@ -46,6 +46,8 @@ pub struct Options {
     pub deep: bool,
     /// Checkpoints that were held elsewhere.
     pub checkpoints: Vec<PathBuf>,
+    /// Other operators' ledgers, which account for their own merges to the same branch.
+    pub beside: Vec<Origin>,
 }
 
 /// What was found whole.
@@ -63,6 +65,9 @@ pub struct Report {
 }
 
 pub fn verify(site: &mut Site, options: &Options) -> Result<Report, Failure> {
+    if site.ledger.lines()?.tail()?.0.seq() == 0 {
+        return Err(Failure::missing("this ledger was not finished").hint("govfs init"));
+    }
     let held = gather(site, options)?;
     let mut pass = Pass::new(options.deep, &held);
     let lines = site.ledger.lines()?;
@@ -84,6 +89,7 @@ pub fn verify(site: &mut Site, options: &Options) -> Result<Report, Failure> {
         return Err(Failure::integrity(format!("projection {difference}")));
     }
     drop(lines);
+    let held = pass.name_others(held, &options.beside)?;
     for held in &held {
         pass.agrees(held)?;
     }
@@ -259,32 +265,46 @@ fn verify_versions(site: &Site, pass: &Pass, named: &BTreeSet<Digest>) -> Result
     Ok(kept.len() as u64)
 }
 
+/// What was found whole in the export that clones carry.
+#[derive(Debug)]
+pub struct Referred {
+    pub verified: Verified,
+    /// How many merge commits state it.
+    pub anchors: u64,
+    pub remarks: Vec<String>,
+}
+
 /// Verifies the export that clones carry, and every merge commit's trailer against it.
 pub fn verify_ref(
     dir: &Path,
     key: Option<&PublicKey>,
     held: &[PathBuf],
-) -> Result<(Verified, u64), Failure> {
+    beside: &[Origin],
+) -> Result<Referred, Failure> {
     let repo = Repo::discover(dir)?;
     let Some(blobs) = repo.read_ref(REF)? else {
         return Err(Failure::missing(format!("there is no {REF}"))
             .hint(format!("fetch it: git fetch origin {REF}:{REF}")));
     };
-    let (roots, charter) = states_of(&blobs);
+    let states = states_of(&blobs);
     let dir = tempfile::tempdir().map_err(Failure::failed)?;
     export::lay_out(&blobs, dir.path())?;
     let verified = export::audit(dir.path(), key, held)?;
-    let target = charter
-        .as_ref()
-        .map_or("main", |law| law.merge.target.as_str());
+    let law = states.law.as_ref();
+    let target = law.map_or("main", |law| law.merge.target.as_str());
     let mut anchors = 0;
+    let mut others = Others::default();
     for trailer in repo.trailers_behind(&repo.seen_tips(target)?, TRAILER)? {
         let place = format!("commit {}", trailer.commit);
         let stated = Checkpoint::from_trailer(&trailer.value)
             .map_err(|error| Failure::integrity(format!("{place}: {error}")))?;
+        if !states.origins.contains(&stated.origin) {
+            others.add(stated.origin, &place, beside)?;
+            continue;
+        }
         let found = usize::try_from(stated.size)
             .ok()
-            .and_then(|size| roots.get(size));
+            .and_then(|size| states.roots.get(size));
         if found != Some(&stated.root) {
             return Err(Failure::integrity(format!(
                 "{place}: its trailer states another history of the first {} entries",
@@ -294,28 +314,48 @@ pub fn verify_ref(
         }
         anchors += 1;
     }
-    Ok((verified, anchors))
+    Ok(Referred {
+        verified,
+        anchors,
+        remarks: others.remarks().collect(),
+    })
 }
 
-/// Returns the tree's root after each entry, and the last charter.
-fn states_of(blobs: &BTreeMap<String, Vec<u8>>) -> (Vec<Digest>, Option<Charter>) {
+/// What an export says of itself as it grows.
+struct States {
+    /// The tree's root after each entry.
+    roots: Vec<Digest>,
+    /// All names that it ever had.
+    origins: BTreeSet<Origin>,
+    /// The last charter.
+    law: Option<Charter>,
+}
+
+fn states_of(blobs: &BTreeMap<String, Vec<u8>>) -> States {
     let mut tree = Tree::new();
-    let mut roots = vec![tree.root()];
-    let mut law = None;
+    let mut states = States {
+        roots: vec![tree.root()],
+        origins: BTreeSet::new(),
+        law: None,
+    };
     let ledger = blobs.get(LEDGER).map(Vec::as_slice).unwrap_or_default();
     for bytes in ledger
         .split(|&byte| byte == b'\n')
         .filter(|line| !line.is_empty())
     {
         tree.push(leaf(bytes));
-        roots.push(tree.root());
+        states.roots.push(tree.root());
         if let Ok(line) = Line::parse(bytes)
-            && line.op == "charter"
+            && matches!(line.op, "charter" | "key" | "fork")
             && let Ok(entry) = Entry::from_line(&line, leaf(bytes))
-            && let Event::Charter(body) = entry.event
         {
-            law = Charter::parse(&body.text).ok();
+            match entry.event {
+                Event::Charter(body) => states.law = Charter::parse(&body.text).ok(),
+                Event::Key(body) => drop(states.origins.insert(body.origin)),
+                Event::Fork(body) => drop(states.origins.insert(body.origin)),
+                _ => {}
+            }
         }
     }
-    (roots, law)
+    states
 }

@@ -1,7 +1,6 @@
 //! `govfs claim`
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -68,12 +67,7 @@ fn patience(text: &str) -> Result<Patience, String> {
 }
 
 pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
-    let texts: Vec<Vec<u8>> = args
-        .patterns
-        .into_iter()
-        .map(OsStringExt::into_vec)
-        .collect();
-    let patterns = claim::patterns(&texts)?;
+    let patterns = claim::patterns(&args.patterns)?;
     for pattern in &patterns {
         if let Some(odd) = pattern.odd() {
             context.out.note(format!("warning: {pattern} {odd}"));

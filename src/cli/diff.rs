@@ -1,7 +1,7 @@
 //! `govfs diff`
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 use serde_json::{Value, json};
 
@@ -32,13 +32,11 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
-    let texts: Vec<Vec<u8>> = args
-        .paths
-        .into_iter()
-        .map(OsStringExt::into_vec)
-        .map(|text| text.strip_suffix(b"/").map_or(text.clone(), <[u8]>::to_vec))
+    let paths = args.paths.iter().map(|path| path.as_bytes());
+    let paths: Vec<&OsStr> = paths
+        .map(|path| OsStr::from_bytes(path.strip_suffix(b"/").unwrap_or(path)))
         .collect();
-    let only = patterns(&texts)?;
+    let only = patterns(&paths)?;
     let found = diff::diff(&mut context.site()?, &args.agent, &only)?;
     let out = &mut context.out;
     if let Some(why) = &found.behind {

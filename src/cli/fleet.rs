@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::output::{Ink, Output};
+use super::run::tier;
 use crate::app::clock;
 use crate::app::failure::Failure;
 use crate::app::fleet::coordinator::{self, Ended, Plan};
@@ -76,14 +77,6 @@ fn jobs(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n @ 1..=1000) => Ok(n),
         _ => Err("expected a number from 1 to 1000".to_owned()),
-    }
-}
-
-fn tier(text: &str) -> Result<Tier, String> {
-    match text {
-        "B" | "b" => Ok(Tier::B),
-        "C" | "c" => Ok(Tier::C),
-        _ => Err("expected B or C".to_owned()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{Read, stdin};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 
 use clap::Subcommand;
 
@@ -50,8 +50,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let event = hook::Event::parse(&text)?;
     match args.event {
         Event::WorktreeCreate { claims } => {
-            let texts: Vec<Vec<u8>> = claims.into_iter().map(OsStringExt::into_vec).collect();
-            let place = hook::create(&event, &context.dir, claim::patterns(&texts)?)?;
+            let place = hook::create(&event, &context.dir, claim::patterns(&claims)?)?;
             context.out.bytes(place.as_os_str().as_bytes());
             context.out.bytes(b"\n");
             Ok(())

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 
 use super::output::{self, Output};
-use super::{Color, Context, claim, why};
+use super::{Common, Context, claim, why};
 use crate::app::failure::{Failure, Kind};
 use crate::app::inside::{Found, Question, Reply, client};
 use crate::app::mounts;
@@ -25,27 +25,8 @@ const VERBS: [&str; 5] = ["claim", "release", "why", "status", "submit"];
 #[derive(Debug, Parser)]
 #[command(name = "govfs", version, arg_required_else_help = true)]
 struct Cli {
-    /// Work as if started in DIR
-    #[arg(short = 'C', value_name = "DIR", global = true)]
-    dir: Option<PathBuf>,
-    /// Print one JSON document
-    #[arg(long, global = true)]
-    json: bool,
-    /// Print results only
-    #[arg(short, long, global = true)]
-    quiet: bool,
-    /// Say more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    verbose: u8,
-    /// Colour the output
-    #[arg(
-        long,
-        value_enum,
-        default_value = "auto",
-        global = true,
-        value_name = "WHEN"
-    )]
-    color: Color,
+    #[command(flatten)]
+    common: Common,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -102,16 +83,19 @@ pub(super) fn run(arguments: &[OsString]) -> Option<ExitCode> {
         return None;
     }
     let root = mounts::around(&dir)?;
-    let cli = match Cli::try_parse_from(arguments) {
+    let Cli {
+        common,
+        verb: asked,
+    } = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return Some(output::usage(&error, arguments)),
     };
-    let out = Output::new(cli.json, cli.quiet, cli.verbose, cli.color);
+    let out = Output::new(common.json, common.quiet, common.verbose, common.color);
     let mut context = Context {
         out: out.of_verb(&verb.to_string_lossy()),
         dir,
     };
-    let done = question(cli.verb, &root)
+    let done = question(asked, &root)
         .and_then(|question| client::ask(&root, &question))
         .and_then(|reply| show(reply, &mut context));
     Some(context.out.finish(done))

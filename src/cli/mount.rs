@@ -1,7 +1,6 @@
 //! `govfs mount`
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -39,10 +38,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
-    let texts: Vec<Vec<u8>> = args.claims.into_iter().map(OsStringExt::into_vec).collect();
     let wish = Wish {
         agent: args.agent.clone(),
-        claims: claim::patterns(&texts)?,
+        claims: claim::patterns(&args.claims)?,
         base: args.base,
         plan: None,
     };

@@ -210,7 +210,13 @@ pub(super) fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     let status = u8::try_from(error.exit_code()).unwrap_or(2);
     if !error.use_stderr() {
         // A reader of the help that goes away is no failure.
-        let _ = error.print();
+        let plain = arguments.iter().any(|argument| argument == "--color=never")
+            || (arguments.windows(2)).any(|pair| pair[0] == "--color" && pair[1] == "never");
+        let _ = if plain {
+            write!(io::stdout(), "{}", error.render())
+        } else {
+            error.print()
+        };
         return ExitCode::from(status);
     }
     let verb = super::verb_of(arguments);

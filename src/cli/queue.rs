@@ -317,7 +317,8 @@ fn git_check(context: &mut Context) -> Result<(), Failure> {
     }
     let count = findings.len();
     Err(Failure::refused(format!(
-        "the ledger and the branches differ: {count} findings"
+        "the ledger and the branches differ: {count} {}",
+        if count == 1 { "finding" } else { "findings" }
     ))
     .hint("what came around govfs: see `git log`, and `govfs protect` for the future"))
 }

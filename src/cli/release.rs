@@ -1,7 +1,6 @@
 //! `govfs release`
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 
 use serde_json::json;
 
@@ -23,12 +22,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
-    let texts: Vec<Vec<u8>> = args
-        .patterns
-        .into_iter()
-        .map(OsStringExt::into_vec)
-        .collect();
-    let patterns = claim::patterns(&texts)?;
+    let patterns = claim::patterns(&args.patterns)?;
     let released = claim::release(&mut context.site()?, &args.agent, &patterns)?;
     if context.out.json {
         let fields = json!({ "agent": args.agent, "released": released });

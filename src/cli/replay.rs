@@ -29,14 +29,19 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
                 "refusals": report.refusals,
                 "trees": report.trees,
                 "merges": report.merges,
+                "syncs": report.syncs,
                 "remarks": report.remarks,
             }),
         );
         return Ok(());
     }
     let same = out.paint(Ink::Green, "the same verdicts");
+    let syncs = match report.syncs {
+        0 => String::new(),
+        syncs => format!(", {syncs} syncs looked at"),
+    };
     out.line(format!(
-        "{same}: {} entries, {} refusals among them, {} merges judged, {} trees made again",
+        "{same}: {} entries, {} refusals among them, {} merges judged, {} trees made again{syncs}",
         report.entries, report.refusals, report.merges, report.trees
     ));
     for remark in &report.remarks {

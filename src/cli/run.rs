@@ -3,8 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
@@ -70,7 +69,7 @@ pub(super) struct Args {
     argv: Vec<OsString>,
 }
 
-fn tier(text: &str) -> Result<Tier, String> {
+pub(super) fn tier(text: &str) -> Result<Tier, String> {
     match text {
         "B" | "b" => Ok(Tier::B),
         "C" | "c" => Ok(Tier::C),
@@ -86,12 +85,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     }
     let ended = context
         .site()
-        .and_then(|mut site| {
-            if let Some(note) = crate::app::mount::missing_programs(&site) {
-                context.out.note(note);
-            }
-            run::run(&mut site, &job)
-        })
+        .and_then(|mut site| run::run(&mut site, &job, &mut |note| context.out.note(note)))
         .map_err(before_the_start)?;
     if let Some(file) = place {
         write_report(file, &ended)?;
@@ -102,7 +96,6 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
 }
 
 fn job(args: Args, context: &Context) -> Result<Job, Failure> {
-    let texts: Vec<Vec<u8>> = args.claims.into_iter().map(OsStringExt::into_vec).collect();
     let network = match (args.net, args.no_net) {
         (true, _) => Some(true),
         (_, true) => Some(false),
@@ -114,7 +107,7 @@ fn job(args: Args, context: &Context) -> Result<Job, Failure> {
     Ok(Job {
         wish: Wish {
             agent: args.agent,
-            claims: claim::patterns(&texts)?,
+            claims: claim::patterns(&args.claims)?,
             base: args.base,
             plan: args.plan,
         },

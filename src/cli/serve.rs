@@ -23,8 +23,8 @@ pub(super) struct Args {
     /// For programs that are restricted, though not sealed (tier B)
     #[arg(long)]
     restricted: bool,
-    /// The user and mount namespace of a mount that stands already; its device is the standard input
-    #[arg(long, num_args = 2, value_names = ["USER", "MOUNT"])]
+    /// The anchor of a mount that stands already; its device is the standard input
+    #[arg(long, num_args = 2..=3, value_name = "DESCRIPTOR")]
     sealed: Option<Vec<i32>>,
     /// Whom every file belongs to
     #[arg(long)]
@@ -34,9 +34,6 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
-    let inherited = args
-        .sealed
-        .and_then(|numbers| <[i32; 2]>::try_from(numbers).ok());
     trace::begin("info");
     let (uid, gid) = serve::own_ids();
     let orders = Orders {
@@ -46,11 +43,11 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
             uid: args.uid.unwrap_or(uid),
             gid: args.gid.unwrap_or(gid),
             place: args.at,
-            sealed: inherited.is_some(),
+            sealed: args.sealed.is_some(),
             tier: if args.restricted { Tier::B } else { Tier::C },
             allow_other: args.allow_other,
         },
-        inherited,
+        inherited: args.sealed,
     };
     serve::serve(orders, serve::announce)
 }

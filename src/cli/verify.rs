@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::output::Ink;
+use super::output::{Ink, Output};
 use crate::app::export;
 use crate::app::export::Verified;
 use crate::app::failure::Failure;
 use crate::app::keys;
-use crate::app::verify::{self, Options};
+use crate::app::verify::{self, Options, Report};
+use crate::domain::checkpoint::Origin;
 
 /// Check that the ledger is whole, and the one that was there before
 ///
@@ -29,6 +30,9 @@ pub(super) struct Args {
     /// A checkpoint that was kept elsewhere: the ledger must continue it
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
+    /// A ledger that another operator keeps, who merges to the same branch
+    #[arg(long, value_name = "ORIGIN", conflicts_with = "export")]
+    beside: Vec<Origin>,
     /// Verify an export; needs no repository
     #[arg(long, value_name = "DIR", conflicts_with = "deep")]
     export: Option<PathBuf>,
@@ -54,23 +58,29 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
             )));
         }
         let audited = export::audit(&dir, key.as_ref(), &args.checkpoint)?;
-        audited_words(&audited, key.is_some(), context);
+        audited_words(&audited, &[], key.is_some(), context);
         return Ok(());
     }
     if args.reference {
-        let (audited, anchors) = verify::verify_ref(&context.dir, key.as_ref(), &args.checkpoint)?;
+        let found = verify::verify_ref(&context.dir, key.as_ref(), &args.checkpoint, &args.beside)?;
         context
             .out
-            .note(format!("{anchors} merge commits state it"));
-        audited_words(&audited, key.is_some(), context);
+            .note(format!("{} merge commits state it", found.anchors));
+        audited_words(&found.verified, &found.remarks, key.is_some(), context);
         return Ok(());
     }
     let options = Options {
         deep: args.deep,
         checkpoints: args.checkpoint,
+        beside: args.beside,
     };
     let report = verify::verify(&mut context.site()?, &options)?;
-    let out = &mut context.out;
+    report_words(&report, args.deep, &mut context.out);
+    Ok(())
+}
+
+/// Says what stood up to the verification.
+fn report_words(report: &Report, deep: bool, out: &mut Output) {
     if out.json {
         let fields = json!({
             "ok": true,
@@ -81,10 +91,10 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
             "anchors": report.anchors,
             "versions": report.versions,
             "remarks": report.remarks,
-            "deep": args.deep,
+            "deep": deep,
         });
         out.document("verify", fields);
-        return Ok(());
+        return;
     }
     let good = out.paint(Ink::Green, "verified");
     out.line(format!(
@@ -97,7 +107,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
             report.anchors
         ));
     }
-    if args.deep {
+    if deep {
         out.line(format!(
             "the projections are the fold; {} versions are whole",
             report.versions
@@ -106,10 +116,9 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     for remark in &report.remarks {
         out.line(format!("remark: {remark}"));
     }
-    Ok(())
 }
 
-fn audited_words(verified: &Verified, trusted: bool, context: &mut Context) {
+fn audited_words(verified: &Verified, remarks: &[String], trusted: bool, context: &mut Context) {
     let out = &mut context.out;
     let checkpoint = &verified.checkpoint;
     let writes = verified.entries.saturating_sub(checkpoint.size);
@@ -122,6 +131,7 @@ fn audited_words(verified: &Verified, trusted: bool, context: &mut Context) {
             "sessions": verified.sessions,
             "writes": writes,
             "trusted": trusted,
+            "remarks": remarks,
         });
         out.document("verify", fields);
         return;
@@ -131,6 +141,9 @@ fn audited_words(verified: &Verified, trusted: bool, context: &mut Context) {
         "{good}: {} entries, {writes} writes of {} sessions of {}, root {}",
         checkpoint.size, verified.sessions, checkpoint.origin, checkpoint.root
     ));
+    for remark in remarks {
+        out.line(format!("remark: {remark}"));
+    }
     if !trusted {
         out.line("remark: signed by the export's own key; say with --key which one you trust");
     }

@@ -16,8 +16,11 @@ use crate::domain::path::RepoPath;
 use crate::domain::pattern::Pattern;
 use crate::domain::time::Timestamp;
 
+mod check;
 #[cfg(test)]
 mod tests;
+
+pub use check::{Check, Kept};
 
 /// What somebody tried to do to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +48,28 @@ pub enum Tried {
 }
 
 impl Tried {
+    pub const ALL: [Self; 19] = [
+        Self::Open,
+        Self::Access,
+        Self::Write,
+        Self::Create,
+        Self::Mkdir,
+        Self::Symlink,
+        Self::Link,
+        Self::Mknod,
+        Self::RenameFrom,
+        Self::RenameTo,
+        Self::Unlink,
+        Self::Rmdir,
+        Self::Truncate,
+        Self::Allocate,
+        Self::Mode,
+        Self::Owner,
+        Self::Times,
+        Self::Xattr,
+        Self::Unknown,
+    ];
+
     /// Returns the word that stands in entries and in `.govfs/denials`.
     pub const fn word(self) -> &'static str {
         match self {
@@ -90,7 +115,7 @@ impl Permit {
 }
 
 /// Every rule by which an operation is refused, and what it means.
-pub const RULES: [(&str, &str); 15] = [
+pub const RULES: [(&str, &str); 14] = [
     ("not-claimed", "nobody holds the path; claim it first"),
     ("held", "another agent holds a claim that covers the path"),
     ("expired", "the claim that covered the path has run out"),
@@ -126,7 +151,6 @@ pub const RULES: [(&str, &str); 15] = [
         "a governed file is a plain file, a directory or a symlink, without set-id bits, owned by the agent",
     ),
     ("hard-link", "git has no hard links; copy the file"),
-    ("mixed", "something beneath the directory may not be moved"),
 ];
 
 /// Why not, and what to do instead.
@@ -185,6 +209,9 @@ pub struct Rules {
     pub sensitive: Vec<Pattern>,
     pub others: Vec<Held>,
     pub halt: Option<Halt>,
+    /// Which checks are made.
+    #[doc(hidden)]
+    pub kept: Kept,
     /// Literal claims by path, so that many claims cost a write nothing.
     literals: BTreeMap<RepoPath, usize>,
     globs: Vec<usize>,
@@ -212,10 +239,13 @@ impl Rules {
         path: &RepoPath,
         now_boot_ms: u64,
     ) -> Result<Permit, Refusal> {
-        if let Some(halt) = self.halt {
+        if let Some(halt) = self.halt
+            && self.kept.rule(halt.rule())
+        {
             return Err(halted(halt));
         }
-        if self.protected.iter().any(|pattern| pattern.covers(path)) {
+        if self.protected.iter().any(|pattern| pattern.covers(path)) && self.kept.rule("protected")
+        {
             return Err(Refusal::by_rule(
                 "protected",
                 "leave it as it is; a person changes it outside any session",
@@ -226,11 +256,12 @@ impl Rules {
         let mut outside = false;
         let sensitive = self.sensitive.iter().any(|pattern| pattern.covers(path));
         for grant in self.covering(path) {
-            if grant.until_boot_ms.is_some_and(|end| end <= now_boot_ms) {
+            let is_over = grant.until_boot_ms.is_some_and(|end| end <= now_boot_ms);
+            if is_over && self.kept.rule("expired") {
                 lapsed = true;
-            } else if sensitive && !grant.pattern.is_explicit() {
+            } else if sensitive && !grant.pattern.is_explicit() && self.kept.rule("sensitive") {
                 unexplicit = true;
-            } else if !grant.beyond_role && !self.in_role(path) {
+            } else if !grant.beyond_role && !self.in_role(path) && self.kept.rule("role") {
                 outside = true;
             } else {
                 return Ok(Permit { claim: grant.id });
@@ -243,6 +274,9 @@ impl Rules {
             && let Some(grant) = self.leading(path, now_boot_ms)
         {
             return Ok(Permit { claim: grant.id });
+        }
+        if !self.kept.rule("not-claimed") {
+            return Ok(Permit { claim: 0 });
         }
         Err(self.refusal(path, lapsed, unexplicit))
     }
@@ -348,11 +382,21 @@ impl Rules {
     }
 }
 
-fn halted(halt: Halt) -> Refusal {
-    match halt {
-        Halt::Frozen => Refusal::by_rule("frozen", "try again when the merge is over"),
-        Halt::Ended => Refusal::by_rule("ended", "mount or run again for a new session"),
+impl Halt {
+    const fn rule(self) -> &'static str {
+        match self {
+            Self::Frozen => "frozen",
+            Self::Ended => "ended",
+        }
     }
+}
+
+fn halted(halt: Halt) -> Refusal {
+    let hint = match halt {
+        Halt::Frozen => "try again when the merge is over",
+        Halt::Ended => "mount or run again for a new session",
+    };
+    Refusal::by_rule(halt.rule(), hint)
 }
 
 /// Where an entry went, and when.

@@ -37,7 +37,7 @@ pub struct Layer {
 struct Node {
     /// What it shows of the base; for a directory its entries show through.
     base: Option<RepoPath>,
-    kids: BTreeMap<Vec<u8>, Slot>,
+    children: BTreeMap<Vec<u8>, Slot>,
     /// Set for a file that was changed or made (and for attributes of a directory).
     file: Option<FileState>,
     /// Made by the session as a directory.
@@ -181,7 +181,7 @@ impl Layer {
     pub fn settle(&mut self, path: &RepoPath, size: u64, sha256: Digest) {
         let mut node = &mut self.root;
         for name in path.components() {
-            let Some(Slot::Here(next)) = node.kids.get_mut(name) else {
+            let Some(Slot::Here(next)) = node.children.get_mut(name) else {
                 return;
             };
             node = next;
@@ -203,7 +203,7 @@ impl Layer {
         let mut base = self.root.base.clone();
         let mut node = Some(&self.root);
         for name in path.components() {
-            node = match node.and_then(|node| node.kids.get(name)) {
+            node = match node.and_then(|node| node.children.get(name)) {
                 Some(Slot::Gone) => return None,
                 Some(Slot::Here(next)) => {
                     base.clone_from(&next.base);
@@ -256,7 +256,7 @@ impl Layer {
         for name in path.components() {
             let below = node.base.as_ref().and_then(|base| base.join(name).ok());
             let slot = node
-                .kids
+                .children
                 .entry(name.to_vec())
                 .or_insert_with(|| Slot::Here(Box::new(Node::of(below))));
             if matches!(slot, Slot::Gone) {
@@ -276,8 +276,8 @@ impl Layer {
 
     fn put(&mut self, path: &RepoPath, node: Node) {
         let Some(dir) = path.parent() else { return };
-        let kids = &mut self.node(&dir).kids;
-        kids.insert(path.name().to_vec(), Slot::Here(Box::new(node)));
+        let children = &mut self.node(&dir).children;
+        children.insert(path.name().to_vec(), Slot::Here(Box::new(node)));
     }
 
     /// Takes what stands at `path` out of the tree.
@@ -289,9 +289,9 @@ impl Layer {
         let dir = self.node(&dir);
         let below = dir.base.as_ref().and_then(|base| base.join(name).ok());
         let old = if below.is_some() {
-            dir.kids.insert(name.to_vec(), Slot::Gone)
+            dir.children.insert(name.to_vec(), Slot::Gone)
         } else {
-            dir.kids.remove(name)
+            dir.children.remove(name)
         };
         match old {
             Some(Slot::Here(node)) => *node,

@@ -1,9 +1,9 @@
 //! What stands between a candidate and `main`: the verdict of a merge.
 //!
 //! Owns: the gates over a list of proposed changes, each a named rule with path,
-//! reason and hint; the names of conflicts; the record that a `merge` entry
-//! keeps of each path. Everything is judged together, so that an agent repairs
-//! all of it at once: removals first, then by path, then what has no path.
+//! reason and hint; the names of conflicts. Everything is judged together, so that
+//! an agent repairs all of it at once: removals first, then by path, then what has
+//! no path.
 //!
 //! Invariants: a question that cannot be answered is a refusal (`unreadable`);
 //! names are judged where they are introduced, so that a repository which had
@@ -16,7 +16,6 @@ mod collisions;
 mod held;
 mod links;
 mod names;
-mod record;
 
 use std::fmt;
 
@@ -27,25 +26,18 @@ use crate::domain::path::RepoPath;
 use crate::domain::pattern::Pattern;
 
 pub use held::claim_fact;
-pub use names::{check_raw, is_git_control};
-pub use record::{MergeRecord, sort_records};
+pub use names::is_git_control;
 
 /// The largest file that a merge takes.
 pub const FILE_MAX: u64 = 4 << 30;
 
 /// How a path differs between two trees; removals order first.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
-    #[serde(rename = "D")]
     Deleted,
-    #[serde(rename = "A")]
     Added,
-    #[serde(rename = "M")]
     Modified,
     /// A file became a symlink, a symlink a submodule, …
-    #[serde(rename = "T")]
     Type,
 }
 

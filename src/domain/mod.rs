@@ -26,6 +26,7 @@ pub mod plan;
 pub mod proof;
 pub mod queue;
 pub mod review;
+pub mod shell;
 pub mod state;
 pub mod time;
 pub mod validate;

@@ -20,7 +20,6 @@
 mod ends;
 mod error;
 mod glob;
-mod index;
 mod inside;
 mod names;
 mod odd;
@@ -46,7 +45,6 @@ use glob::Part;
 
 pub use ends::Ends;
 pub use error::PatternError;
-pub use index::PatternIndex;
 
 /// The longest pattern, in bytes.
 pub const PATTERN_MAX: usize = 4096;
@@ -69,18 +67,6 @@ struct Compiled {
 
 impl Pattern {
     /// Compiles a pattern; one that can never be claimed is an error that says what to write instead.
-    /// Returns the pattern that covers just `path` and what lies beneath.
-    pub fn of_path(path: &RepoPath) -> Result<Self, PatternError> {
-        let mut text = Vec::with_capacity(path.as_bytes().len());
-        for &byte in path.as_bytes() {
-            if b"*?[]{},\\!".contains(&byte) {
-                text.push(b'\\');
-            }
-            text.push(byte);
-        }
-        Self::parse(&text)
-    }
-
     pub fn parse(text: &[u8]) -> Result<Self, PatternError> {
         let parsed = parse::parse(text)?;
         let explicit = parsed.literal.is_some()

@@ -30,7 +30,7 @@ mod canonical;
 mod json;
 mod read;
 #[cfg(test)]
-mod tests;
+pub(in crate::domain) mod tests;
 
 use crate::domain::digest::Digest;
 use crate::domain::names::{AgentName, PlanId, RoleName};

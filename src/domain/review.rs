@@ -248,33 +248,6 @@ pub fn judge(
     verdict
 }
 
-/// Judges by several charters at once; what any of them misses is missing.
-pub fn judge_all(
-    rules: &[&ReviewRules],
-    author: &Party,
-    candidate: Candidate,
-    paths: &[RepoPath],
-    votes: &[Vote],
-) -> ReviewVerdict {
-    let mut all = ReviewVerdict::default();
-    for rules in rules {
-        let one = judge(rules, author, candidate, paths, votes);
-        all.missing.extend(one.missing);
-        all.advice.extend(one.advice);
-        all.void.extend(one.void);
-        all.approved.extend(one.approved);
-    }
-    all.missing.sort();
-    all.missing.dedup();
-    all.advice.sort();
-    all.advice.dedup();
-    all.void.sort();
-    all.void.dedup();
-    all.approved.sort();
-    all.approved.dedup();
-    all
-}
-
 /// Returns who approves with a vote that counts; the rest goes to the verdict.
 fn count<'a>(
     rules: &ReviewRules,

@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
+use crate::domain::base::Oid;
 use crate::domain::dag::{Fact, Finding, Graph, Member};
 use crate::domain::names::PlanId;
 use crate::domain::path::RepoPath;
@@ -216,9 +217,33 @@ pub struct Moved {
     pub by: Option<PlanId>,
 }
 
+/// What the branch changed since a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Since {
+    Moved(Vec<Moved>),
+    /// The repository no longer has that commit.
+    Unknown(Oid),
+}
+
+impl Default for Since {
+    fn default() -> Self {
+        Self::Moved(Vec::new())
+    }
+}
+
 /// Says whether the plan's files changed since it was written. What its own
 /// dependencies merged, and what it merged itself, it was written to follow.
-pub fn stale(plan: &Plan, graph: &Graph<'_>, moved: &[Moved]) -> Option<Finding> {
+/// Where nobody can tell any more, it counts as stale.
+pub fn stale(plan: &Plan, graph: &Graph<'_>, since: &Since) -> Option<Finding> {
+    let moved = match since {
+        Since::Moved(moved) => moved,
+        Since::Unknown(base) => {
+            let message = format!(
+                "the commit that it was written for, {base}, is no longer in the repository, so nobody can tell what changed since; look at its files, then add the plan again"
+            );
+            return Some(Finding::new(plan, "stale", "plan.id", message));
+        }
+    };
     let before = graph.ancestors(&plan.id);
     let foreign = |moved: &&Moved| {
         let by = moved.by.as_ref();

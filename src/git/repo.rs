@@ -38,6 +38,10 @@ pub enum RepoError {
     Unreadable(String),
     #[error("{0}")]
     Owner(String),
+    #[error("another git process holds the index: {}", .0.display())]
+    Busy(PathBuf),
+    #[error("the checkout's index cannot be read: {0}")]
+    Index(String),
     #[error("{0:?} names no commit")]
     NoCommit(String),
     #[error("{doing}: {what}")]
@@ -186,6 +190,21 @@ impl Repo {
             .config()
             .and_then(|mut config| config.snapshot()?.get_string(key))
             .ok()
+    }
+
+    /// Says whether the checkout's index can be read, so that something can be staged.
+    pub fn can_stage(&self) -> Result<(), RepoError> {
+        if self.inner.is_bare() {
+            return Ok(());
+        }
+        let lock = self.inner.path().join("index.lock");
+        if lock.try_exists().unwrap_or(false) {
+            return Err(RepoError::Busy(lock));
+        }
+        match self.inner.index() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(RepoError::Index(error.message().to_owned())),
+        }
     }
 
     /// Commits `path` with `content` on top of the branch that HEAD names, and

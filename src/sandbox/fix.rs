@@ -10,7 +10,8 @@ use crate::sandbox::error::SealError;
 /// What to do where the kernel or `AppArmor` forbids namespaces.
 pub(super) const USER_NAMESPACE: &str = "allow user namespaces: on Ubuntu an AppArmor profile for govfs with `userns,` \
     (`govfs doctor --apparmor` prints one); elsewhere `sysctl user.max_user_namespaces=15000` and, where it exists, \
-    `kernel.unprivileged_userns_clone=1`; in Docker `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`";
+    `kernel.unprivileged_userns_clone=1`; in Docker `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`; \
+    inside a plain chroot the kernel allows none: start govfs outside it, or make it a container, which changes its root by pivot_root";
 
 /// What to do where a container masks /proc or forbids mounts.
 pub(super) const MOUNTING: &str = "in Docker `--security-opt seccomp=unconfined --security-opt apparmor=unconfined \

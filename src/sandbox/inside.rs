@@ -40,7 +40,7 @@ use crate::sandbox::error::Layer;
 use crate::sandbox::error::SealError;
 use crate::sandbox::fix;
 use crate::sandbox::plan::Plan;
-use crate::sandbox::program::become_program;
+use crate::sandbox::program;
 use crate::sandbox::rules::CallFilter;
 use crate::sandbox::spec::Anchor;
 use crate::sandbox::spec::Spec;
@@ -68,14 +68,17 @@ pub(super) struct Setup<'a> {
     pub(super) umask: Mode,
 }
 
-/// Joins the session's namespaces and starts the first process as a child of the launcher.
-pub(super) fn enter(setup: Setup<'_>, anchor: &Anchor) -> ! {
-    match try_enter(&setup, anchor) {
+/// Joins the session's namespaces and starts the first process as a child of the launcher. It uses the launcher's
+/// memory and leaves it as it is; the first process has memory of its own, where `near` is given up.
+pub(super) fn enter(setup: &mut Setup<'_>, near: &mut Option<Channel>, anchor: &Anchor) {
+    match try_enter(setup, anchor) {
         Ok(Fork::Parent(first)) => drop(setup.channel.send(&Report::Init(first.as_raw()), &[])),
-        Ok(Fork::Child) => first(setup),
+        Ok(Fork::Child) => {
+            drop(near.take());
+            first(setup)
+        }
         Err(error) => drop(setup.channel.send(&Report::Unstarted(error), &[])),
     }
-    sys::exit_now(0)
 }
 
 fn try_enter(setup: &Setup<'_>, anchor: &Anchor) -> Result<Fork, SealError> {
@@ -149,20 +152,37 @@ fn children() -> Vec<Pid> {
         .collect()
 }
 
-fn first(mut setup: Setup<'_>) -> ! {
+fn first(setup: &mut Setup<'_>) -> ! {
     let prepared = prepare(setup.spec, &mut setup.plan, &setup.channel, setup.terminal);
-    run(&setup, prepared)
+    run(setup, prepared)
 }
 
 fn run(setup: &Setup<'_>, prepared: Result<Option<Inner>, SealError>) -> ! {
     let done = prepared.and_then(|inner| start_and_serve(setup, inner));
     if setup.spec.tier != Tier::A {
         end_descendants();
+    } else if nix::unistd::getpid() == Pid::from_raw(1) {
+        end_namespace();
     }
-    if let Err(error) = done {
-        drop(setup.channel.send(&Report::Failed(error), &[]));
+    // Said last: whoever hears it knows that nothing of the session runs any more.
+    let last = match done {
+        Ok(status) => status.map(Report::Exited),
+        Err(error) => Some(Report::Failed(error)),
+    };
+    if let Some(report) = last {
+        drop(setup.channel.send(&report, &[]));
     }
     sys::exit_now(0)
+}
+
+/// Ends every other process of the pid namespace whose first one this is, and reaps them.
+fn end_namespace() {
+    loop {
+        let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+        if waitpid(None, None) == Err(Errno::ECHILD) {
+            return;
+        }
+    }
 }
 
 fn prepare(
@@ -208,7 +228,8 @@ fn raise_loopback() -> Result<(), SealError> {
         .context(Layer::NetNamespace, "cannot raise the loopback interface")
 }
 
-fn start_and_serve(setup: &Setup<'_>, inner: Option<Inner>) -> Result<(), SealError> {
+/// Returns the program's status, or nothing when the launcher is gone.
+fn start_and_serve(setup: &Setup<'_>, inner: Option<Inner>) -> Result<Option<i32>, SealError> {
     let signals = watch_children()?;
     // The leader of the session, so that the program's group is an ordinary job that can be stopped.
     nix::unistd::setsid().context(Layer::Terminal, "cannot lead a session")?;
@@ -216,14 +237,19 @@ fn start_and_serve(setup: &Setup<'_>, inner: Option<Inner>) -> Result<(), SealEr
         sys::take_terminal(inner.slave.as_fd())
             .context(Layer::Terminal, "cannot take the terminal")?;
     }
-    let child = match sys::fork_into(0).context(Layer::Program, "cannot fork")? {
-        Fork::Child => {
-            let error = become_program(setup, inner.as_ref());
-            drop(setup.channel.send(&Report::Failed(error), &[]));
-            sys::exit_now(0)
-        }
-        Fork::Parent(child) => child,
+    if setup.spec.tier != Tier::A {
+        program::look_up(setup)?;
+        setup.channel.send(&Report::Prepared, &[])?;
+    }
+    match setup.channel.receive()? {
+        Some((Order::Proceed, _)) => {}
+        Some(_) | None => return Ok(None),
+    }
+    let mut become_program = || {
+        let error = program::become_program(setup, inner.as_ref());
+        drop(setup.channel.send(&Report::Failed(error), &[]));
     };
+    let child = sys::fork_sharing(&mut become_program).context(Layer::Program, "cannot fork")?;
     settle_group(child, inner.as_ref());
     let slave = inner.map(|inner| inner.slave);
     serve(&setup.channel, &signals, child, slave.as_ref())
@@ -254,7 +280,7 @@ fn serve(
     signals: &SignalFd,
     program: Pid,
     terminal: Option<&OwnedFd>,
-) -> Result<(), SealError> {
+) -> Result<Option<i32>, SealError> {
     loop {
         let mut watched = [
             PollFd::new(channel.as_fd(), PollFlags::POLLIN),
@@ -268,14 +294,15 @@ fn serve(
         let (orders, children) = (ready(0), ready(1));
         if children {
             let _ = signals.read_signal();
-            if reap(channel, program)? {
-                return Ok(());
+            let status = reap(channel, program)?;
+            if status.is_some() {
+                return Ok(status);
             }
         }
         if orders {
             match channel.receive()? {
                 Some((order, _)) => obey(&order, program, terminal),
-                None => return Ok(()),
+                None => return Ok(None),
             }
         }
     }
@@ -306,18 +333,14 @@ fn obey(order: &Order, program: Pid, terminal: Option<&OwnedFd>) {
     }
 }
 
-/// Reaps whoever ended. Returns whether the program did.
-fn reap(channel: &Channel, program: Pid) -> Result<bool, SealError> {
+/// Reaps whoever ended. Returns the program's status if it did.
+fn reap(channel: &Channel, program: Pid) -> Result<Option<i32>, SealError> {
     loop {
         let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
         match waitpid(None, Some(flags)) {
-            Ok(WaitStatus::Exited(pid, status)) if pid == program => {
-                channel.send(&Report::Exited(status), &[])?;
-                return Ok(true);
-            }
+            Ok(WaitStatus::Exited(pid, status)) if pid == program => return Ok(Some(status)),
             Ok(WaitStatus::Signaled(pid, signal, _)) if pid == program => {
-                channel.send(&Report::Exited(128 + signal as i32), &[])?;
-                return Ok(true);
+                return Ok(Some(128 + signal as i32));
             }
             Ok(WaitStatus::Stopped(pid, Signal::SIGTTIN | Signal::SIGTTOU)) if pid == program => {
                 channel.send(&Report::WantsTerminal, &[])?;
@@ -325,7 +348,7 @@ fn reap(channel: &Channel, program: Pid) -> Result<bool, SealError> {
             Ok(WaitStatus::Stopped(pid, _)) if pid == program => {
                 channel.send(&Report::Stopped, &[])?;
             }
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(false),
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(None),
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(SealError::errno(Layer::Launcher, "cannot reap", errno)),
         }

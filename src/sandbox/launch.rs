@@ -5,10 +5,12 @@
 //!    privileges (idmapped trees, for a root operator).
 //! 2. *Join*: fork; enter the session's user and mount namespace; fork the first process of new mount, pid, ipc
 //!    (and network) namespaces, as a child of the launcher.
-//! 3. *View* ([`super::view`]): the mount over the repository's path, all else read-only, private or absent.
+//! 3. *View* (`super::view`): the mount over the repository's path, all else read-only, private or absent.
 //! 4. *Give up*: capabilities, `no_new_privs`, no tracing; die with the launcher.
-//! 5. *Program*: own session and terminal, Landlock, seccomp, no descriptor but 0, 1, 2; exec.
-//! 6. *Stay*: the launcher passes signals, keys and the window size in, output and the exit status out.
+//! 5. *Leave*: no program is forked before the launcher says so, which it does once the launch is recorded.
+//! 6. *Program*: own session and terminal, Landlock, seccomp, no descriptor but 0, 1, 2; exec.
+//! 7. *Stay*: the launcher passes signals, keys and the window size in, output and the exit status out.
+//! 8. *End*: the status comes once no other process of the session is left; [`Ending`] waits for the namespaces.
 //!
 //! The launcher never lowers a tier, and leaves neither process nor mount behind: the namespaces die with their
 //! first process, which dies with the launcher.
@@ -67,15 +69,27 @@ const FORWARDED: [Signal; 9] = [
 
 /// Runs the program of `spec` under the seal, and returns its exit status (128 + n after signal n).
 pub fn launch(spec: &Spec, source: &MountSource<'_>) -> Result<i32, SealError> {
-    launch_when(spec, source, || true)
+    launch_when(spec, source, || true).map(|(status, _)| status)
 }
 
-/// Launches as [`launch`] does, but starts nothing unless `ready` says so, once all that can be is prepared.
+/// What is left of a launch whose program has ended: nothing runs in it, but its namespaces are still being taken
+/// down. Dropping it waits until they are gone.
+#[derive(Debug)]
+pub struct Ending(Pid);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        while waitpid(self.0, None) == Err(Errno::EINTR) {}
+    }
+}
+
+/// Launches as [`launch`] does, but starts no program unless `ready` says so. In tier A it is asked while the view
+/// is built; in a lower one, whose launch lowers the session's tier, only once all that can fail is prepared.
 pub fn launch_when(
     spec: &Spec,
     source: &MountSource<'_>,
     ready: impl FnOnce() -> bool,
-) -> Result<i32, SealError> {
+) -> Result<(i32, Ending), SealError> {
     raise::single_thread()?;
     check(spec, source)?;
     whole_streams()?;
@@ -93,14 +107,8 @@ pub fn launch_when(
         Tier::C => None,
         Tier::A | Tier::B => Some(rules::call_filter(call_rules(spec))?),
     };
-    if !ready() {
-        return Err(SealError::new(Layer::Launcher, "the launch was called off"));
-    }
-    let signals = Signals::take()?;
-    let result = start(spec, plan, filter, anchor, &signals);
-    let result = result.and_then(|started| stay(started, &signals));
-    signals.give_back();
-    result
+    let started = start(spec, plan, filter, anchor)?;
+    stay(spec.tier, started, ready)
 }
 
 fn check(spec: &Spec, source: &MountSource<'_>) -> Result<(), SealError> {
@@ -172,10 +180,10 @@ impl Signals {
     }
 }
 
-/// A session whose first process exists.
+/// A session whose first process exists. Dropped, it ends: the channel goes first, and the first process with it.
 struct Started {
     channel: Channel,
-    first: Pid,
+    ending: Ending,
     early: Early,
     mode: Mode,
 }
@@ -185,45 +193,46 @@ fn start(
     plan: Plan,
     filter: Option<rules::CallFilter>,
     anchor: Option<&Anchor>,
-    signals: &Signals,
 ) -> Result<Started, SealError> {
-    let (near, far) = Channel::pair()?;
-    let mode = Mode::of_streams();
-    let helper = plan.helper;
-    let umask = file_mode_mask();
-    let child = match sys::fork_into(0).context(Layer::Launcher, "cannot fork")? {
-        Fork::Child => {
-            drop(near);
-            let setup = Setup {
-                spec,
-                plan,
-                filter,
-                channel: far,
-                terminal: mode,
-                mask: signals.before,
-                umask,
-            };
-            match anchor {
-                Some(anchor) => inside::enter(setup, anchor),
-                None => inside::partial(setup),
-            }
-        }
-        Fork::Parent(child) => child,
+    let (near, channel) = Channel::pair()?;
+    let mut near = Some(near);
+    let terminal = Mode::of_streams();
+    let mask = SigSet::thread_get_mask().context(Layer::Launcher, "cannot read the signal mask")?;
+    let mut setup = Setup {
+        spec,
+        plan,
+        filter,
+        channel,
+        terminal,
+        mask,
+        umask: file_mode_mask(),
     };
-    drop(far);
+    let failed = "cannot fork";
+    let setup_process = match anchor {
+        Some(anchor) => {
+            let mut enter = || inside::enter(&mut setup, &mut near, anchor);
+            Some(sys::fork_sharing(&mut enter).context(Layer::Launcher, failed)?)
+        }
+        None => match sys::fork_into(0).context(Layer::Launcher, failed)? {
+            Fork::Child => {
+                drop(near);
+                inside::partial(setup)
+            }
+            Fork::Parent(_) => None,
+        },
+    };
+    drop(setup);
+    let near = near.ok_or_else(|| SealError::new(Layer::Launcher, "the channel is gone"))?;
     let first = first_process(&near);
-    if anchor.is_some() {
+    if let Some(child) = setup_process {
         let _ = waitpid(child, None);
-    }
-    if let Some(helper) = helper {
-        let _ = waitpid(helper, None);
     }
     let (first, early) = first?;
     Ok(Started {
         channel: near,
-        first,
+        ending: Ending(first),
         early,
-        mode,
+        mode: terminal,
     })
 }
 
@@ -254,17 +263,52 @@ fn first_process(channel: &Channel) -> Result<(Pid, Early), SealError> {
     }
 }
 
-/// Stays with the session until it is over, and clears up after it.
-fn stay(started: Started, signals: &Signals) -> Result<i32, SealError> {
+/// Lets the program start once `ready` says so, stays with it until it is over, and clears up after it.
+fn stay(
+    tier: Tier,
+    mut started: Started,
+    ready: impl FnOnce() -> bool,
+) -> Result<(i32, Ending), SealError> {
+    if tier != Tier::A {
+        started.wait_until_prepared()?;
+    }
+    if !ready() {
+        return Err(SealError::new(Layer::Launcher, "the launch was called off"));
+    }
+    let signals = Signals::take()?;
     let mut outer = Outer::new(started.mode);
-    let outcome = attend(&started.channel, started.early, &mut outer, signals);
+    let Started {
+        channel,
+        ending,
+        early,
+        ..
+    } = started;
+    drop(channel.send(&Order::Proceed, &[])); // whoever is gone has said why
+    let outcome = attend(&channel, early, &mut outer, &signals);
     // A first process that is still there ends the session when nobody speaks to it any more.
-    drop(started.channel);
-    // With the first process every other one of the session is gone, and with them the last output.
-    while waitpid(started.first, None) == Err(Errno::EINTR) {}
+    drop(channel);
+    // It has no child left by the time it says the status: what can still be read is the last output.
+    let outcome = outcome.map(|status| (status, ending));
     while outer.copy_output() {}
     outer.restore();
+    signals.give_back();
     outcome
+}
+
+impl Started {
+    fn wait_until_prepared(&mut self) -> Result<(), SealError> {
+        loop {
+            match self.channel.receive()? {
+                Some((Report::Prepared, _)) => return Ok(()),
+                Some((Report::Failed(error), _)) => return Err(error),
+                Some(other) => self.early.push(other),
+                None => {
+                    let why = "the first process ended without a word";
+                    return Err(SealError::new(Layer::Launcher, why));
+                }
+            }
+        }
+    }
 }
 
 /// What a poll found ready.
@@ -385,7 +429,7 @@ fn take(
             drop(channel.send(&Order::Foreground, &[]));
         }
         Report::Stopped => stop_with_program(channel, outer),
-        Report::Made | Report::Raised | Report::Init(_) => {}
+        Report::Made | Report::Raised | Report::Init(_) | Report::Prepared => {}
     }
     Ok(None)
 }

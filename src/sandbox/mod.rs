@@ -3,6 +3,7 @@
 mod absent;
 mod bring;
 mod error;
+mod filter;
 mod fix;
 mod inside;
 pub mod launch;
@@ -22,6 +23,7 @@ mod wire;
 pub use bring::brings_own_sandbox;
 pub use error::Layer;
 pub use error::SealError;
+pub use launch::Ending;
 pub use launch::launch;
 pub use launch::launch_when;
 pub use raise::raise;

@@ -22,7 +22,6 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::sys::wait::waitpid;
-use nix::unistd::Pid;
 
 use crate::sandbox::error::Context;
 use crate::sandbox::error::Layer;
@@ -40,26 +39,31 @@ use crate::sandbox::wire::Report;
 /// More than this is never copied behind the operator's back.
 const COPY_BYTES_MAX: u64 = 4 << 30;
 
-/// Makes every place usable by the agent with the kernel id `outside`.
-///
-/// Returns the helper that made the mapping; it has ended, and is to be waited for.
+/// Makes every place usable by the agent with the kernel id `outside`, in the session's namespace of owners if it has one.
 pub(super) fn show_to(
     outside: u32,
+    namespace: Option<&OwnedFd>,
     places: &mut [Place],
     copy_room: Option<&Path>,
-) -> Result<Pid, SealError> {
-    let (namespace, helper) = operator_as(outside)?;
+) -> Result<(), SealError> {
+    let own;
+    let namespace = if let Some(namespace) = namespace {
+        namespace
+    } else {
+        own = operator_as(outside)?;
+        &own
+    };
     for place in places {
-        match mapped_tree(&place.source, &namespace) {
+        match mapped_tree(&place.source, namespace) {
             Ok(tree) => place.tree = Some(tree),
             Err(errno) => without_mapping(place, outside, copy_room, errno)?,
         }
     }
-    Ok(helper)
+    Ok(())
 }
 
 /// Makes a user namespace that only says "the operator's id on disk is this id in memory".
-fn operator_as(outside: u32) -> Result<(OwnedFd, Pid), SealError> {
+pub(super) fn operator_as(outside: u32) -> Result<OwnedFd, SealError> {
     let (near, far) = Channel::pair()?;
     let child = match sys::fork_into(libc::CLONE_NEWUSER).map_err(fix::user_namespace)? {
         Fork::Child => {
@@ -86,16 +90,13 @@ fn operator_as(outside: u32) -> Result<(OwnedFd, Pid), SealError> {
             .context(Layer::Idmap, "cannot open the mapping's namespace")
     });
     drop(near);
-    if result.is_err() {
-        let _ = waitpid(child, None);
-    }
-    result.map(|namespace| (namespace, child))
+    let _ = waitpid(child, None);
+    result
 }
 
 /// Tries whether the owners of a path can be mapped, and leaves nothing behind.
 pub(super) fn try_mapping(outside: u32, path: &Path) -> Result<(), SealError> {
-    let (namespace, helper) = operator_as(outside)?;
-    let _ = waitpid(helper, None);
+    let namespace = operator_as(outside)?;
     mapped_tree(path, &namespace).map(drop).map_err(|errno| {
         SealError::errno(Layer::Idmap, &format!("cannot map the owners of {}", path.display()), errno)
             .fix("CAP_SYS_ADMIN, and a file system that knows idmapped mounts; without them copies are used")

@@ -10,8 +10,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 
-use nix::unistd::Pid;
-
 use crate::sandbox::error::Context;
 use crate::sandbox::error::Layer;
 use crate::sandbox::error::SealError;
@@ -59,8 +57,6 @@ pub(super) struct Plan {
     pub(super) hidden: Vec<PathBuf>,
     /// The agent's ids inside, if they are not the caller's.
     pub(super) ids: Option<(u32, u32)>,
-    /// A child that has done its work; the launcher waits for it when the program is on its way.
-    pub(super) helper: Option<Pid>,
 }
 
 impl Plan {
@@ -78,6 +74,7 @@ impl Plan {
             // Most secrets that a charter names are not there; one look is cheaper than resolving each name.
             .filter(|path| fs::symlink_metadata(path).is_ok())
             .filter_map(|path| fs::canonicalize(path).ok())
+            .chain(spec.hidden_mounts.iter().cloned())
             .collect();
         let mut plan = Self {
             repo,
@@ -86,7 +83,6 @@ impl Plan {
             places: Vec::new(),
             hidden,
             ids: None,
-            helper: None,
         };
         if let Identity::Mapped { inside, .. } = spec.identity {
             plan.ids = Some((inside, inside));
@@ -100,7 +96,11 @@ impl Plan {
             && spec.tier == Tier::A
         {
             let room = spec.copy_room.as_deref();
-            plan.helper = Some(owners::show_to(outside, &mut plan.places, room)?);
+            let namespace = match source {
+                MountSource::Join(anchor) => anchor.owners.as_ref(),
+                MountSource::Dir(_) => None,
+            };
+            owners::show_to(outside, namespace, &mut plan.places, room)?;
         }
         Ok(plan)
     }
@@ -276,7 +276,12 @@ fn resolved(path: &Path) -> Result<PathBuf, SealError> {
 fn settled(path: &Path) -> PathBuf {
     for ancestor in path.ancestors() {
         if let (Ok(real), Ok(rest)) = (fs::canonicalize(ancestor), path.strip_prefix(ancestor)) {
-            return real.join(rest);
+            // Nothing joined would still add a slash, and with it a claim to be a directory.
+            return if rest == Path::new("") {
+                real
+            } else {
+                real.join(rest)
+            };
         }
     }
     path.to_owned()

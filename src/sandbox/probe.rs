@@ -137,8 +137,18 @@ fn tried(layer: Layer, trial: impl FnOnce() -> Result<String, SealError>) -> Tri
 }
 
 fn in_child(trial: impl FnOnce() -> Result<String, SealError>) -> Result<String, SealError> {
+    let fork = || sys::fork_into(0).context(Layer::Launcher, "cannot fork");
+    answer_of(Layer::Launcher, fork, trial)
+}
+
+/// Makes a child, lets it try, and returns what it says.
+fn answer_of(
+    layer: Layer,
+    fork: impl FnOnce() -> Result<Fork, SealError>,
+    trial: impl FnOnce() -> Result<String, SealError>,
+) -> Result<String, SealError> {
     let (near, far) = Channel::pair()?;
-    let child = match sys::fork_into(0).context(Layer::Launcher, "cannot fork")? {
+    let child = match fork()? {
         Fork::Child => {
             drop(near);
             drop(far.send(&trial(), &[]));
@@ -151,10 +161,7 @@ fn in_child(trial: impl FnOnce() -> Result<String, SealError>) -> Result<String,
     let _ = waitpid(child, None);
     match answer? {
         Some((answer, _)) => answer,
-        None => Err(SealError::new(
-            Layer::Launcher,
-            "the trial ended without an answer",
-        )),
+        None => Err(SealError::new(layer, "the trial ended without an answer")),
     }
 }
 
@@ -217,26 +224,13 @@ fn in_namespace(
     layer: Layer,
     trial: impl FnOnce() -> Result<String, SealError>,
 ) -> Result<String, SealError> {
-    let (near, far) = Channel::pair()?;
-    let forked = sys::fork_into(flags).map_err(|errno| SealError {
-        fix: Some(fix::USER_NAMESPACE.to_owned()),
-        ..SealError::errno(layer, "cannot make one", errno)
-    })?;
-    let child = match forked {
-        Fork::Child => {
-            drop(near);
-            drop(far.send(&trial(), &[]));
-            sys::exit_now(0)
-        }
-        Fork::Parent(child) => child,
+    let fork = || {
+        sys::fork_into(flags).map_err(|errno| SealError {
+            fix: Some(fix::USER_NAMESPACE.to_owned()),
+            ..SealError::errno(layer, "cannot make one", errno)
+        })
     };
-    drop(far);
-    let answer = near.receive::<Result<String, SealError>>()?;
-    let _ = waitpid(child, None);
-    answer.map_or_else(
-        || Err(SealError::new(layer, "the trial ended without an answer")),
-        |(answer, _)| answer,
-    )
+    answer_of(layer, fork, trial)
 }
 
 fn fuse_device() -> Result<String, SealError> {
@@ -373,9 +367,9 @@ fn by_fusermount(place: &Path) -> Result<(), SealError> {
         let said = String::from_utf8_lossy(&mounted.stderr);
         return Err(lacking(format!("refused: {}", said.trim())));
     }
-    let device = pass::receive(&near);
+    let device = pass::receive_once(&near);
     let gone = program(&["-u", "-q", "-z"]).status();
-    let received = device.is_ok_and(|device| !device.is_empty());
+    let received = device.is_ok_and(|(_, descriptors)| !descriptors.is_empty());
     if received && gone.is_ok_and(|status| status.success()) {
         return Ok(());
     }

@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::sys::signal::SigmaskHow;
 use nix::sys::signal::sigprocmask;
 use nix::sys::stat::umask;
+use nix::unistd::AccessFlags;
 use nix::unistd::Pid;
 
 use crate::sandbox::error::Context;
@@ -32,7 +33,10 @@ use crate::sandbox::terminal::Inner;
 /// Takes on every restriction and becomes the program; returns only why it could not.
 pub(super) fn become_program(setup: &Setup<'_>, inner: Option<&Inner>) -> SealError {
     match restrict(setup, inner) {
-        Ok((argv, env, candidates)) => exec_first(&argv, &env, &candidates),
+        Ok((argv, env, candidates)) => {
+            let errno = exec_first(&argv, &env, &candidates);
+            cannot_run(&setup.spec.argv, errno)
+        }
         Err(error) => error,
     }
 }
@@ -51,12 +55,7 @@ fn restrict(setup: &Setup<'_>, inner: Option<&Inner>) -> Result<Invocation, Seal
         let _ = nix::unistd::tcsetpgrp(&inner.slave, nix::unistd::getpid());
     }
     umask(setup.umask);
-    let standing = setup.plan.standing(spec.tier);
-    let cwd = match spec.cwd.strip_prefix(&setup.plan.repo) {
-        Ok(below) if below != Path::new("") => change_directory(&standing.join(below), standing)?,
-        Ok(_) => change_directory(standing, standing)?,
-        Err(_) => change_directory(&spec.cwd, standing)?,
-    };
+    let cwd = go_to_start(setup)?;
     let env = environment(spec, &cwd);
     let candidates = candidates(&spec.argv, &env)?;
     let invocation = (
@@ -83,6 +82,32 @@ fn restrict(setup: &Setup<'_>, inner: Option<&Inner>) -> Result<Invocation, Seal
         rules::restrict_calls(filter)?;
     }
     Ok(invocation)
+}
+
+/// Says why nothing could be run under the program's name, as far as it can be known before it is tried.
+pub(super) fn look_up(setup: &Setup<'_>) -> Result<(), SealError> {
+    let cwd = go_to_start(setup)?;
+    let candidates = candidates(&setup.spec.argv, &environment(setup.spec, &cwd))?;
+    let mut last = Errno::ENOENT;
+    for path in candidates {
+        match nix::unistd::access(path.as_c_str(), AccessFlags::X_OK) {
+            Ok(()) => return Ok(()),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+            Err(errno) => last = errno,
+        }
+    }
+    Err(cannot_run(&setup.spec.argv, last))
+}
+
+/// Goes to the directory where the program starts.
+fn go_to_start(setup: &Setup<'_>) -> Result<PathBuf, SealError> {
+    let spec = setup.spec;
+    let standing = setup.plan.standing(spec.tier);
+    match spec.cwd.strip_prefix(&setup.plan.repo) {
+        Ok(below) if below != Path::new("") => change_directory(&standing.join(below), standing),
+        Ok(_) => change_directory(standing, standing),
+        Err(_) => change_directory(&spec.cwd, standing),
+    }
 }
 
 /// Whether the namespaces and the socket filter do what Landlock's scopes would.
@@ -176,7 +201,8 @@ fn candidates(argv: &[OsString], env: &Environment) -> Result<Vec<CString>, Seal
         .collect()
 }
 
-fn exec_first(argv: &[CString], env: &[CString], candidates: &[CString]) -> SealError {
+/// Returns why none of the candidates could be executed.
+fn exec_first(argv: &[CString], env: &[CString], candidates: &[CString]) -> Errno {
     let mut last = Errno::ENOENT;
     for path in candidates {
         let errno = match sys::exec(path, argv, env) {
@@ -195,9 +221,11 @@ fn exec_first(argv: &[CString], env: &[CString], candidates: &[CString]) -> Seal
             break;
         }
     }
-    let name = argv
-        .first()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    SealError::errno(Layer::Program, &format!("cannot run {name}"), last)
+    last
+}
+
+fn cannot_run(argv: &[OsString], errno: Errno) -> SealError {
+    let name = argv.first().map(|name| name.to_string_lossy());
+    let what = format!("cannot run {}", name.unwrap_or_default());
+    SealError::errno(Layer::Program, &what, errno)
 }

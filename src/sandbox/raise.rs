@@ -25,6 +25,7 @@ use crate::sandbox::error::Context;
 use crate::sandbox::error::Layer;
 use crate::sandbox::error::SealError;
 use crate::sandbox::fix;
+use crate::sandbox::owners;
 use crate::sandbox::spec::Anchor;
 use crate::sandbox::spec::Identity;
 use crate::sandbox::spec::Raised;
@@ -39,7 +40,10 @@ use crate::sandbox::wire::Report;
 /// The mount answers nothing before a server reads from the returned device.
 pub fn raise(repo: &Path, identity: Identity, options: &str) -> Result<Raised, SealError> {
     let (uid, gid) = shown_ids(identity);
-    let (mut descriptors, anchor) = ground(identity, Some((repo, options)))?;
+    let (mut descriptors, mut anchor) = ground(identity, Some((repo, options)))?;
+    if let Identity::Mapped { outside, .. } = identity {
+        anchor.owners = Some(owners::operator_as(outside)?);
+    }
     let fuse = descriptors
         .pop()
         .ok_or_else(|| SealError::new(Layer::FuseMount, "no device was handed back"))?;
@@ -121,7 +125,13 @@ fn outside(
             "the namespaces were not handed back",
         ));
     };
-    Ok((descriptors, Anchor { user, mount }))
+    let owners = None;
+    let anchor = Anchor {
+        user,
+        mount,
+        owners,
+    };
+    Ok((descriptors, anchor))
 }
 
 /// Receives one report, of the kind wanted, and its descriptors.

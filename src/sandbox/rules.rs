@@ -5,7 +5,6 @@
 //! they change while the program runs. Seccomp refuses with EPERM what would go around the mount or the
 //! namespaces, and with ENOSYS what programs have a fall-back for and whose arguments no filter can see.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -22,16 +21,13 @@ use landlock::RulesetCreatedAttr;
 use landlock::RulesetStatus;
 use landlock::Scope;
 use seccompiler::BpfProgram;
-use seccompiler::SeccompAction;
-use seccompiler::SeccompCmpArgLen;
-use seccompiler::SeccompCmpOp;
-use seccompiler::SeccompCondition;
-use seccompiler::SeccompFilter;
-use seccompiler::SeccompRule;
-use seccompiler::sock_filter;
 
 use crate::sandbox::error::Layer;
 use crate::sandbox::error::SealError;
+use crate::sandbox::filter;
+use crate::sandbox::filter::Refusal;
+use crate::sandbox::filter::Refusals;
+use crate::sandbox::filter::Test;
 use crate::sandbox::sys;
 
 /// Below this nothing is called enforcement: truncation would be open.
@@ -126,96 +122,22 @@ pub(super) struct CallRules {
     pub(super) pid_namespace: bool,
 }
 
-/// A compiled pair of filters.
+/// A compiled filter.
 #[derive(Debug)]
-pub(super) struct CallFilter {
-    refuse: BpfProgram,
-    absent: BpfProgram,
-}
+pub(super) struct CallFilter(BpfProgram);
 
 /// Compiles the deny list.
 pub(super) fn call_filter(rules: CallRules) -> Result<CallFilter, SealError> {
-    let refuse = compile(refused_calls(rules)?, libc::EPERM)?;
-    let absent = compile(absent_calls(), libc::ENOSYS)?;
-    Ok(CallFilter { refuse, absent })
+    filter::compile(&refusals(rules)).map(CallFilter)
 }
 
-/// Puts the filters on this process for ever. Sets `no_new_privs` on the way.
+/// Puts the filter on this process for ever. Sets `no_new_privs` on the way.
 pub(super) fn restrict_calls(filter: &CallFilter) -> Result<(), SealError> {
-    for program in [&filter.absent, &filter.refuse] {
-        seccompiler::apply_filter(program).map_err(|error| {
-            SealError::new(Layer::Seccomp, error.to_string()).fix(
-                "a kernel with CONFIG_SECCOMP_FILTER; in a container allow the seccomp system call",
-            )
-        })?;
-    }
-    Ok(())
-}
-
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
-
-fn error(error: &impl std::fmt::Display) -> SealError {
-    SealError::new(Layer::Seccomp, format!("cannot build the filter: {error}"))
-}
-
-fn compile(rules: Rules, errno: i32) -> Result<BpfProgram, SealError> {
-    let arch = std::env::consts::ARCH
-        .try_into()
-        .map_err(|problem| error(&problem))?;
-    let action = SeccompAction::Errno(errno.cast_unsigned());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, arch)
-        .map_err(|problem| error(&problem))?;
-    let program: BpfProgram = filter.try_into().map_err(|problem| error(&problem))?;
-    Ok(with_foreign_calls_refused(program))
-}
-
-/// The bit of a call number that says "x32" on x86-64.
-const X32_BIT: u32 = 0x4000_0000;
-
-/// Refuses calls of another architecture (i386 programs, `int 0x80`) with EPERM instead of killing, and x32 calls,
-/// whose numbers no rule would match.
-fn with_foreign_calls_refused(mut program: BpfProgram) -> BpfProgram {
-    const LOAD: u16 = 0x20;
-    const RETURN: u16 = 0x06;
-    const JUMP_IF_SET: u16 = 0x45;
-    let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
-    // The compiled program begins: load arch; skip one if it is ours; kill.
-    for instruction in program.iter_mut().take(3) {
-        if instruction.code == RETURN {
-            instruction.k = refuse;
-        }
-    }
-    let mut whole = vec![
-        sock_filter {
-            code: LOAD,
-            jt: 0,
-            jf: 0,
-            k: 0,
-        },
-        sock_filter {
-            code: JUMP_IF_SET,
-            jt: 0,
-            jf: 1,
-            k: X32_BIT,
-        },
-        sock_filter {
-            code: RETURN,
-            jt: 0,
-            jf: 0,
-            k: refuse,
-        },
-    ];
-    whole.append(&mut program);
-    whole
-}
-
-fn when(index: u8, compare: SeccompCmpOp, value: u64) -> Result<SeccompCondition, SealError> {
-    SeccompCondition::new(index, SeccompCmpArgLen::Dword, compare, value)
-        .map_err(|problem| error(&problem))
-}
-
-fn rule(conditions: Vec<SeccompCondition>) -> Result<SeccompRule, SealError> {
-    SeccompRule::new(conditions).map_err(|problem| error(&problem))
+    seccompiler::apply_filter(&filter.0).map_err(|error| {
+        SealError::new(Layer::Seccomp, error.to_string()).fix(
+            "a kernel with CONFIG_SECCOMP_FILTER; in a container allow the seccomp system call",
+        )
+    })
 }
 
 /// Refused whatever their arguments are.
@@ -305,11 +227,12 @@ const REFUSED_LEGACY: &[i64] = &[libc::SYS_kexec_file_load, libc::SYS_iopl, libc
 const REFUSED_LEGACY: &[i64] = &[];
 
 /// Terminal requests that type into, or drive, somebody's terminal.
-const TIOCSTI: u64 = 0x5412;
-const TIOCLINUX: u64 = 0x541C;
+const TIOCSTI: u32 = 0x5412;
+const TIOCLINUX: u32 = 0x541C;
 
-/// Every flag of clone that makes a namespace.
-const CLONE_NAMESPACES: [libc::c_int; 8] = [
+/// Every flag of clone(2) that makes a namespace. `CLONE_NEWTIME` shares its bit with the exit signal there, so that
+/// it cannot be asked for.
+const CLONE_NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWNS,
     libc::CLONE_NEWUSER,
     libc::CLONE_NEWPID,
@@ -317,51 +240,55 @@ const CLONE_NAMESPACES: [libc::c_int; 8] = [
     libc::CLONE_NEWNET,
     libc::CLONE_NEWUTS,
     libc::CLONE_NEWCGROUP,
-    CLONE_NEWTIME,
 ];
-const CLONE_NEWTIME: libc::c_int = 0x80;
 
-fn refused_calls(rules: CallRules) -> Result<Rules, SealError> {
-    let mut calls: Rules = REFUSED
-        .iter()
-        .chain(REFUSED_LEGACY)
-        .map(|number| (*number, Vec::new()))
-        .collect();
-    let same = |index, value| when(index, SeccompCmpOp::Eq, value);
-    calls.insert(
-        libc::SYS_ioctl,
-        vec![
-            rule(vec![same(1, TIOCSTI)?])?,
-            rule(vec![same(1, TIOCLINUX)?])?,
-        ],
-    );
-    // CLONE_NEWTIME shares its bit with the exit signal of clone(2), which therefore cannot ask for it.
-    let namespaces = CLONE_NAMESPACES
-        .iter()
-        .filter(|flag| **flag != CLONE_NEWTIME);
-    let clone: Result<Vec<_>, SealError> =
-        namespaces.map(|flag| rule(vec![bit(0, *flag)?])).collect();
-    calls.insert(libc::SYS_clone, clone?);
+/// The deny list. Whose arguments lie in memory, where no filter sees them, is absent: libraries fall back to older calls.
+fn refusals(rules: CallRules) -> Refusals {
+    let mut calls = Refusals::new();
+    let mut refuse = |number: i64, cases: Vec<Vec<Test>>| {
+        let errno = libc::EPERM;
+        calls.insert(number, Refusal { errno, cases });
+    };
+    for number in REFUSED.iter().chain(REFUSED_LEGACY) {
+        refuse(*number, Vec::new());
+    }
+    refuse(libc::SYS_ioctl, any(1, &[TIOCSTI, TIOCLINUX]));
+    let namespaces = CLONE_NAMESPACES.iter();
+    let bits = namespaces.fold(0, |bits, flag| bits | flag.cast_unsigned());
+    refuse(libc::SYS_clone, vec![vec![Test::AnyBit { index: 0, bits }]]);
     for number in other_process_calls() {
-        calls.insert(number, vec![rule(vec![when(0, SeccompCmpOp::Ne, 0)?])?]);
+        refuse(number, vec![vec![Test::Differs { index: 0, value: 0 }]]);
     }
     if !rules.pid_namespace {
-        calls.insert(libc::SYS_setpriority, other_by_kind(0)?);
-        calls.insert(libc::SYS_ioprio_set, other_by_kind(1)?);
+        refuse(libc::SYS_setpriority, other_by_kind(0));
+        refuse(libc::SYS_ioprio_set, other_by_kind(1));
     }
-    calls.insert(libc::SYS_socket, socket_rules(rules)?);
+    refuse(libc::SYS_socket, any(0, &families(rules)));
     for (number, mode) in mode_calls() {
-        calls.insert(number, privileged_modes(mode, None)?);
+        refuse(number, vec![vec![set_id(mode)]]);
     }
     for (number, flags, mode) in create_calls() {
-        calls.insert(number, privileged_modes(mode, Some(flags))?);
+        refuse(number, vec![vec![creates(flags), set_id(mode)]]);
     }
-    Ok(calls)
+    for number in [libc::SYS_clone3, libc::SYS_openat2] {
+        let absent = Refusal {
+            errno: libc::ENOSYS,
+            cases: Vec::new(),
+        };
+        calls.insert(number, absent);
+    }
+    calls
 }
 
-fn bit(index: u8, flag: libc::c_int) -> Result<SeccompCondition, SealError> {
-    let flag = u64::from(flag.cast_unsigned());
-    when(index, SeccompCmpOp::MaskedEq(flag), flag)
+/// One case for each value of an argument.
+fn any(index: u8, values: &[u32]) -> Vec<Vec<Test>> {
+    let equal = |value: &u32| {
+        vec![Test::Equal {
+            index,
+            value: *value,
+        }]
+    };
+    values.iter().map(equal).collect()
 }
 
 /// Limits and scheduling of another process; its own (pid 0) stay.
@@ -375,15 +302,18 @@ fn other_process_calls() -> [i64; 5] {
     ]
 }
 
-/// Refuses a call whose second argument names somebody else, or whose first names more than a process.
-fn other_by_kind(process: u64) -> Result<Vec<SeccompRule>, SealError> {
-    Ok(vec![
-        rule(vec![when(1, SeccompCmpOp::Ne, 0)?])?,
-        rule(vec![when(0, SeccompCmpOp::Ne, process)?])?,
-    ])
+/// A call whose second argument names somebody else, or whose first names more than a process.
+fn other_by_kind(process: u32) -> Vec<Vec<Test>> {
+    let other = Test::Differs { index: 1, value: 0 };
+    let many = Test::Differs {
+        index: 0,
+        value: process,
+    };
+    vec![vec![other], vec![many]]
 }
 
-fn socket_rules(rules: CallRules) -> Result<Vec<SeccompRule>, SealError> {
+/// The socket families that are refused.
+fn families(rules: CallRules) -> Vec<u32> {
     let mut families = vec![libc::AF_VSOCK];
     if !rules.unix_sockets {
         families.push(libc::AF_UNIX);
@@ -391,16 +321,7 @@ fn socket_rules(rules: CallRules) -> Result<Vec<SeccompRule>, SealError> {
     if !rules.internet_sockets {
         families.extend([libc::AF_INET, libc::AF_INET6, libc::AF_PACKET]);
     }
-    families
-        .into_iter()
-        .map(|family| {
-            rule(vec![when(
-                0,
-                SeccompCmpOp::Eq,
-                u64::from(family.cast_unsigned()),
-            )?])
-        })
-        .collect()
+    families.into_iter().map(i32::cast_unsigned).collect()
 }
 
 /// Calls that set a mode, with the index of that argument. A set-id bit on a writable directory of the host
@@ -429,28 +350,24 @@ fn create_calls() -> Vec<(i64, u8, u8)> {
     calls
 }
 
-fn privileged_modes(mode: u8, flags: Option<u8>) -> Result<Vec<SeccompRule>, SealError> {
-    // The mode argument counts only beside O_CREAT or O_TMPFILE; without them it may be anything.
-    const TMPFILE_BIT: libc::c_int = libc::O_TMPFILE & !libc::O_DIRECTORY;
-    const SET_IDS: [u32; 2] = [libc::S_ISUID, libc::S_ISGID];
-    let mut all = Vec::new();
-    for set_id in SET_IDS {
-        let set_id = set_id.cast_signed();
-        match flags {
-            None => all.push(rule(vec![bit(mode, set_id)?])?),
-            Some(index) => {
-                for create in [libc::O_CREAT, TMPFILE_BIT] {
-                    all.push(rule(vec![bit(index, create)?, bit(mode, set_id)?])?);
-                }
-            }
-        }
-    }
-    Ok(all)
+fn set_id(index: u8) -> Test {
+    let bits = libc::S_ISUID | libc::S_ISGID;
+    Test::AnyBit { index, bits }
 }
 
-/// Calls whose arguments lie in memory, where no filter sees them; libraries fall back to the older ones.
-fn absent_calls() -> Rules {
-    [libc::SYS_clone3, libc::SYS_openat2]
-        .map(|number| (number, Vec::new()))
-        .into()
+/// The mode argument counts only beside `O_CREAT` or `O_TMPFILE`; without them it may be anything.
+fn creates(index: u8) -> Test {
+    const TMPFILE_BIT: libc::c_int = libc::O_TMPFILE & !libc::O_DIRECTORY;
+    let bits = (libc::O_CREAT | TMPFILE_BIT).cast_unsigned();
+    Test::AnyBit { index, bits }
+}
+
+/// Every refusal that any launch may ask for.
+#[cfg(test)]
+pub(super) fn every_refusal() -> Refusals {
+    refusals(CallRules {
+        unix_sockets: false,
+        internet_sockets: false,
+        pid_namespace: false,
+    })
 }

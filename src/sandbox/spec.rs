@@ -1,6 +1,8 @@
 //! What a sealed launch is told: plain values, nothing opened or decided yet.
 
 use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -65,6 +67,9 @@ pub struct Spec {
     pub writable: Vec<Writable>,
     /// Paths that are absent from the view. They win over everything but the mount itself.
     pub hidden: Vec<PathBuf>,
+    /// Mount points that are absent too, as the kernel names them. Nobody looks at them: whoever serves one may be
+    /// silent, and that is no reason to wait here.
+    pub hidden_mounts: Vec<PathBuf>,
     /// Private copies (`source`), writable, in the place of the operator's own.
     pub copies: Vec<Bind>,
     /// Shown read-only at `place`.
@@ -94,6 +99,7 @@ impl Spec {
             home: None,
             writable: Vec::new(),
             hidden: Vec::new(),
+            hidden_mounts: Vec::new(),
             copies: Vec::new(),
             readonly: Vec::new(),
             program,
@@ -117,6 +123,28 @@ impl Spec {
 pub struct Anchor {
     pub user: OwnedFd,
     pub mount: OwnedFd,
+    /// A user namespace that only says as whom the operator's files are shown to a mapped agent.
+    pub owners: Option<OwnedFd>,
+}
+
+impl Anchor {
+    /// Returns what [`Anchor::of`] makes an anchor of again, in another process.
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        let own = [self.user.as_fd(), self.mount.as_fd()];
+        own.into_iter()
+            .chain(self.owners.as_ref().map(AsFd::as_fd))
+            .collect()
+    }
+
+    /// Makes an anchor of descriptors that another process had, in their order.
+    pub fn of(descriptors: Vec<OwnedFd>) -> Option<Self> {
+        let mut descriptors = descriptors.into_iter();
+        Some(Self {
+            user: descriptors.next()?,
+            mount: descriptors.next()?,
+            owners: descriptors.next(),
+        })
+    }
 }
 
 /// A mount that has just been made: the server reads requests from `fuse`.

@@ -15,6 +15,12 @@ use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
+use nix::sched::CloneFlags;
+use nix::sys::mman::MapFlags;
+use nix::sys::mman::ProtFlags;
+use nix::sys::mman::mmap_anonymous;
+use nix::sys::mman::mprotect;
+use nix::sys::mman::munmap;
 use nix::unistd::Pid;
 
 pub(super) const ATTR_READ_ONLY: u64 = 0x1;
@@ -47,7 +53,7 @@ pub(super) enum Fork {
 
 /// Forks with namespace flags. The child shares nothing with the parent but descriptors.
 ///
-/// The caller must be the only thread of its process ([`super::launch`] checks it), so that the
+/// The caller must be the only thread of its process ([`super::launch()`] checks it), so that the
 /// child may allocate: no other thread can hold a lock at that moment.
 pub(super) fn fork_into(flags: libc::c_int) -> nix::Result<Fork> {
     // SAFETY: no CLONE_VM, no new stack: this is fork(2) with namespaces; null pointers are what it takes
@@ -70,6 +76,39 @@ pub(super) fn fork_into(flags: libc::c_int) -> nix::Result<Fork> {
     }
 }
 
+/// As much as the work of a child that shares its parent's memory, or of a fork of it, ever needs.
+const STACK_BYTES: usize = 1 << 20;
+const GUARD_BYTES: usize = 64 << 10;
+
+/// Runs `work` in a child that uses this process's memory, and none of its descriptors, directories or signals; this
+/// process stands still until the child has ended or has become another program. No page table is copied.
+///
+/// The caller must be the only thread of its process. What `work` writes is seen here afterwards.
+pub(super) fn fork_sharing(work: &mut dyn FnMut()) -> nix::Result<Pid> {
+    let bytes = std::num::NonZeroUsize::new(GUARD_BYTES + STACK_BYTES).ok_or(Errno::EINVAL)?;
+    let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | MapFlags::MAP_STACK;
+    let rights = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    // SAFETY: a new anonymous mapping at a place that the kernel chooses touches no memory in use.
+    let place = unsafe { mmap_anonymous(None, bytes, rights, flags) }?;
+    // SAFETY: these are the first pages of the mapping just made; nothing refers to them.
+    unsafe { mprotect(place, GUARD_BYTES, ProtFlags::PROT_NONE) }?;
+    // SAFETY: the rest of the mapping is readable, writable, zeroed, and used by the child alone.
+    let stack = unsafe {
+        std::slice::from_raw_parts_mut(place.cast::<u8>().as_ptr().add(GUARD_BYTES), STACK_BYTES)
+    };
+    let run = Box::new(|| {
+        work();
+        0
+    });
+    let flags = CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK;
+    // SAFETY: with CLONE_VFORK this thread, the only one, does not run before the child has let go of the memory, so
+    // that everything borrowed by `work` and the stack outlive its use, and no lock is held by anybody else.
+    let child = unsafe { nix::sched::clone(run, stack, flags, Some(libc::SIGCHLD)) };
+    // SAFETY: the child has ended or has memory of its own, and nothing else refers to the mapping.
+    unsafe { munmap(place, bytes.get()) }?;
+    child
+}
+
 /// Ends this process at once, running no destructor and flushing no buffer of the parent's.
 pub(super) fn exit_now(status: i32) -> ! {
     // SAFETY: `_exit` takes an integer and does not return.
@@ -84,7 +123,16 @@ fn owned(result: libc::c_long) -> nix::Result<OwnedFd> {
 
 /// Clones the mounts at and below `path` into a detached tree.
 pub(super) fn clone_tree(path: &CStr) -> nix::Result<OwnedFd> {
-    let flags = OPEN_TREE_CLONE | AT_RECURSIVE | libc::O_CLOEXEC.cast_unsigned();
+    open_tree(path, AT_RECURSIVE)
+}
+
+/// Clones the mount at `path` alone.
+pub(super) fn clone_mount(path: &CStr) -> nix::Result<OwnedFd> {
+    open_tree(path, 0)
+}
+
+fn open_tree(path: &CStr, recursive: libc::c_uint) -> nix::Result<OwnedFd> {
+    let flags = OPEN_TREE_CLONE | recursive | libc::O_CLOEXEC.cast_unsigned();
     // SAFETY: `path` is a NUL-terminated string that outlives the call.
     owned(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })
 }

@@ -72,8 +72,9 @@ pub(super) fn build(plan: &mut Plan, spec: &Spec) -> Result<(), SealError> {
     private_mounts(plan, spec, &sources)?;
     let mut trees = sources.places.into_iter();
     let homes = plan.places.iter().filter(|place| place.home).count();
+    let mut ways = Vec::new();
     for (place, tree) in plan.places.iter().zip(trees.by_ref().take(homes)) {
-        show(plan, place, tree)?;
+        show(plan, place, tree, &mut ways)?;
     }
     let covered = if spec.has(Layer::Hidden) {
         make_absent(plan)?
@@ -81,12 +82,12 @@ pub(super) fn build(plan: &mut Plan, spec: &Spec) -> Result<(), SealError> {
         Vec::new()
     };
     for (place, tree) in plan.places.iter().skip(homes).zip(trees) {
-        show(plan, place, tree)?;
+        show(plan, place, tree, &mut ways)?;
     }
     for path in &covered {
         cover(path)?;
     }
-    let target = target(plan, &plan.repo, true)?;
+    let target = target(plan, &plan.repo, true, &mut ways)?;
     attach(&sources.repo, &target, &plan.repo)?;
     show_program(plan)?;
     protect(Path::new("/run/govfs"))?;
@@ -270,16 +271,19 @@ fn show_program(plan: &Plan) -> Result<(), SealError> {
     let usual = Path::new(USUAL_PROGRAMS);
     let beside = |path: &Path| path.starts_with(usual) || usual.starts_with(path);
     let mut touched = plan.places.iter().filter(|place| !place.home);
-    // What is mounted below would not show through.
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     if touched.any(|place| beside(&place.path))
         || plan.hidden.iter().any(|path| beside(path))
         || beside(&plan.repo)
-        || mounts.contains(&format!(" {USUAL_PROGRAMS}/"))
-        || !usual.is_dir()
     {
         return Ok(());
     }
+    // What is mounted below would not show through. The host's mounts are locked here, so that none of them can be
+    // left out of a clone: that fails instead.
+    let Ok(alone) = sys::clone_mount(&c_path(usual)?) else {
+        return Ok(());
+    };
+    // Closed with this process: the kernel waits for its readers before it lets a clone go.
+    std::mem::forget(alone);
     make_directory(Path::new(LINK_DIRECTORY))?;
     let program = Path::new(PROGRAM_DIRECTORY).join("govfs");
     std::os::unix::fs::symlink(program, Path::new(LINK_DIRECTORY).join("govfs"))
@@ -347,14 +351,21 @@ fn open_place(path: &Path) -> nix::Result<OwnedFd> {
     openat2(AT_FDCWD, path, how)
 }
 
-/// Opens where something is to be attached; under a private directory the place and its ancestors are made.
-fn target(plan: &Plan, path: &Path, directory: bool) -> Result<OwnedFd, SealError> {
+/// Opens where something is to be attached; under a private directory, and in one of the `ways`
+/// that were opened before, the place and its ancestors are made.
+fn target(
+    plan: &Plan,
+    path: &Path,
+    directory: bool,
+    ways: &mut Vec<PathBuf>,
+) -> Result<OwnedFd, SealError> {
     let name = path.display();
     match open_place(path) {
         Ok(place) => return Ok(place),
-        Err(Errno::ENOENT) if plan.is_private(path) => {}
+        Err(Errno::ENOENT)
+            if plan.is_private(path) || ways.iter().any(|way| path.starts_with(way)) => {}
         Err(Errno::EACCES) if plan.ids.is_some() => {
-            open_way(plan, path)?;
+            ways.push(open_way(plan, path)?);
         }
         Err(errno) => {
             return Err(SealError::errno(
@@ -381,20 +392,15 @@ pub(super) fn make_place(path: &Path, directory: bool) -> Result<(), SealError> 
 }
 
 /// Under a mapped uid an ancestor may be closed: it is replaced by an empty one, so that the path stands alone in it.
-fn open_way(plan: &Plan, path: &Path) -> Result<(), SealError> {
-    let Some((uid, gid)) = plan.ids else {
-        return Ok(());
-    };
+fn open_way(plan: &Plan, path: &Path) -> Result<PathBuf, SealError> {
     let mut ancestors: Vec<&Path> = path.ancestors().skip(1).collect();
     ancestors.reverse();
     for ancestor in ancestors {
         let inside = ancestor.join("x");
         if nix::sys::stat::lstat(&inside) == Err(Errno::EACCES) {
-            return tmpfs(
-                ancestor,
-                &format!("mode=0755,uid={uid},gid={gid}"),
-                MsFlags::empty(),
-            );
+            let options = format!("mode=0755{}", plan.owner());
+            tmpfs(ancestor, &options, MsFlags::empty())?;
+            return Ok(ancestor.to_owned());
         }
     }
     Err(SealError::new(
@@ -403,8 +409,13 @@ fn open_way(plan: &Plan, path: &Path) -> Result<(), SealError> {
     ))
 }
 
-fn show(plan: &Plan, place: &Place, shown: Shown) -> Result<(), SealError> {
-    let target = target(plan, &place.path, place.directory)?;
+fn show(
+    plan: &Plan,
+    place: &Place,
+    shown: Shown,
+    ways: &mut Vec<PathBuf>,
+) -> Result<(), SealError> {
+    let target = target(plan, &place.path, place.directory, ways)?;
     match shown {
         Shown::Tree(tree) => attach(&tree, &target, &place.path),
         Shown::Rebuilt(skeleton) => skeleton.build(&plan.owner(), &plan.later()),

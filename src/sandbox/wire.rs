@@ -18,6 +18,7 @@ use nix::sys::socket::ControlMessageOwned;
 use nix::sys::socket::MsgFlags;
 use nix::sys::socket::SockFlag;
 use nix::sys::socket::SockType;
+use nix::sys::socket::recv;
 use nix::sys::socket::recvmsg;
 use nix::sys::socket::sendmsg;
 use nix::sys::socket::socketpair;
@@ -43,6 +44,8 @@ pub(super) enum Report {
     Init(i32),
     /// There is no first process.
     Unstarted(SealError),
+    /// In a tier below A: all that can be done before the program is started has been done.
+    Prepared,
     /// The terminal's master side, beside the message.
     Terminal,
     /// The program, stopped by the terminal, asks for the keyboard.
@@ -55,6 +58,7 @@ pub(super) enum Report {
 /// What the launcher tells the inside.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Order {
+    /// Go on: the maps are written; or, to a first process, the launch is recorded and the program may start.
     Proceed,
     /// Signal the program, or its whole process group as a terminal would.
     Signal {
@@ -108,10 +112,15 @@ impl Channel {
     pub(super) fn receive<T: DeserializeOwned>(
         &self,
     ) -> Result<Option<(T, Vec<OwnedFd>)>, SealError> {
-        let mut bytes = vec![0; MESSAGE_BYTES_MAX];
         let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS_MAX]);
+        let mut bytes = Vec::new();
         let (length, descriptors) = loop {
-            match self.receive_raw(&mut bytes, &mut space) {
+            // How long it is, first: room for the longest would cost more to make than a message does.
+            let received = self.next_length().and_then(|length| {
+                bytes.resize(length.min(MESSAGE_BYTES_MAX), 0);
+                self.receive_raw(&mut bytes, &mut space)
+            });
+            match received {
                 Err(Errno::EINTR) => {}
                 Err(Errno::ECONNRESET) => return Ok(None),
                 Err(errno) => {
@@ -127,6 +136,12 @@ impl Channel {
             SealError::new(Layer::Launcher, format!("cannot read a message: {error}"))
         })?;
         Ok(Some((message, descriptors)))
+    }
+
+    /// Waits for the next message and returns its length, 0 when the other side is gone.
+    fn next_length(&self) -> nix::Result<usize> {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC;
+        recv(self.0.as_raw_fd(), &mut [], flags)
     }
 
     fn receive_raw(

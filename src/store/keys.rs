@@ -45,7 +45,7 @@ pub enum KeyError {
     NoHome { variable: &'static str },
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
-    #[error("the key file {} may be used by others (mode {mode:03o}): chmod 600 it, and rotate the key if that was not meant", path.display())]
+    #[error("the key file {} may be used by others (mode {mode:03o}), so it is not used", path.display())]
     Open { path: PathBuf, mode: u32 },
     #[error("the key file {} belongs to uid {owner}, not to you (uid {uid})", path.display())]
     Owner { path: PathBuf, owner: u32, uid: u32 },

@@ -180,8 +180,10 @@ impl Ledger {
 
     fn existing(store: &Path) -> Result<Self, LedgerError> {
         let path = store.join(FILE);
-        if !path.exists() {
-            return Err(LedgerError::NotThere(path));
+        match path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => return Err(LedgerError::NotThere(path)),
+            Err(source) => return Err(LedgerError::Io { path, source }),
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         Self::connect(path, flags)

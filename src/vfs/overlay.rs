@@ -18,6 +18,7 @@ mod meta;
 mod names;
 mod objects;
 mod read;
+mod recover;
 mod rename;
 mod replay;
 mod settle;
@@ -40,7 +41,7 @@ use parking_lot::Mutex;
 use parking_lot::RwLock;
 
 use crate::domain::base::Base;
-use crate::domain::gate::Gate;
+use crate::domain::gate::{Gate, Kept};
 use crate::domain::path::RepoPath;
 use crate::domain::zone::Facts;
 use crate::domain::zone::GitdirRule;
@@ -119,6 +120,8 @@ pub struct Options {
     pub transient: NameRule,
     /// How long a file must be quiet before it settles.
     pub quiet: Duration,
+    /// Which checks of the gate are made: all but in tests.
+    pub kept: Kept,
 }
 
 impl fmt::Debug for Options {

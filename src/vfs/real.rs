@@ -393,7 +393,11 @@ fn absent(error: io::Error) -> Error {
 }
 
 fn kind_of(stat: &Stat) -> FileKind {
-    match FileType::from_raw_mode(stat.st_mode) {
+    kind_of_type(FileType::from_raw_mode(stat.st_mode))
+}
+
+fn kind_of_type(kind: FileType) -> FileKind {
+    match kind {
         FileType::Directory => FileKind::Directory,
         FileType::Symlink => FileKind::Symlink,
         FileType::Fifo => FileKind::Fifo,

@@ -2,10 +2,10 @@
 //!
 //! Owns: the work directory, its files (named by inode number, never by a path of
 //! the agent's), the descriptors kept open, and per file the state of its bytes
-//! ([`Body`]) with the hash that grows while it is written front to back.
-//! Invariants: at most [`OPEN_MAX`] descriptors, and no more
-//! than a part of what the process may have; a file that was not changed since
-//! its version has that version's bytes; memory does not grow with a file's size.
+//! (`Body`) with the hash that grows while it is written front to back.
+//! Invariants: at most [`OPEN_MAX`] descriptors, and no more than a part of what
+//! the process may have; a file that was not changed since its version has that
+//! version's bytes; memory does not grow with a file's size.
 //! Never decides whether a write is allowed, never appends an entry.
 
 use std::collections::BTreeMap;

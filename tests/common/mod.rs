@@ -2,10 +2,15 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod bench;
+pub(crate) mod mount;
+pub(crate) mod needs;
 pub(crate) mod sealed;
+pub(crate) mod world;
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 /// A throw-away repository and home directory; nothing of the caller's is seen.
 pub(crate) struct House {
@@ -21,13 +26,19 @@ pub(crate) struct Ran {
 }
 
 impl House {
-    /// Makes an empty repository.
-    pub(crate) fn bare_of_charter() -> Self {
+    /// Makes the places, without a repository.
+    pub(crate) fn empty() -> Self {
         let house = Self {
             dir: tempfile::tempdir().expect("a directory"),
         };
         std::fs::create_dir(house.home()).expect("a home");
         std::fs::create_dir(house.root()).expect("a repository");
+        house
+    }
+
+    /// Makes an empty repository.
+    pub(crate) fn bare_of_charter() -> Self {
+        let house = Self::empty();
         house.git(&["init", "-q", "-b", "main"]);
         house
     }
@@ -70,6 +81,17 @@ impl House {
         command
     }
 
+    /// Prepares a command under the names that the repository's configuration gives:
+    /// an agent works under others.
+    pub(crate) fn configured(&self, program: &str, dir: &Path) -> Command {
+        let mut command = self.hermetic(program, dir);
+        for name in ["GIT_AUTHOR", "GIT_COMMITTER"] {
+            command.env_remove(format!("{name}_NAME"));
+            command.env_remove(format!("{name}_EMAIL"));
+        }
+        command
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.hermetic(env!("CARGO_BIN_EXE_govfs"), &self.root());
         command.args(arguments);
@@ -95,6 +117,11 @@ impl House {
         let ran = self.run(arguments);
         assert_eq!(ran.status, status, "{arguments:?}: {ran:?}");
         ran
+    }
+
+    /// Runs a shell script as an agent that claims `claim`; it must succeed.
+    pub(crate) fn work(&self, agent: &str, claim: &str, script: &str) {
+        self.ok(&["run", agent, "--claim", claim, "--", "sh", "-c", script]);
     }
 
     /// Runs with `--json` and reads the document.
@@ -172,6 +199,19 @@ impl House {
     }
 }
 
+impl Ran {
+    #[track_caller]
+    pub(crate) fn is(self, status: i32) -> Self {
+        assert_eq!(self.status, status, "{self:?}");
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
 pub(crate) fn ran(output: Output) -> Ran {
     Ran {
         status: output.status.code().unwrap_or(-1),
@@ -182,6 +222,21 @@ pub(crate) fn ran(output: Output) -> Ran {
 
 pub(crate) fn finish(child: Child) -> Ran {
     ran(child.wait_with_output().expect("the program ends"))
+}
+
+/// Writes `text` to a child's standard input and closes it.
+pub(crate) fn tell(child: &mut Child, text: &str) {
+    let mut pipe = child.stdin.take().expect("a pipe");
+    pipe.write_all(text.as_bytes()).expect("written");
+}
+
+/// Waits until a child says `up`; returns the rest of what it says.
+pub(crate) fn until_up(child: &mut Child) -> ChildStdout {
+    let mut out = child.stdout.take().expect("a pipe");
+    let mut said = [0; 3];
+    out.read_exact(&mut said).expect("it is up");
+    assert_eq!(&said, b"up\n");
+    out
 }
 
 /// A screen with times, durations and hashes blotted out.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -84,6 +84,16 @@ impl World {
 
     pub(crate) fn govfs(&self, arguments: &[&str]) -> Command {
         self.command(env!("CARGO_BIN_EXE_govfs"), arguments)
+    }
+
+    /// Starts the program with a pipe for each of its streams.
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
+        let mut command = self.govfs(arguments);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.spawn().expect("the program starts")
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
@@ -182,7 +192,8 @@ pub(crate) fn each(case: impl Fn(&World)) {
         for user in [None, Some(USER)] {
             whole(&World::new(user), &case);
         }
-    } else if Path::new("/dev/fuse").exists() {
+    } else {
+        super::needs::device();
         whole(&World::new(None), &case);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{World, can_mount};
+use super::{World, needs};
 
 const OFF: &str = "#[checks.tests]\n#command = \"cargo test --quiet\"\n#timeout = \"15m\"";
 
@@ -18,7 +18,7 @@ fn world(command: &str, timeout: &str) -> World {
 
 #[test]
 fn a_check_sees_the_candidate_and_can_change_nothing_of_it() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let script = "set -e; cat src/b.txt src/people.txt; ! echo x 2>/dev/null >> src/b.txt; mkdir -p target; echo y > target/built; cat target/built; git diff --cached --name-only HEAD; git status --porcelain; git ls-files | wc -l; echo done";
@@ -43,7 +43,7 @@ fn a_check_sees_the_candidate_and_can_change_nothing_of_it() {
 
 #[test]
 fn a_check_that_fails_or_takes_too_long_stops_the_merge() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     for (script, timeout, status) in [("echo no; exit 7", "30s", 7), ("sleep 60", "1s", 124)] {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{World, can_mount};
+use super::{World, needs};
 
 const STEPS: [(&str, bool); 8] = [
     ("objects", false),
@@ -17,7 +17,7 @@ const STEPS: [(&str, bool); 8] = [
 
 #[test]
 fn the_next_command_finishes_or_undoes_what_a_crash_cut_short() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     for (step, moved) in STEPS {
@@ -46,7 +46,7 @@ fn the_next_command_finishes_or_undoes_what_a_crash_cut_short() {
                 world.tip("main").as_str()
             );
             assert_ne!(
-                world.sh(&dir, "echo late > src/b.txt").code,
+                world.sh(&dir, "echo late > src/b.txt").status,
                 0,
                 "{step}: it is over"
             );
@@ -79,7 +79,7 @@ fn the_next_command_finishes_or_undoes_what_a_crash_cut_short() {
 
 #[test]
 fn a_revert_that_was_cut_short_is_finished_or_undone() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     for (step, moved) in [("intent", false), ("ref", true), ("follow", true)] {
@@ -135,14 +135,10 @@ fn calls_from_the_intent(world: &World, agent: &str) -> Vec<(String, usize)> {
 #[test]
 fn a_kill_at_any_system_call_leaves_it_finished_or_undone() {
     const ROUNDS: usize = 6;
-    if !can_mount()
-        || std::process::Command::new("strace")
-            .arg("-V")
-            .output()
-            .is_err()
-    {
+    if !needs::root() {
         return;
     }
+    needs::program("strace");
     let mut world = World::new(&[("src/b.txt", "b\n"), ("gone.txt", "g\n")]);
     let mut calls = Vec::new();
     for round in 0..=ROUNDS {

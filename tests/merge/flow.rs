@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{World, can_mount, lines};
+use super::{World, lines, needs};
 
 fn world() -> World {
     World::new(&[
@@ -16,7 +16,7 @@ fn world() -> World {
 
 #[test]
 fn a_session_becomes_one_commit_and_its_claims_are_free() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -66,7 +66,7 @@ fn a_session_becomes_one_commit_and_its_claims_are_free() {
             .contains("three")
     );
     assert_ne!(
-        world.sh(&dir, "echo x >> src/a.txt").code,
+        world.sh(&dir, "echo x >> src/a.txt").status,
         0,
         "closed to writing"
     );
@@ -89,7 +89,7 @@ fn a_session_becomes_one_commit_and_its_claims_are_free() {
 
 #[test]
 fn the_merge_entry_accounts_for_every_path() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -109,7 +109,7 @@ fn the_merge_entry_accounts_for_every_path() {
     assert_eq!(find("src/new.txt")["result"], blob("src/new.txt").as_str());
     let sha = world
         .sh(&world.repo(), "sha256sum src/new.txt | cut -d' ' -f1")
-        .out;
+        .stdout;
     assert_eq!(find("src/new.txt")["sha256"], sha.trim());
     assert_eq!(find("src/b.txt")["status"], "D");
     assert_eq!(find("src/c.txt")["status"], "R");
@@ -124,7 +124,7 @@ fn the_merge_entry_accounts_for_every_path() {
 
 #[test]
 fn both_sides_are_merged_line_by_line_and_a_conflict_changes_nothing() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -159,7 +159,7 @@ fn both_sides_are_merged_line_by_line_and_a_conflict_changes_nothing() {
 
 #[test]
 fn what_nobody_changed_frees_its_claims_and_ends() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -176,7 +176,7 @@ fn what_nobody_changed_frees_its_claims_and_ends() {
 
 #[test]
 fn conversions_are_undone_by_the_bases_attributes() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9\nsize 11\n";
@@ -223,7 +223,7 @@ fn conversions_are_undone_by_the_bases_attributes() {
 
 #[test]
 fn the_message_is_the_operators_or_the_sessions_own() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -237,7 +237,7 @@ fn the_message_is_the_operators_or_the_sessions_own() {
 
 #[test]
 fn another_branch_a_bare_repository_and_none() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -255,7 +255,7 @@ fn another_branch_a_bare_repository_and_none() {
 
 #[test]
 fn a_bare_repository_is_merged_into_without_a_checkout() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let world = World::bare_of_ledger(&[("src/b.txt", "b\n")]);
@@ -287,7 +287,7 @@ fn a_bare_repository_is_merged_into_without_a_checkout() {
 
 #[test]
 fn a_checkout_that_would_lose_something_stops_the_merge_before_anything_moves() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -314,7 +314,7 @@ fn a_checkout_that_would_lose_something_stops_the_merge_before_anything_moves() 
 
 #[test]
 fn two_merges_at_once_come_one_after_the_other() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -342,7 +342,7 @@ fn two_merges_at_once_come_one_after_the_other() {
 
 #[test]
 fn a_server_that_was_killed_leaves_nothing_unmerged() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -362,7 +362,7 @@ fn a_server_that_was_killed_leaves_nothing_unmerged() {
 
 #[test]
 fn a_file_that_was_saved_many_times_is_accounted_for() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();

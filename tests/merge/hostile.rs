@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use super::{World, can_mount};
+use super::{World, needs};
 
 fn world() -> World {
     World::new(&[
@@ -19,7 +19,7 @@ fn version_of(world: &World, text: &str) -> PathBuf {
     fs::write(&file, text).unwrap();
     let sha = world
         .sh(&world.repo(), &format!("sha256sum {}", file.display()))
-        .out;
+        .stdout;
     world
         .store()
         .join("versions")
@@ -29,7 +29,7 @@ fn version_of(world: &World, text: &str) -> PathBuf {
 
 #[test]
 fn a_version_that_is_not_what_the_ledger_names_is_refused() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -41,10 +41,10 @@ fn a_version_that_is_not_what_the_ledger_names_is_refused() {
     fs::set_permissions(&version, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&version, "hostil\n").unwrap();
     let refused = world.govfs(&["merge", "alice"]).is(4);
-    assert!(refused.err.contains("src/a.txt"), "{refused:?}");
+    assert!(refused.stderr.contains("src/a.txt"), "{refused:?}");
     fs::remove_file(&version).unwrap();
     let refused = world.govfs(&["merge", "alice"]).is(4);
-    assert!(refused.err.contains("src/a.txt"), "{refused:?}");
+    assert!(refused.stderr.contains("src/a.txt"), "{refused:?}");
     assert_eq!(world.tip("main"), tip);
     fs::write(&version, "honest\n").unwrap();
     world.govfs(&["merge", "alice"]).is(0);
@@ -52,7 +52,7 @@ fn a_version_that_is_not_what_the_ledger_names_is_refused() {
 
 #[test]
 fn a_log_that_was_altered_is_refused() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -77,7 +77,7 @@ fn a_log_that_was_altered_is_refused() {
     for forgery in forged {
         fs::write(&log, &forgery).unwrap();
         let refused = world.govfs(&["merge", "alice"]).is(4);
-        assert!(refused.err.contains("alice-1"), "{refused:?}");
+        assert!(refused.stderr.contains("alice-1"), "{refused:?}");
         assert_eq!(world.tip("main"), tip);
     }
     fs::write(&log, &text).unwrap();
@@ -86,7 +86,7 @@ fn a_log_that_was_altered_is_refused() {
 
 #[test]
 fn bytes_put_beside_the_versions_go_nowhere() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -108,7 +108,7 @@ fn bytes_put_beside_the_versions_go_nowhere() {
 /// One agent with a wide claim; each script leaves one thing that no merge takes.
 #[test]
 fn harmful_content_is_refused_by_name() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let cases: &[(&str, &[&str])] = &[
@@ -156,7 +156,7 @@ fn harmful_content_is_refused_by_name() {
         world.work(&dir, "mkdir -p wide");
         let made = world.sh(&dir, &format!("set -e; {script}"));
         let tip = world.tip("main");
-        if made.code != 0 {
+        if made.status != 0 {
             // The mount itself refused it, which is as good.
             seen.push(format!("{script:?} was refused by the mount"));
             continue;
@@ -193,7 +193,7 @@ fn harmful_content_is_refused_by_name() {
 /// version is whole, and only the writes tell that they are foreign.
 #[test]
 fn a_byte_put_into_a_file_before_it_settles_is_refused() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let long: String = (0..20_000).map(|n| format!("{n}\n")).collect();
@@ -226,7 +226,7 @@ fn a_byte_put_into_a_file_before_it_settles_is_refused() {
         }
         let tip = world.tip("main");
         let refused = world.govfs(&["merge", "alice"]).is(4);
-        assert!(refused.err.contains("src/long.txt"), "{refused:?}");
+        assert!(refused.stderr.contains("src/long.txt"), "{refused:?}");
         world.govfs(&["merge", "alice", "--dry-run"]).is(4);
         assert_eq!(world.tip("main"), tip);
         if killed {

@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test says what it found by failing")]
 #![expect(clippy::panic, reason = "a test says what it found by failing")]
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod checks;
 mod crash;
 mod flow;
@@ -12,7 +15,8 @@ mod others;
 mod places;
 mod world;
 
-use world::{World, can_mount};
+use common::needs;
+use world::World;
 
 /// Thirty numbered lines.
 fn lines() -> String {

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use super::{World, can_mount};
+use super::{World, needs};
 
 /// What stands at a path: git's mode and the bytes.
 type Tree = BTreeMap<String, (&'static str, Vec<u8>)>;
@@ -170,7 +170,7 @@ fn round(seed: u64) {
 
 #[test]
 fn random_sessions_give_the_models_tree() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     for seed in 1..=6 {

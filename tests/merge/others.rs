@@ -2,7 +2,12 @@
 
 use std::fs;
 
-use super::{World, can_mount, lines};
+use govfs::app::clock;
+use govfs::domain::event::{Decision, Draft, Event, Synced};
+use govfs::domain::path::RepoPath;
+use govfs::store::ledger::Ledger;
+
+use super::{World, lines, needs};
 
 fn world() -> World {
     World::new(&[
@@ -14,7 +19,7 @@ fn world() -> World {
 
 #[test]
 fn a_claim_that_ended_counts_until_somebody_else_had_the_path() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -39,7 +44,7 @@ fn a_claim_that_ended_counts_until_somebody_else_had_the_path() {
 
 #[test]
 fn a_file_read_under_a_claim_must_not_have_changed() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -60,7 +65,7 @@ fn a_file_read_under_a_claim_must_not_have_changed() {
 
 #[test]
 fn sync_names_what_both_changed_and_moves_nothing() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -78,7 +83,7 @@ fn sync_names_what_both_changed_and_moves_nothing() {
     assert_eq!(done["base"].as_str().unwrap(), world.tip("main"));
     assert_eq!(fs::read_to_string(dir.join("src/c.txt")).unwrap(), "c\n");
     assert_eq!(fs::read_to_string(dir.join("src/deep/x")).unwrap(), "2\n");
-    let status = world.sh(&dir, "git status --porcelain").is(0).out;
+    let status = world.sh(&dir, "git status --porcelain").is(0).stdout;
     assert_eq!(status, " M src/a.txt\n?? src/deep/\n");
     world.work(&dir, "echo after >> src/c.txt");
     world.govfs(&["merge", "alice"]).is(0);
@@ -88,18 +93,78 @@ fn sync_names_what_both_changed_and_moves_nothing() {
 }
 
 #[test]
+fn a_sync_that_was_refused_for_nothing_is_found_by_replay() {
+    if !needs::root() {
+        return;
+    }
+    let mut world = world();
+    let dir = world.mount("alice", &["src"]);
+    world.work(&dir, "echo 1 >> src/a.txt");
+    let from = world.tip("main");
+    world.commit(&[("src/a.txt", "other\n")], "people");
+    world.govfs(&["sync", "alice"]).is(3);
+    world.is_whole();
+    // The same once more, with another reason.
+    let count = world.entries("sync")[0]["count"].as_u64().unwrap();
+    let forged = Synced {
+        decision: Decision::Deny,
+        from: from.parse().unwrap(),
+        base: world.tip("main").parse().unwrap(),
+        count,
+        conflicts: vec![RepoPath::parse(b"src/b.txt").unwrap()],
+    };
+    let mut ledger = Ledger::open(&world.store()).unwrap();
+    let mut turn = ledger.turn(&clock::now).unwrap();
+    let draft = Draft::new(Event::Sync(forged)).by(&"alice".parse().unwrap());
+    turn.append(&draft.within(Some(&"alice-1".parse().unwrap())))
+        .unwrap();
+    turn.commit().unwrap();
+    drop(ledger);
+    let found = world.govfs(&["replay"]).is(4);
+    assert!(
+        found.stderr.contains("src/a.txt is a conflict"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_file_becomes_a_directory_and_a_directory_a_file() {
+    if !needs::root() {
+        return;
+    }
+    let mut world = world();
+    let before = world.names("main");
+    let dir = world.mount("alice", &["src"]);
+    world.work(&dir, "rm src/b.txt; mkdir src/b.txt; echo 1 > src/b.txt/f");
+    world.govfs(&["merge", "alice"]).is(0);
+    assert_eq!(world.at("main", "src/b.txt/f"), "1\n");
+    assert!(world.repo().join("src/b.txt/f").is_file());
+    world.govfs(&["unmount", "alice"]).is(0);
+    let dir = world.mount("alice", &["src"]);
+    world.work(&dir, "rm -r src/b.txt; echo 2 > src/b.txt");
+    world.govfs(&["merge", "alice"]).is(0);
+    assert_eq!(world.at("main", "src/b.txt"), "2\n");
+    assert_eq!(world.names("main"), before);
+    world.govfs(&["revert", "HEAD"]).is(0);
+    world.govfs(&["revert", "HEAD~2"]).is(0);
+    assert_eq!(world.at("main", "src/b.txt"), "b\n");
+    assert!(world.is_clean());
+    world.is_whole();
+}
+
+#[test]
 fn unmerged_work_is_given_up_only_knowingly() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
     let dir = world.mount("alice", &["src"]);
     world.work(&dir, "echo 1 > src/b.txt");
     let refused = world.govfs(&["abandon", "alice"]).is(3);
-    assert!(refused.err.contains("M src/b.txt"), "{refused:?}");
+    assert!(refused.stderr.contains("M src/b.txt"), "{refused:?}");
     world.work(&dir, "echo 2 > src/b.txt"); // as if nothing had been
     world.govfs(&["abandon", "alice", "--yes"]).is(0);
-    assert_ne!(world.sh(&dir, "echo 3 > src/b.txt").code, 0);
+    assert_ne!(world.sh(&dir, "echo 3 > src/b.txt").status, 0);
     let claims = world.govfs(&["--json", "claims"]).is(0).json();
     assert_eq!(claims["claims"].as_array().unwrap().len(), 0);
     world.govfs(&["abandon", "alice"]).is(5);
@@ -110,7 +175,7 @@ fn unmerged_work_is_given_up_only_knowingly() {
 
 #[test]
 fn a_revert_undoes_exactly_one_merge() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -138,7 +203,7 @@ fn a_revert_undoes_exactly_one_merge() {
 
 #[test]
 fn a_revert_says_which_later_merges_stand_on_it() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -152,7 +217,7 @@ fn a_revert_says_which_later_merges_stand_on_it() {
     let refused = world.govfs(&["revert", &entries[0]]).is(3);
     let later = format!("merge {} of bob", entries[1]);
     assert!(
-        refused.err.contains(&later) && refused.err.contains("src/b.txt"),
+        refused.stderr.contains(&later) && refused.stderr.contains("src/b.txt"),
         "{refused:?}"
     );
     assert_eq!(world.tip("main"), tip);
@@ -166,7 +231,7 @@ fn a_revert_says_which_later_merges_stand_on_it() {
 
 #[test]
 fn a_file_that_was_only_read_is_advice_and_no_refusal() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();
@@ -193,7 +258,7 @@ fn a_file_that_was_only_read_is_advice_and_no_refusal() {
 
 #[test]
 fn blame_names_the_write_that_brought_each_line() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = world();

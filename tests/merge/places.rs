@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use super::{World, can_mount, lines};
+use super::{World, lines, needs};
 
 #[test]
 fn a_linked_worktree_on_the_branch_follows_or_stops_the_merge() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = World::new(&[("src/a.txt", "a\n"), ("src/b.txt", "b\n")]);
@@ -34,7 +34,7 @@ fn a_linked_worktree_on_the_branch_follows_or_stops_the_merge() {
 
 #[test]
 fn a_submodule_is_neither_taken_away_nor_filled() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     let mut world = World::new(&[("src/a.txt", "a\n")]);
@@ -66,7 +66,7 @@ fn a_submodule_is_neither_taken_away_nor_filled() {
 
 #[test]
 fn partial_and_shallow_clones_are_merged_into() {
-    if !can_mount() {
+    if !needs::root() {
         return;
     }
     for how in [&["--filter=blob:none"][..], &["--depth=1"]] {
@@ -93,7 +93,7 @@ fn partial_and_shallow_clones_are_merged_into() {
         made.is(0);
         merged.is(0);
         replayed.is(0);
-        assert_eq!(blamed.is(0).out.lines().count(), 31);
+        assert_eq!(blamed.is(0).stdout.lines().count(), 31);
         let text = world.git_in(&bare, &["show", "main:src/d.txt"]);
         assert_eq!(text, "b", "{how:?}");
     }

@@ -1,50 +1,18 @@
 //! One repository with its ledger, and agents in real mounts; nothing of it is left behind.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
+use crate::common::{House, Ran, ran};
+
 pub(crate) const GOVFS: &str = env!("CARGO_BIN_EXE_govfs");
 
-/// How a command ended.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) code: i32,
-    pub(crate) out: String,
-    pub(crate) err: String,
-}
-
-impl Ended {
-    fn of(output: &Output) -> Self {
-        Self {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    #[track_caller]
-    pub(crate) fn is(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "{self:?}");
-        self
-    }
-}
-
 pub(crate) struct World {
-    dir: tempfile::TempDir,
+    house: House,
     mounts: Vec<(String, PathBuf)>,
-}
-
-/// Says whether this machine lets a test mount; the others have nothing to say.
-pub(crate) fn can_mount() -> bool {
-    nix::unistd::geteuid().is_root() && fs::File::open("/dev/fuse").is_ok()
 }
 
 impl World {
@@ -56,13 +24,10 @@ impl World {
     }
 
     pub(crate) fn bare_of_ledger(files: &[(&str, &str)]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
         let world = Self {
-            dir,
+            house: House::bare_of_charter(),
             mounts: Vec::new(),
         };
-        fs::create_dir(world.repo()).unwrap();
-        world.git(&["init", "-q", "-b", "main"]);
         world.git(&["config", "user.name", "op"]);
         world.git(&["config", "user.email", "op@x"]);
         world.commit(files, "first");
@@ -70,30 +35,19 @@ impl World {
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.house.path(name)
     }
 
     pub(crate) fn repo(&self) -> PathBuf {
-        self.path("repo")
+        self.house.root()
     }
 
     pub(crate) fn store(&self) -> PathBuf {
         self.repo().join(".git/govfs")
     }
 
-    fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new(program);
-        command
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", self.dir.path())
-            .env("XDG_CONFIG_HOME", self.path("config"))
-            .env("XDG_STATE_HOME", self.path("state"))
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .env("GIT_CONFIG_SYSTEM", "/dev/null")
-            .current_dir(self.repo())
-            .stdin(Stdio::null());
-        command
+    fn command(&self, program: &str) -> Command {
+        self.house.configured(program, &self.repo())
     }
 
     pub(crate) fn govfs_command(&self, args: &[&str]) -> Command {
@@ -102,21 +56,21 @@ impl World {
         command
     }
 
-    pub(crate) fn govfs(&self, args: &[&str]) -> Ended {
-        Ended::of(&self.govfs_command(args).output().unwrap())
+    pub(crate) fn govfs(&self, args: &[&str]) -> Ran {
+        ran(self.govfs_command(args).output().unwrap())
     }
 
     /// Runs govfs beneath a tracer.
-    pub(crate) fn traced(&self, words: &[&str], args: &[&str]) -> Ended {
+    pub(crate) fn traced(&self, words: &[&str], args: &[&str]) -> Ran {
         let mut command = self.command("strace");
         command.args(words).arg(GOVFS).args(args);
-        Ended::of(&command.output().unwrap())
+        ran(command.output().unwrap())
     }
 
     /// Crashes at a named step.
-    pub(crate) fn govfs_until(&self, step: &str, args: &[&str]) -> Ended {
+    pub(crate) fn govfs_until(&self, step: &str, args: &[&str]) -> Ran {
         let mut command = self.govfs_command(args);
-        Ended::of(&command.env("GOVFS_FAIL", step).output().unwrap())
+        ran(command.env("GOVFS_FAIL", step).output().unwrap())
     }
 
     #[track_caller]
@@ -128,8 +82,8 @@ impl World {
     pub(crate) fn git_in(&self, dir: &Path, args: &[&str]) -> String {
         let mut command = self.command("git");
         let output = command.args(args).current_dir(dir).output().unwrap();
-        let ended = Ended::of(&output).is(0);
-        ended.out.trim_end().to_owned()
+        let ended = ran(output).is(0);
+        ended.stdout.trim_end().to_owned()
     }
 
     /// Writes files into the checkout and commits everything.
@@ -175,10 +129,10 @@ impl World {
 
     /// Runs a script in a mount.
     #[track_caller]
-    pub(crate) fn sh(&self, dir: &Path, script: &str) -> Ended {
+    pub(crate) fn sh(&self, dir: &Path, script: &str) -> Ran {
         let mut command = self.command("sh");
         let output = command.args(["-c", script]).current_dir(dir).output();
-        Ended::of(&output.unwrap())
+        ran(output.unwrap())
     }
 
     /// Changes things in a mount; all of it must succeed.
@@ -203,7 +157,7 @@ impl World {
 
     /// Returns the ledger's lines of one operation.
     pub(crate) fn entries(&self, op: &str) -> Vec<Value> {
-        let text = self.govfs(&["--json", "log", "--op", op]).is(0).out;
+        let text = self.govfs(&["--json", "log", "--op", op]).is(0).stdout;
         let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
         lines.collect()
     }

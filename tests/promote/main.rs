@@ -47,11 +47,7 @@ fn git(dir: &Path, args: &[&str]) -> String {
 }
 
 fn oid(text: &str) -> Oid {
-    let mut bytes = [0; 20];
-    for (byte, at) in bytes.iter_mut().zip((0..40).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).unwrap();
-    }
-    Oid(bytes)
+    text.parse().unwrap()
 }
 
 struct Room {

@@ -186,6 +186,7 @@ pub(crate) fn join(args: &[String]) -> ExitCode {
     let anchor = Anchor {
         user: open(&args[1]),
         mount: open(&args[2]),
+        owners: None,
     };
     match sandbox::launch(&job.spec(), &MountSource::Join(&anchor)) {
         Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(255)),

@@ -236,17 +236,20 @@ pub(crate) fn closed_ancestors() {
     each(|bench| {
         fs::set_permissions(bench.path(""), fs::Permissions::from_mode(0o700))
             .expect("a closed room");
-        let mut job = bench.shell("pwd; cat claimed.txt");
-        if bench.caller != Caller::User {
-            job.home = None;
-            job.writable.clear();
+        let alone = bench.shell("pwd; cat claimed.txt");
+        let mut beside_home = alone.clone();
+        beside_home.argv[2].push_str("; cat $HOME/plain; echo new > $HOME/writable/file");
+        let mut alone = alone;
+        alone.home = None;
+        alone.writable.clear();
+        for (job, more) in [(alone, ""), (beside_home, "secret\n")] {
+            assert_eq!(
+                bench.answer(&job),
+                format!("{}\nclaimed\n{more}", bench.text("repo")),
+                "{:?}",
+                bench.caller
+            );
         }
-        assert_eq!(
-            bench.answer(&job),
-            format!("{}\nclaimed\n", bench.text("repo")),
-            "{:?}",
-            bench.caller
-        );
         fs::set_permissions(bench.path(""), fs::Permissions::from_mode(0o755))
             .expect("an open room");
     });

@@ -165,7 +165,7 @@ pub fn work(site: &mut Site, orders: &Orders) -> Result<(), Failure> {
     };
     let (owner, plan) = launch(site, orders)?;
     let (status, reason) =
-        match job(site, orders, &owner, &plan).and_then(|job| run::run(site, &job)) {
+        match job(site, orders, &owner, &plan).and_then(|job| run::run(site, &job, &mut drop)) {
             Ok(ended) if ended.status == 0 => (0, None),
             Ok(ended) => (
                 i64::from(ended.status),

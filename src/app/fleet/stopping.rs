@@ -103,7 +103,7 @@ pub fn stop(site: &mut Site) -> Result<Vec<i32>, Failure> {
         pids.extend(picture.alive.iter().filter_map(|plan| places.worker(plan)));
     }
     if pids.is_empty() {
-        return Err(Failure::missing("no fleet runs here"));
+        return Err(Failure::missing("no fleet runs here").hint("govfs fleet status"));
     }
     for pid in pids.iter().filter(|pid| **pid > 0) {
         kill(Pid::from_raw(*pid), Signal::SIGTERM).map_err(Failure::failed)?;

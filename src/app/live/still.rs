@@ -8,24 +8,17 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::{
-    ASK_LIMIT, LOOK, SETTLE_LIMIT, abort_connection, append_seal, expect_done, seal_dead,
-    unexpected,
-};
-use crate::app::control::{Answer, Ask, Live};
+use super::{ASK_LIMIT, LOOK, abort_connection, append_seal, expect_done, seal_dead, settled};
+use crate::app::control::{Ask, Live};
 use crate::app::failure::Failure;
 use crate::app::merge::work;
-use crate::app::serve::ground::{self, Doors, Shown};
-use crate::app::serve::own_ids;
+use crate::app::serve::without_mount;
 use crate::app::session::{self, Lock, Session};
 use crate::app::site::Site;
-use crate::app::virtuals::Virtuals;
-use crate::domain::entry::Seal;
 
 /// How long a server may take to start or end before it counts as silent.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -140,15 +133,7 @@ fn held_by_server(
         Hold::Settle => Ask::Settle,
         Hold::Freeze => Ask::Freeze,
     };
-    let sealing = match server.ask(&ask, SETTLE_LIMIT) {
-        Ok(Answer::Settled(sealing)) => sealing,
-        other => return Err(unexpected(other)),
-    };
-    let seal = Seal {
-        count: sealing.count,
-        head: sealing.head,
-        root: sealing.root,
-    };
+    let seal = settled(&mut server, &ask)?;
     let row = session::load(site, &session.id)?;
     if row.sealed.as_ref().is_none_or(|row| row.count < seal.count) {
         append_seal(site, &session.id, &row, &seal)?;
@@ -170,21 +155,7 @@ fn stand_in(site: &mut Site, session: &Session, lock: Lock) -> Result<(Lock, u64
         return Ok((lock, count));
     }
     drop(lock); // opening the overlay takes it again
-    let (uid, gid) = own_ids();
-    let shown = Shown {
-        uid,
-        gid,
-        place: site.repo.root().to_owned(),
-        sealed: false,
-        tier: crate::domain::event::Tier::C,
-        allow_other: false,
-    };
-    let (at, of) = (site.repo.root().to_owned(), session.clone());
-    let doors = Doors {
-        control: Box::new(move |keeper| Arc::new(Virtuals::new(keeper, &of, at)) as _),
-        first_write: None,
-    };
-    let opened = ground::open(site, &session, &shown, doors)?;
+    let opened = without_mount(site, &session)?;
     opened
         .overlay
         .settle_all()

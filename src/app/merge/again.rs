@@ -1,8 +1,9 @@
 //! A merge computed once more, and held against its entry.
 //!
 //! The same log, base and tip must give the same tree, byte for byte, and the same
-//! account of every path; the same rows must give the same verdict. What `gc` dropped, or git pruned, is no difference: it
-//! cannot be computed again, and that is said.
+//! account of every path; the same rows must give the same verdict. What `gc`
+//! dropped, or git pruned, is no difference: it cannot be computed again, and that
+//! is said.
 
 use std::collections::BTreeSet;
 

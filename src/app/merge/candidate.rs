@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use crate::app::failure::Failure;
-use crate::domain::base::{Base, BaseKind, Oid};
-use crate::domain::convert::{Filter, LfsPointer, lfs_pointer, to_git};
+use crate::domain::base::{Base, BaseEntry, BaseKind, Oid};
+use crate::domain::convert::{Conversion, Filter, LfsPointer, lfs_pointer, to_git};
 use crate::domain::digest::Digest;
 use crate::domain::event::{MergedPath, Status as Letter};
 use crate::domain::layer;
@@ -143,19 +143,11 @@ impl Ground<'_> {
                 "{path}: the base has no {from} to take its bytes from"
             )));
         };
-        let conversion = |path| {
-            self.base
-                .conversion(path)
-                .map_err(|error| lost(path, &error))
-        };
         let moved = path != from && entry.kind != BaseKind::Symlink;
-        if !moved || conversion(path)? == conversion(from)? {
+        if !moved || self.conversion(path)? == self.conversion(from)? {
             return Ok(Some(entry.oid));
         }
-        let bytes = self
-            .base
-            .read(from, &entry)
-            .map_err(|error| lost(from, &error))?;
+        let bytes = self.shown(from, &entry)?;
         self.convert(stage, path, &bytes, laid)
     }
 
@@ -167,10 +159,7 @@ impl Ground<'_> {
         size: u64,
         laid: &mut Laid,
     ) -> Result<Option<Oid>, Failure> {
-        let conversion = self
-            .base
-            .conversion(path)
-            .map_err(|error| lost(path, &error))?;
+        let conversion = self.conversion(path)?;
         if conversion.filter() == Filter::Lfs && size > POINTER_MAX {
             self.checked_size(path, sha256, size)?;
             laid.lfs.push((*sha256, size));
@@ -223,11 +212,18 @@ impl Ground<'_> {
         let Some(entry) = found.filter(|entry| matches!(entry.kind, BaseKind::File { .. })) else {
             return Ok(None);
         };
-        let shown = self
-            .base
-            .read(path, &entry)
-            .map_err(|error| lost(path, &error))?;
-        Ok((shown == bytes).then_some(entry.oid))
+        Ok((self.shown(path, &entry)? == bytes).then_some(entry.oid))
+    }
+
+    fn conversion(&self, path: &RepoPath) -> Result<Conversion, Failure> {
+        let found = self.base.conversion(path);
+        found.map_err(|error| lost(path, &error))
+    }
+
+    /// Returns what a checkout of the base shows at `path`.
+    fn shown(&self, path: &RepoPath, entry: &BaseEntry) -> Result<Vec<u8>, Failure> {
+        let found = self.base.read(path, entry);
+        found.map_err(|error| lost(path, &error))
     }
 
     /// Returns the blob that git would store for `bytes` at `path`; none where that is refused.
@@ -238,10 +234,7 @@ impl Ground<'_> {
         bytes: &[u8],
         laid: &mut Laid,
     ) -> Result<Option<Oid>, Failure> {
-        let conversion = self
-            .base
-            .conversion(path)
-            .map_err(|error| lost(path, &error))?;
+        let conversion = self.conversion(path)?;
         let before = self.base.find(path).map_err(|error| lost(path, &error))?;
         let before = match before {
             Some(entry) if conversion.stores_other_bytes() && is_file(entry.kind) => Some(

@@ -308,7 +308,7 @@ pub fn blocked(obstacles: &[Obstacle]) -> Vec<MergeRefusal> {
         rule: CHECKOUT,
         path: obstacle.path.clone(),
         reason: obstacle.to_string(),
-        hint: "commit, stash or remove it there; then merge again".to_owned(),
+        hint: format!("{}; then merge again", obstacle.remedy()),
     };
     obstacles.iter().map(line).collect()
 }

@@ -43,6 +43,18 @@ pub struct Imported {
     pub notes: Vec<String>,
 }
 
+impl Imported {
+    /// Takes note of a command that was carried out.
+    fn took(&mut self, command: QueueCommand) {
+        match command {
+            QueueCommand::Remove(plan) => self.removed.push(plan),
+            QueueCommand::Claim { plan, .. } => self.moves.push((plan, QueueState::InProgress)),
+            QueueCommand::SetStatus { plan, to, .. } => self.moves.push((plan, to)),
+            QueueCommand::Add(_) | QueueCommand::Amend(_) => {}
+        }
+    }
+}
+
 /// Why nothing was imported.
 #[derive(Debug)]
 pub enum Fault {
@@ -117,17 +129,12 @@ pub fn import(site: &mut Site, path: &Path) -> Result<Imported, Fault> {
         .map(|source| source.plan.id.clone())
         .collect();
     for command in asked {
-        match command {
-            QueueCommand::Remove(plan) => done.removed.push(plan),
-            QueueCommand::Claim { plan, owner } => {
-                if let Some(session) = after.open_session_id(&owner) {
-                    live::refresh(site, session)?;
-                }
-                done.moves.push((plan, QueueState::InProgress));
-            }
-            QueueCommand::SetStatus { plan, to, .. } => done.moves.push((plan, to)),
-            QueueCommand::Add(_) | QueueCommand::Amend(_) => {}
+        if let QueueCommand::Claim { owner, .. } = &command
+            && let Some(session) = after.open_session_id(owner)
+        {
+            live::refresh(site, session)?;
         }
+        done.took(command);
     }
     let early = early.into_iter().map(|plan| (plan, QueueState::Done));
     done.moves.extend(early);

@@ -4,7 +4,6 @@
 //! mount. Invariants: a session has one server, owned by one uid; a server that
 //! nobody holds any more ends. Two runs that start together end up in one mount.
 
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -33,6 +32,8 @@ const OPTIONS: &str = "max_read=1048576";
 pub struct Door {
     live: Live,
     place: Place,
+    /// The mount was made for this run.
+    pub(super) is_new: bool,
 }
 
 #[derive(Debug)]
@@ -150,24 +151,31 @@ fn join(session: &Session, mut live: Live, tier: Tier) -> Result<Option<Door>, F
         ))
         .hint(format!("govfs unmount {}", session.agent)));
     }
-    match live.ask(&Ask::Hold, QUESTION) {
-        Ok(Answer::Done) => {}
-        Ok(_) | Err(_) => return Ok(None),
-    }
     if !live.hello.sealed {
+        if !matches!(live.ask(&Ask::Hold, QUESTION), Ok(Answer::Done)) {
+            return Ok(None);
+        }
         let place = Place::Host {
             dir: place_of(&live),
             tier,
             own: false,
         };
-        return Ok(Some(Door { live, place }));
+        return Ok(Some(Door {
+            live,
+            place,
+            is_new: false,
+        }));
     }
-    let anchor = live.anchor(QUESTION).map_err(Failure::failed)?;
-    let Ok([user, mount]) = <[OwnedFd; 2]>::try_from(anchor) else {
-        return Err(Failure::failed("the server did not hand over its mount"));
+    let Ok((Answer::Done, anchor)) = live.join(QUESTION) else {
+        return Ok(None);
     };
-    let place = Place::Sealed(Anchor { user, mount });
-    Ok(Some(Door { live, place }))
+    let anchor = Anchor::of(anchor)
+        .ok_or_else(|| Failure::failed("the server did not hand over its mount"))?;
+    Ok(Some(Door {
+        live,
+        place: Place::Sealed(anchor),
+        is_new: false,
+    }))
 }
 
 fn place_of(live: &Live) -> PathBuf {
@@ -210,23 +218,24 @@ fn mount_on_host(site: &mut Site, session: &Session, tier: Tier) -> Result<Door,
         tier,
         own: !standing.already,
     };
-    Ok(Door { live, place })
+    Ok(Door {
+        live,
+        place,
+        is_new: true,
+    })
 }
 
 /// Raises the mount at the repository's own path, and starts its server.
 fn raise(site: &Site, session: &Session) -> Result<Door, Failure> {
     let root = site.repo.root();
     let raised = sandbox::raise(root, super::identity(), OPTIONS)?;
-    // First: preparing the server closes everything to it, then these two are opened again.
+    // First: preparing the server closes everything to it, then these are opened again.
     let mut server = mount::server(site, session)?;
-    let user = mount::inheritable(&raised.anchor.user)?;
-    let mounts = mount::inheritable(&raised.anchor.mount)?;
+    server.arg("--at").arg(root).arg("--sealed");
+    for descriptor in raised.anchor.descriptors() {
+        server.arg(mount::inheritable(descriptor)?.to_string());
+    }
     server
-        .arg("--at")
-        .arg(root)
-        .arg("--sealed")
-        .arg(user.to_string())
-        .arg(mounts.to_string())
         .arg("--uid")
         .arg(raised.uid.to_string())
         .arg("--gid")
@@ -235,6 +244,7 @@ fn raise(site: &Site, session: &Session) -> Result<Door, Failure> {
     Ok(Door {
         live: hold(session)?,
         place: Place::Sealed(raised.anchor),
+        is_new: true,
     })
 }
 

@@ -105,6 +105,9 @@ fn changes(site: &Site, session: &Session) -> Result<(Vec<Changed>, Vec<RepoPath
         return Ok((Vec::new(), Vec::new()));
     }
     let layer = layer::read(session, None)?.layer;
+    if layer.touched().is_empty() {
+        return Ok((Vec::new(), Vec::new())); // no need to open the base
+    }
     let base = ground::base(site, session)?;
     let changes = layer.changes(&base).map_err(Failure::failed)?;
     let changes = changes.into_iter().map(|change| Changed {

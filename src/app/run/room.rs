@@ -41,7 +41,7 @@ fn all(site: &Site) -> Result<PathBuf, Failure> {
     Ok(keys::state_dir()?.join("rooms").join(&store[..12]))
 }
 
-/// Returns the session's copy of the directory `source`, which is known as `name`.
+/// Returns the session's copy of the directory or file `source`, which is known as `name`.
 pub(super) fn copy(room: &Path, name: &str, source: &Path) -> Result<Copy, Failure> {
     let name = percent_encode(name.as_bytes()).replace('/', "%2F");
     let caches = room.join("caches");
@@ -49,7 +49,7 @@ pub(super) fn copy(room: &Path, name: &str, source: &Path) -> Result<Copy, Failu
     private(&caches).map_err(fault)?;
     let (full, empty) = (caches.join(&name), caches.join(format!("{name}.empty")));
     for (dir, empty) in [(&full, false), (&empty, true)] {
-        if dir.is_dir() {
+        if dir.exists() {
             let dir = dir.clone();
             return Ok(Copy { dir, empty });
         }
@@ -61,16 +61,20 @@ pub(super) fn copy(room: &Path, name: &str, source: &Path) -> Result<Copy, Failu
         files: FILES_MAX,
     };
     // Looked through first: a cache that is too large costs a walk, not half a copy.
-    let made = measure(source, &mut budget).and_then(|()| copy_dir(source, &aside));
+    let made = if source.is_file() {
+        fs::copy(source, &aside).map(drop)
+    } else {
+        measure(source, &mut budget).and_then(|()| copy_dir(source, &aside))
+    };
     let (dir, is_empty) = if made.is_ok() {
         (full, false)
     } else {
-        let _ = fs::remove_dir_all(&aside); // what stays of it is swept with the room
+        let _ = fs::remove_dir_all(&aside).or_else(|_| fs::remove_file(&aside)); // what stays of it is swept with the room
         private(&aside).map_err(fault)?;
         (empty, true)
     };
     match fs::rename(&aside, &dir) {
-        Err(_) if dir.is_dir() => fs::remove_dir_all(&aside).map_err(fault)?,
+        Err(_) if dir.is_dir() => fs::remove_dir_all(&aside).map_err(fault)?, // another run was faster
         renamed => renamed.map_err(fault)?,
     }
     Ok(Copy {

@@ -14,7 +14,7 @@ use crate::app::keys;
 use crate::app::mount;
 use crate::app::mounts;
 use crate::app::run::door::Door;
-use crate::app::run::{Job, room};
+use crate::app::run::{Job, room, steering};
 use crate::app::session::Session;
 use crate::app::site::Site;
 use crate::domain::charter::{Charter, HostPath};
@@ -57,12 +57,22 @@ pub(super) fn spec(
     spec.unix_sockets = charter.sandbox.af_unix;
     spec.env = environment(charter, job, session);
     spec.hidden = hidden(site, charter, job, home.as_deref())?;
-    spec.writable = writable(charter, job, home.as_deref());
+    // Other sessions are none of this one's business.
+    spec.hidden_mounts = mounts::governed();
+    spec.hidden_mounts
+        .retain(|path| !path.starts_with(site.repo.root()));
+    let has_view = spec.tier == sandbox::Tier::A;
+    let own = states(charter, job, home.as_deref(), has_view)?;
+    spec.writable = own.writable;
+    spec.writable
+        .extend(writable(charter, job, home.as_deref()));
+    spec.readonly = own.readonly;
     let room = room::of(site, session)?;
     let mut copied = Vec::new();
     // A copy in the place of the operator's own needs a mount namespace; without one the caches stay closed.
-    if spec.tier == sandbox::Tier::A {
-        (spec.copies, copied) = copies(&room, charter, home.as_deref(), &spec.writable)?;
+    if has_view {
+        let caches = charter.sandbox.copied.iter().chain(own.copied);
+        (spec.copies, copied) = copies(&room, caches, home.as_deref(), &spec.writable)?;
     }
     spec.copy_room = Some(room.join("writable"));
     spec.home = home;
@@ -124,26 +134,57 @@ fn hidden(
     hidden.push(site.repo.git_dir().to_owned());
     hidden.push(keys::config_dir()?);
     hidden.push(keys::state_dir()?);
-    // Other sessions are none of this one's business.
-    hidden.extend(mounts::governed());
     // What lies in the repository is under the mount already.
     let root = site.repo.root();
     hidden.retain(|path| !path.starts_with(root));
     Ok(hidden)
 }
 
+/// What is open of the state directories of the agents that are started.
+#[derive(Default)]
+struct States<'a> {
+    writable: Vec<Writable>,
+    readonly: Vec<Bind>,
+    copied: Vec<&'a HostPath>,
+}
+
+/// Opens the state of the agents named on the command line. It is made where an agent is started for the first time;
+/// a single file is never made up.
+fn states<'a>(
+    charter: &'a Charter,
+    job: &Job,
+    home: Option<&Path>,
+    has_view: bool,
+) -> Result<States<'a>, Failure> {
+    let mut states = States::default();
+    for path in &charter.sandbox.states {
+        let place = on_host(path, home).filter(|_| is_state_of(path.as_str(), &job.argv));
+        let Some(place) = place.filter(|place| place.exists() || place.extension().is_none())
+        else {
+            continue;
+        };
+        // The caller's own word goes before what is known of agents; and what lies in a copied cache is copied with it.
+        let caches = charter.sandbox.copied.iter();
+        let mut caches = caches.filter_map(|cache| on_host(cache, home));
+        let in_cache = caches.any(|cache| place.starts_with(&cache) && cache.is_dir());
+        if job.writable.contains(&place) || (in_cache && has_view) {
+            continue;
+        }
+        let opened = steering::open(path.as_str(), &place, has_view)?;
+        states.writable.extend(opened.writable);
+        states.readonly.extend(opened.readonly);
+        if opened.copied {
+            states.copied.push(path);
+        }
+    }
+    Ok(states)
+}
+
 /// Returns what is written through to the operator's own.
 fn writable(charter: &Charter, job: &Job, home: Option<&Path>) -> Vec<Writable> {
-    // A state directory holds what steers its agent outside, too (hooks, logins): it is open to that agent alone,
-    // and made where that agent is started for the first time. A file is never made up.
-    let states = charter.sandbox.states.iter();
-    let states = states.filter(|path| is_state_of(path.as_str(), &job.argv));
-    let states = states.filter_map(|path| on_host(path, home));
-    let states = states.filter(|path| path.exists() || path.extension().is_none());
     let listed = charter.sandbox.writable.iter();
     let listed = listed.filter_map(|path| on_host(path, home));
     let listed = listed.filter(|path| path.exists());
-    let listed = states.chain(listed);
     let listed = listed.map(|path| Writable { path, create: true });
     let asked = job.writable.iter().map(|path| Writable {
         path: path.clone(),
@@ -183,15 +224,15 @@ fn is_state_of(state: &str, argv: &[OsString]) -> bool {
 }
 
 /// Returns the caches that each session has for itself, and in words which they are.
-fn copies(
+fn copies<'a>(
     room: &Path,
-    charter: &Charter,
+    caches: impl Iterator<Item = &'a HostPath>,
     home: Option<&Path>,
     writable: &[Writable],
 ) -> Result<(Vec<Bind>, Vec<String>), Failure> {
     let (mut copies, mut words) = (Vec::new(), Vec::new());
-    for path in &charter.sandbox.copied {
-        let Some(place) = on_host(path, home).filter(|place| place.is_dir()) else {
+    for path in caches {
+        let Some(place) = on_host(path, home).filter(|place| place.exists()) else {
             continue;
         };
         if writable.iter().any(|one| one.path == place) {

@@ -4,7 +4,7 @@
 //! question, and who holds the mount open. Every answer that changes something is
 //! made of the same few steps: rules first, then what was past them drains.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::Sender;
@@ -29,6 +29,7 @@ use crate::domain::event::{Event, Launched, Mode, Scratch};
 use crate::domain::gate::Halt;
 use crate::domain::path::{RepoPath, percent_encode};
 use crate::domain::pattern::Pattern;
+use crate::sandbox::Anchor;
 use crate::vfs::server::Server;
 
 /// How long the end of a server waits for an answer that is on its way.
@@ -39,7 +40,7 @@ pub(super) struct Desk {
     pub session: Session,
     dir: PathBuf,
     shown: Shown,
-    anchor: Option<[OwnedFd; 2]>,
+    anchor: Option<Anchor>,
     keeper: OnceLock<Arc<Keeper>>,
     pub(super) server: RwLock<Option<Server>>,
     ends: Mutex<Option<Sender<End>>>,
@@ -75,7 +76,7 @@ impl Desk {
         site: &Site,
         session: &Session,
         shown: &Shown,
-        anchor: Option<[OwnedFd; 2]>,
+        anchor: Option<Anchor>,
     ) -> Result<Self, Failure> {
         let mut reading = Site::open(site.repo.root())?;
         let state = state_for(&mut reading, session)?;
@@ -187,6 +188,7 @@ impl Desk {
         }
         match server.unmount(false) {
             Ok(()) => Answer::Done,
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => Answer::Busy,
             Err(error) => Answer::Failed {
                 why: format!("the mount cannot be taken away: {error}"),
             },
@@ -420,14 +422,12 @@ impl Handler for Desk {
         match ask {
             Ask::Hello => self.hello(),
             Ask::Hold => self.hold(),
+            Ask::Join if self.anchor.is_some() => self.hold(),
+            Ask::Join => Answer::Failed {
+                why: "the mount stands on the host".into(),
+            },
             Ask::Leave => Answer::Failed {
                 why: "this connection holds nothing".into(),
-            },
-            Ask::Anchor => match &self.anchor {
-                Some(_) => Answer::Done,
-                None => Answer::Failed {
-                    why: "the mount stands on the host".into(),
-                },
             },
             Ask::Launch { launched } => self.record_launch(*launched),
             Ask::Refresh => self.reload_now(),
@@ -474,7 +474,9 @@ impl Handler for Desk {
     }
 
     fn anchor(&self) -> Vec<BorrowedFd<'_>> {
-        self.anchor.iter().flatten().map(AsFd::as_fd).collect()
+        self.anchor
+            .as_ref()
+            .map_or_else(Vec::new, Anchor::descriptors)
     }
 
     fn speaking(&self) -> &RwLock<()> {

@@ -19,18 +19,17 @@ use crate::domain::state::State;
 impl Desk {
     /// One round of duties.
     pub(super) fn beat(&self, site: &mut Site) {
-        let done = self
+        let leases = self
             .follow_ledger(site)
-            .and_then(|()| self.look_after_leases(site))
-            .and_then(|()| self.mend_refs(site))
-            .and_then(|()| {
-                if self.seal_is_due() {
-                    self.seal(site)
-                } else {
-                    Ok(())
-                }
-            });
-        if let Err(failure) = done {
+            .and_then(|()| self.look_after_leases(site));
+        // Its own duty: what is written is sealed also where no lease can be renewed.
+        let sealed = if self.seal_is_due() {
+            self.seal(site)
+        } else {
+            Ok(())
+        };
+        let refs = self.mend_refs(site);
+        for failure in [leases, sealed, refs].into_iter().filter_map(Result::err) {
             tracing::warn!(%failure, "a duty failed and will be tried again");
         }
     }

@@ -24,6 +24,7 @@ use crate::domain::convert::{AutoCrlf, Eol, EolConfig};
 use crate::domain::digest::Digest;
 use crate::domain::entry::{Line, Seal, decode};
 use crate::domain::event::{Pinned, Tier};
+use crate::domain::gate::Kept;
 use crate::domain::logop::LogOp;
 use crate::domain::state::{Kind, RowKey, State};
 use crate::domain::zone::gitdir_rule;
@@ -118,7 +119,7 @@ pub fn open(
     doors: Doors,
 ) -> Result<Opened, Failure> {
     let mut lock = Lock::take(&session.dir)
-        .map_err(|error| fault(&session.dir, &error))?
+        .map_err(Failure::failed)?
         .ok_or_else(|| {
             Failure::refused(format!("session {} is being served already", session.id))
         })?;
@@ -129,18 +130,7 @@ pub fn open(
     versions
         .after_boot(&clock::boot_id())
         .map_err(Failure::failed)?;
-    let since = if lock.same_boot() {
-        Since::SameBoot
-    } else {
-        for (_, sha256) in &noted.unsealed {
-            versions
-                .set_aside_damaged(sha256)
-                .map_err(Failure::failed)?;
-        }
-        Since::Reboot {
-            unsealed: &noted.unsealed,
-        }
-    };
+    let since = since(&lock, &versions, &noted.unsealed)?;
     let fresh = noted.unsealed.iter().map(|(_, sha256)| *sha256);
     let fresh = fresh.filter(|sha256| versions.has(sha256));
     let keeper = Keeper::new(Ground {
@@ -183,6 +173,23 @@ pub fn open(
         lock,
         loss,
     })
+}
+
+/// Says what the overlay may believe of the disk; after a reboot, damaged versions go first.
+fn since<'a>(
+    lock: &Lock,
+    versions: &Versions,
+    unsealed: &'a [(u64, Digest)],
+) -> Result<Since<'a>, Failure> {
+    if lock.same_boot() {
+        return Ok(Since::SameBoot);
+    }
+    for (_, sha256) in unsealed {
+        versions
+            .set_aside_damaged(sha256)
+            .map_err(Failure::failed)?;
+    }
+    Ok(Since::Reboot { unsealed })
 }
 
 /// What is noted of a log while it is checked: it may be longer than memory.
@@ -303,6 +310,7 @@ pub fn options(charter: Charter, shown: &Shown) -> Options {
         scratch: Arc::new(move |path, _| charter.scratch.iter().any(|one| one.covers(path))),
         transient: Arc::new(move |name| names.transient.adds(name)),
         quiet: QUIET,
+        kept: Kept::default(),
     }
 }
 

@@ -218,14 +218,29 @@ impl Pass {
         }
     }
 
+    /// Sets aside what merge commits state about the ledgers `beside` this one, and says so.
+    pub(super) fn name_others(
+        &mut self,
+        held: Vec<Held>,
+        beside: &[Origin],
+    ) -> Result<Vec<Held>, Failure> {
+        let is_own =
+            |held: &Held| held.note.is_some() || self.origins.contains(&held.checkpoint.origin);
+        let (own, others): (Vec<Held>, Vec<Held>) = held.into_iter().partition(is_own);
+        let mut found = Others::default();
+        for held in others {
+            found.add(held.checkpoint.origin, &held.place, beside)?;
+        }
+        self.remarks.extend(found.remarks());
+        Ok(own)
+    }
+
     /// Holds the entries against what was stated about them earlier.
     pub(super) fn agrees(&self, held: &Held) -> Result<(), Failure> {
         let Checkpoint { origin, size, root } = &held.checkpoint;
         let place = &held.place;
         if !self.origins.contains(origin) {
-            return Err(Failure::integrity(format!(
-                "{place}: a checkpoint of another ledger, {origin}"
-            )));
+            return Err(another(place, origin));
         }
         if let Some(note) = &held.note {
             self.signed(note, *size, place)?;
@@ -246,6 +261,44 @@ impl Pass {
             ))),
         }
     }
+}
+
+/// How many merge commits state something about which other ledger.
+///
+/// A branch that several operators merge to carries all their trailers, and each keeps one
+/// ledger. Whoever verifies has to name those: a ledger that was begun again in the place of
+/// the one that the trailers speak of would look the same.
+#[derive(Default)]
+pub(super) struct Others(BTreeMap<Origin, u64>);
+
+impl Others {
+    pub(super) fn add(
+        &mut self,
+        origin: Origin,
+        place: &str,
+        beside: &[Origin],
+    ) -> Result<(), Failure> {
+        if !beside.contains(&origin) {
+            return Err(another(place, &origin).hint(format!(
+                "if another operator merges to this branch and keeps that ledger: govfs verify --beside {origin}"
+            )));
+        }
+        *self.0.entry(origin).or_default() += 1;
+        Ok(())
+    }
+
+    pub(super) fn remarks(&self) -> impl Iterator<Item = String> + '_ {
+        self.0.iter().map(|(origin, count)| {
+            let commits = if *count == 1 { "commit states" } else { "commits state" };
+            format!(
+                "{count} merge {commits} a checkpoint of another ledger, {origin}: only that one can account for them"
+            )
+        })
+    }
+}
+
+fn another(place: &str, origin: &Origin) -> Failure {
+    Failure::integrity(format!("{place}: a checkpoint of another ledger, {origin}"))
 }
 
 /// Says whether an entry states of the first `size` entries what they give.

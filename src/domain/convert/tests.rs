@@ -1,3 +1,5 @@
+//! Conversions by git's rules as tables, and random bytes out and back.
+
 use super::*;
 
 use std::sync::Arc;

@@ -1,4 +1,7 @@
-//! The graph as text, for `dot` and for Mermaid.
+//! The graph as text: for people, for `dot` and for Mermaid.
+//!
+//! Owns: the three drawings, and the order of the plans in them: a cycle is drawn
+//! like everything else. Never judges the graph.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

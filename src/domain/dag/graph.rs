@@ -1,4 +1,8 @@
 //! The graph of dependencies: components, cycles, reachability, the stable order.
+//!
+//! Owns: the plans by number and the walks over them. Invariants: the numbers follow
+//! the ids, so nothing depends on the order in which plans were given; no walk
+//! recurses, however long a chain is. Never looks at claims.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;

@@ -1,16 +1,13 @@
+//! Findings over sets of plans by examples, and against looking at every pair.
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::domain::plan::Plan;
+use crate::domain::plan::tests::sample;
 
 fn plan(id: &str, needs: &[&str], files: &[&str]) -> Plan {
-    let mut plan = Plan::bare(id.parse().expect(id), "feature");
-    plan.dependencies = needs.iter().map(|id| id.parse().expect("id")).collect();
-    plan.claims.files = files
-        .iter()
-        .map(|text| text.parse().expect("pattern"))
-        .collect();
-    plan
+    sample(id, "feature", needs, files)
 }
 
 fn members(plans: &[Plan]) -> Vec<Member<'_>> {

@@ -1,4 +1,7 @@
 //! From a write log's line back to its operation: exactly the keys that the writer writes.
+//!
+//! Owns: the reading of each operation's body. Invariant: a key that is missing, one
+//! too many or one out of its order is a fault. Never looks at the line's head.
 
 use std::iter::Peekable;
 

@@ -1,4 +1,8 @@
 //! The writers: any body as a line, and the write log's operations without allocating.
+//!
+//! Owns: the one spelling of every value. Invariants: what is written here the strict
+//! reader takes, and gives back the same; members stand in the order of their names.
+//! Never chooses a time or a number: they are handed in.
 
 use std::mem;
 

@@ -1,3 +1,5 @@
+//! The format's golden lines, its one spelling, and chains that were changed.
+
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 

@@ -1,4 +1,7 @@
 //! The README of an export: how anybody verifies it, with which tools.
+//!
+//! Owns: the text, and its last line, which is the SHA-256 of all before it. The
+//! recipe names nothing of govfs, so that it can be followed without it.
 
 use crate::domain::checkpoint::Checkpoint;
 use crate::domain::digest::Digest;

@@ -1,4 +1,7 @@
 //! The schedule as it would go if every plan succeeded at once.
+//!
+//! Owns: playing the fleet's own decision through, round by round. Invariant: what is
+//! shown is what the coordinator would be told. Never acts.
 
 use crate::domain::fleet::{Action, Fleet, Limits, Stage};
 use crate::domain::names::PlanId;

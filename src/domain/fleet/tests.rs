@@ -1,16 +1,13 @@
+//! The next step of every stage, and the fleet's promises on random graphs.
+
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
 
 use super::*;
+use crate::domain::plan::tests::sample;
 
 fn plan(id: &str, needs: &[&str], files: &[&str]) -> Plan {
-    let mut plan = Plan::bare(id.parse().expect(id), "fix");
-    plan.dependencies = needs.iter().map(|id| id.parse().expect("id")).collect();
-    plan.claims.files = files
-        .iter()
-        .map(|text| text.parse().expect("pattern"))
-        .collect();
-    plan
+    sample(id, "fix", needs, files)
 }
 
 fn limits(jobs: usize) -> Limits {

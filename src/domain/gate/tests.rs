@@ -1,3 +1,5 @@
+//! The gate's decisions by table: claim, lists, role, halt.
+
 use super::*;
 
 fn path(text: &str) -> RepoPath {

@@ -208,7 +208,7 @@ fn leftovers(node: &Node, path: &RepoPath, found: &mut Vec<RepoPath>) {
     if node.transient {
         found.push(path.clone());
     }
-    for (name, slot) in &node.kids {
+    for (name, slot) in &node.children {
         if let (Slot::Here(kid), Ok(below)) = (slot, path.join(name)) {
             leftovers(kid, &below, found);
         }
@@ -227,7 +227,7 @@ impl Diff<'_> {
         match place.shown {
             Shown::Base if untouched => return Ok(()),
             Shown::Node(node) if untouched && place.is_dir() => {
-                return self.kids(place, node, here);
+                return self.descend(place, node, here);
             }
             Shown::Node(node) if node.transient => return self.deleted(&place.path, here),
             _ => {}
@@ -242,25 +242,30 @@ impl Diff<'_> {
     }
 
     /// An unmoved directory: only the names that entries touched can differ.
-    fn kids(&mut self, place: &Place<'_>, node: &Node, here: Option<&BaseEntry>) -> io::Result<()> {
+    fn descend(
+        &mut self,
+        place: &Place<'_>,
+        node: &Node,
+        here: Option<&BaseEntry>,
+    ) -> io::Result<()> {
         let list = match here {
             Some(entry) if entry.kind == BaseKind::Dir => Some(self.base.list(&entry.oid)?),
             _ => None,
         };
-        for (name, slot) in &node.kids {
+        for (name, slot) in &node.children {
             let Ok(path) = place.path.join(name) else {
                 continue;
             };
             let before = list.as_ref().and_then(|list| child(list, name));
             match slot {
                 Slot::Gone => self.deleted(&path, before)?,
-                Slot::Here(kid) => {
-                    let kid_place = Place {
+                Slot::Here(node) => {
+                    let below = Place {
                         path,
-                        shown: Shown::Node(kid),
-                        through: through(self.base, kid)?,
+                        shown: Shown::Node(node),
+                        through: through(self.base, node)?,
                     };
-                    self.place(&kid_place, before)?;
+                    self.place(&below, before)?;
                 }
             }
         }
@@ -278,10 +283,10 @@ impl Diff<'_> {
             None => None,
         };
         let mut seen = BTreeSet::new();
-        for kid in children(self.base, place)? {
-            let name = kid.path.name().to_vec();
+        for below in children(self.base, place)? {
+            let name = below.path.name().to_vec();
             let before = list.as_ref().and_then(|list| child(list, &name));
-            self.place(&kid, before)?;
+            self.place(&below, before)?;
             seen.insert(name);
         }
         for entry in list.iter().flat_map(|list| list.iter()) {

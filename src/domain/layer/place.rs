@@ -116,30 +116,31 @@ pub(super) fn children<'a>(base: &dyn Base, place: &Place<'a>) -> io::Result<Vec
     if let Some((at, entry)) = &place.through
         && entry.kind == BaseKind::Dir
     {
-        for kid in base.list(&entry.oid)?.iter() {
-            let (Ok(path), Ok(through)) = (place.path.join(&kid.name), at.join(&kid.name)) else {
+        for child in base.list(&entry.oid)?.iter() {
+            let (Ok(path), Ok(through)) = (place.path.join(&child.name), at.join(&child.name))
+            else {
                 continue;
             };
-            let kid_place = Place {
+            let below = Place {
                 path,
                 shown: Shown::Base,
-                through: Some((through, kid.clone())),
+                through: Some((through, child.clone())),
             };
-            found.insert(kid.name.clone(), kid_place);
+            found.insert(child.name.clone(), below);
         }
     }
     if let Shown::Node(node) = place.shown {
-        for (name, slot) in &node.kids {
+        for (name, slot) in &node.children {
             match slot {
                 Slot::Gone => {
                     found.remove(name);
                 }
-                Slot::Here(kid) => {
+                Slot::Here(child) => {
                     let Ok(path) = place.path.join(name) else {
                         continue;
                     };
-                    let through = through(base, kid)?;
-                    let shown = Shown::Node(kid);
+                    let through = through(base, child)?;
+                    let shown = Shown::Node(child);
                     found.insert(
                         name.clone(),
                         Place {
@@ -166,14 +167,14 @@ pub(super) fn step<'a>(
     }
     let path = place.path.join(name).map_err(io::Error::other)?;
     if let Shown::Node(node) = place.shown
-        && let Some(slot) = node.kids.get(name)
+        && let Some(slot) = node.children.get(name)
     {
         return match slot {
             Slot::Gone => Ok(None),
-            Slot::Here(kid) => Ok(Some(Place {
+            Slot::Here(child) => Ok(Some(Place {
                 path,
-                shown: Shown::Node(kid),
-                through: through(base, kid)?,
+                shown: Shown::Node(child),
+                through: through(base, child)?,
             })),
         };
     }

@@ -1,3 +1,5 @@
+//! Changes of a layer by examples of what tools do.
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;

@@ -4,7 +4,7 @@
 //! introduced, `.git` and its aliases everywhere.
 
 use super::{Facts, MergeRefusal, Node, Proposed, View};
-use crate::domain::path::{PathError, RepoPath, is_git_alias, percent_encode, strip_ignorable};
+use crate::domain::path::{RepoPath, is_git_alias, strip_ignorable};
 
 /// The files that git obeys, by canonical name.
 const GIT_CONTROL: [&[u8]; 3] = [b".gitmodules", b".gitattributes", b".lfsconfig"];
@@ -24,20 +24,6 @@ const SHORT: [&str; 8] = [
 /// Says whether git, on some system, takes `name` for a file it obeys.
 pub fn is_git_control(name: &[u8]) -> bool {
     GIT_CONTROL.contains(&folded(name).as_slice()) || is_short(name)
-}
-
-/// Reads a path from outside; what no repository path can be is a refusal.
-pub fn check_raw(bytes: &[u8]) -> Result<RepoPath, MergeRefusal> {
-    RepoPath::parse(bytes).map_err(|error| {
-        let rule = match error {
-            PathError::TooLong => "path-too-long",
-            PathError::NameTooLong => "name-too-long",
-            PathError::Dots | PathError::Absolute => "path-escape",
-            _ => "bad-name",
-        };
-        let shown: String = percent_encode(bytes).chars().take(120).collect();
-        MergeRefusal::general(rule, format!("{shown}: {error}"), "rename it")
-    })
 }
 
 /// A name as case-folding systems with short names and ignorable characters compare it.

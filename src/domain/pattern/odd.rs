@@ -4,7 +4,7 @@
 //! is worth a warning. A pattern that stands in the ledger is not asked again.
 
 use super::error::PatternError;
-use super::shell;
+use crate::domain::shell;
 
 /// Fails on white space at a component's end, control characters and bytes that are
 /// not UTF-8, unless each is escaped.
@@ -31,7 +31,7 @@ pub(super) fn meant(source: &[u8]) -> Result<(), PatternError> {
     match told {
         Some(what) => Err(PatternError::Slip {
             what,
-            instead: shell::word(instead),
+            instead: shell::word(&instead),
         }),
         None => Ok(()),
     }

@@ -3,20 +3,15 @@
 //! Owns: the spelling of a path in the commands that refusals tell. Invariant: a
 //! shell makes one word of it, and as a pattern that word means the path alone.
 
-use std::fmt::Write as _;
-
 use super::error::PatternError;
 use super::{Pattern, odd};
 use crate::domain::path::RepoPath;
+use crate::domain::shell;
 
 impl Pattern {
     /// Returns the shell's word for the pattern that means `path` and what lies beneath it.
     pub fn argument(path: &RepoPath) -> String {
         let bytes = path.as_bytes();
-        let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/._-+@,:=".contains(b);
-        if !bytes.is_empty() && bytes[0] != b'-' && bytes.iter().all(plain) {
-            return path.to_string();
-        }
         let mut pattern = Vec::with_capacity(bytes.len() + 2);
         for &byte in bytes {
             if b"*?[]{}\\".contains(&byte) {
@@ -26,37 +21,9 @@ impl Pattern {
         }
         match odd::meant(&pattern) {
             Err(PatternError::Slip { instead, .. }) => instead,
-            _ => word(pattern),
+            _ => shell::word(&pattern),
         }
     }
-}
-
-/// Quotes a pattern for a shell.
-pub(super) fn word(pattern: Vec<u8>) -> String {
-    match String::from_utf8(pattern) {
-        Ok(text) if !text.chars().any(char::is_control) => {
-            format!("'{}'", text.replace('\'', r"'\''"))
-        }
-        Ok(text) => ansi(text.as_bytes()),
-        Err(error) => ansi(error.as_bytes()),
-    }
-}
-
-/// Writes bytes that no terminal should see as bash, zsh and ksh read them.
-fn ansi(bytes: &[u8]) -> String {
-    let mut word = String::from("$'");
-    for &byte in bytes {
-        match byte {
-            b'\'' | b'\\' => word.extend(['\\', char::from(byte)]),
-            b' '..=b'~' => word.push(char::from(byte)),
-            // Three octal digits always, so that a digit that follows is not taken along.
-            _ => {
-                let _ = write!(word, "\\{byte:03o}");
-            }
-        }
-    }
-    word.push('\'');
-    word
 }
 
 #[cfg(test)]
@@ -72,9 +39,9 @@ mod tests {
             (b"my file", "'my file'"),
             (b"app/[id]/page.tsx", r"'app/\[id\]/page.tsx'"),
             (b"it's", r"'it'\''s'"),
-            (b"-rf", "'-rf'"),
+            (b"-rf", "-rf"),
             ("caf\u{e9}".as_bytes(), "'caf\u{e9}'"),
-            (b"a\nb", r"$'a\\\012b'"),
+            (b"a\nb", r"$'a\\\nb'"),
             (b"\xff1*", r"$'\\\3771\\*'"),
         ];
         for (path, expected) in table {
@@ -114,7 +81,11 @@ mod tests {
                         at += 4;
                     }
                     (b'\\', Some(&byte)) => {
-                        out.push(byte);
+                        out.push(match byte {
+                            b'n' => b'\n',
+                            b't' => b'\t',
+                            other => other,
+                        });
                         at += 2;
                     }
                     (byte, _) => {

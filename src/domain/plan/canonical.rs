@@ -1,4 +1,7 @@
 //! The one text that stands for a plan: fixed order of keys, nothing optional spelled out.
+//!
+//! Owns: the spelling that is hashed and stored. Invariant: `parse(text(plan)) == plan`,
+//! and equal plans have equal texts, wherever they were read from.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,7 @@
 //! A plan as JSON: for screens, for validators, for other programs.
+//!
+//! Owns: the names of the keys, a contract with whoever reads them. Never read back:
+//! what stands for a plan is its canonical text.
 
 use serde_json::Map;
 use serde_json::Value;

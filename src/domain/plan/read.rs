@@ -1,4 +1,7 @@
 //! The schema of a plan file, table by table.
+//!
+//! Owns: which keys there are and what each may hold; every fault is noted with its
+//! line, and the reading goes on. Never asks what the repository or the charter has.
 
 use toml::de::DeValue;
 

@@ -1,3 +1,5 @@
+//! Plan files: what is accepted, each fault with its line, and the canonical text.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -17,6 +19,17 @@ feature_flags = ["oauth_enabled"]
 tests_pass = true
 coverage_delta = 0
 "#;
+
+/// A plan of that type with dependencies and file claims, for the tests of whoever takes plans.
+pub(in crate::domain) fn sample(id: &str, kind: &str, needs: &[&str], files: &[&str]) -> Plan {
+    let mut plan = Plan::bare(id.parse().expect(id), kind);
+    plan.dependencies = needs.iter().map(|id| id.parse().expect("id")).collect();
+    plan.claims.files = files
+        .iter()
+        .map(|text| text.parse().expect("pattern"))
+        .collect();
+    plan
+}
 
 fn parsed(text: &str) -> Plan {
     Plan::parse("p.toml", text).unwrap_or_else(|errors| panic!("{errors:#?}\n{text}"))

@@ -1,4 +1,8 @@
 //! What may be taken, what should be taken next, and why.
+//!
+//! Owns: the obstacles of a plan, each by its rule and with what to do about it, and
+//! the recommendation. Invariant: what is recommended can be claimed as things stand.
+//! Never claims anything.
 
 use std::collections::BTreeMap;
 use std::fmt;

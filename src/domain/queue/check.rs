@@ -1,4 +1,8 @@
 //! Holding the queue against its invariants, and the ledger against git.
+//!
+//! Owns: the names and words of everything that cannot be: two owners, a done plan
+//! without a merge, a commit of the branch that no entry knows. Finds all of it, in a
+//! fixed order. Never repairs.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

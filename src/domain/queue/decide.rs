@@ -5,7 +5,7 @@
 //! What was found out beforehand (facts, faults, the outcome of commands) stands
 //! in the entry, so that the decision can be made again from it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::base::Oid;
 use crate::domain::command::{No, Refusal, Verdict, new_agent, no_charter};
@@ -125,13 +125,18 @@ fn add(state: &State, sets: &[PlanSet]) -> Result<Vec<Draft>, Refusal> {
         }
     }
     let plans: Vec<&Plan> = new.iter().map(|new| &new.plan).collect();
-    let done = |id: &PlanId| new.iter().any(|n| n.plan.id == *id && n.set.done.is_some());
-    let members = together(&queue, &plans, done);
+    let done: BTreeSet<&PlanId> = new
+        .iter()
+        .filter(|new| new.set.done.is_some())
+        .map(|new| &new.plan.id)
+        .collect();
+    let members = together(&queue, &plans, |id| done.contains(id));
     let rules = stored::rules(state, law, members.iter().map(|member| member.plan));
     let (findings, _) = stored::judge(&members, &rules, &stored::table(law), &facts);
     refuse_findings(findings, &plans)?;
     let order = Graph::new(&members).order();
-    new.sort_by_key(|new| order.iter().position(|id| *id == new.plan.id));
+    let places: BTreeMap<&PlanId, usize> = order.iter().zip(0..).collect();
+    new.sort_by_key(|new| places.get(&new.plan.id));
     Ok(new
         .into_iter()
         .map(|new| Draft::new(Event::Plan(new.set.clone())))

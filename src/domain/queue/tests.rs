@@ -1,3 +1,5 @@
+//! The life of a plan by table, and everything that keeps one from being claimed.
+
 use super::advice::{Held, dispatch, next};
 use super::check::{BranchCommit, BranchFacts, Row, git_check, rows, validate};
 use super::*;

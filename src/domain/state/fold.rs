@@ -1,4 +1,8 @@
 //! `apply`: what each entry does to the rows.
+//!
+//! Owns: the meaning of every operation for the state. Replaying and running share it,
+//! so it is total: an entry that the chain has accepted is folded, and is never
+//! refused. Never decides anything.
 
 use super::{
     AgentRow, CharterRow, CheckpointRow, ClaimRow, EndedBy, EndedRow, FleetRow, GcRow, IntentRow,

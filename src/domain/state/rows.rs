@@ -1,4 +1,7 @@
 //! The rows of the state, one struct a kind.
+//!
+//! Owns: what is kept of the entries between two commands. Every row is what some
+//! entries add up to, so none can be edited; the store keeps each as it is written here.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,3 +1,5 @@
+//! Zones of paths as tools use them: scratch, transient names, git's own files.
+
 use super::*;
 
 fn path(text: &str) -> RepoPath {

@@ -320,10 +320,11 @@ mod tests {
             dir.path(),
             ["init", "-q", "--object-format=sha256", "sha256"],
         );
-        git_in(
-            dir.path(),
-            ["init", "-q", "--ref-format=reftable", "reftable"],
-        );
+        // As `init --ref-format=reftable` writes it, which git knows since 2.45.
+        git_in(dir.path(), ["init", "-q", "reftable"]);
+        let table = dir.path().join("reftable");
+        git_in(&table, ["config", "core.repositoryformatversion", "1"]);
+        git_in(&table, ["config", "extensions.refstorage", "reftable"]);
         git_in(dir.path(), ["init", "-q", "odd"]);
         let odd = dir.path().join("odd");
         git_in(&odd, ["config", "core.repositoryformatversion", "1"]);

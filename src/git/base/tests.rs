@@ -1,3 +1,5 @@
+//! Bases of real repositories: packed, partial, shallow, crafted, and read by many threads.
+
 use super::*;
 
 use std::ffi::OsStr;

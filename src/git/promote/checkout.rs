@@ -72,6 +72,25 @@ impl fmt::Display for Obstacle {
     }
 }
 
+impl Obstacle {
+    /// Says what takes it out of the way.
+    pub fn remedy(&self) -> &'static str {
+        match self.trouble {
+            Trouble::Staged | Trouble::Modified | Trouble::Missing | Trouble::Untracked => {
+                "commit, stash or remove it there"
+            }
+            Trouble::Busy => {
+                "wait until that has ended, or remove its index.lock where none runs any more"
+            }
+            Trouble::Unreadable(_) => {
+                "make it a plain one there: git update-index --no-split-index, or git sparse-checkout reapply --no-sparse-index"
+            }
+            Trouble::InProgress(_) => "finish it there, or give it up",
+            Trouble::Away => "bring it back, or give it up: git worktree unlock, then prune",
+        }
+    }
+}
+
 /// Checkouts that are ready to follow.
 pub struct Follow {
     held: Vec<Held>,

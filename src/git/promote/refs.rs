@@ -183,7 +183,9 @@ impl Promote {
         }
         let tree = self.tree_of(commit)?;
         for (path, leaf) in promised {
-            if self.leaf(tree, path)? != *leaf {
+            // A directory may stand where a file is gone: what is in it is declared by itself.
+            let found = self.leaf(tree, path)?.filter(|found| !found.is_tree());
+            if found != *leaf {
                 return Err(PromoteError::Promise { path: path.clone() });
             }
         }

@@ -1,3 +1,5 @@
+//! Keys and copies of checkpoints: private, kept through every crash, one an origin.
+
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;

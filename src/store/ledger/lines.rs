@@ -89,26 +89,10 @@ impl Lines<'_> {
 
     /// Hands out the lines from `first` on, in order, until `each` says false.
     pub fn forward(&self, first: u64, each: &mut Each<'_>) -> Result<(), LedgerError> {
-        self.walk(
-            "SELECT seq, line FROM entry WHERE seq >= ?1 ORDER BY seq",
-            first,
-            each,
-        )
-    }
-
-    /// Hands out the lines from `last` back to the first, until `each` says false.
-    pub fn backward(&self, last: u64, each: &mut Each<'_>) -> Result<(), LedgerError> {
-        self.walk(
-            "SELECT seq, line FROM entry WHERE seq <= ?1 ORDER BY seq DESC",
-            last,
-            each,
-        )
-    }
-
-    fn walk(&self, sql: &str, from: u64, each: &mut Each<'_>) -> Result<(), LedgerError> {
+        let sql = "SELECT seq, line FROM entry WHERE seq >= ?1 ORDER BY seq";
         let doing = fault("read the ledger");
         let mut select = self.connection().prepare_cached(sql).map_err(&doing)?;
-        let mut found = select.query(params![integer(from)]).map_err(&doing)?;
+        let mut found = select.query(params![integer(first)]).map_err(&doing)?;
         while let Some(row) = found.next().map_err(&doing)? {
             let seq = natural(row.get(0).map_err(&doing)?);
             let line = row.get_ref(1).map_err(&doing)?;

@@ -1,5 +1,7 @@
 //! The database against the fold, and what happens when it is tampered with or full.
 
+mod overlaps;
+
 use std::cell::Cell;
 use std::path::Path;
 

@@ -1,3 +1,5 @@
+//! Write logs on disks that tear, fill up and fail.
+
 use std::fs;
 use std::io::Cursor;
 

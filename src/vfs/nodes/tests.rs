@@ -1,3 +1,5 @@
+//! Inodes: their numbers, their size, and names that come and go.
+
 use super::*;
 use crate::domain::base::BaseKind;
 

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -76,14 +77,11 @@ impl Overlay {
         match self.source(ino)? {
             Source::Nothing => Ok(answer(&[])),
             Source::Blob(blob) => {
-                let from = usize::try_from(offset)
-                    .unwrap_or(usize::MAX)
-                    .min(blob.len());
-                let to = from.saturating_add(size as usize).min(blob.len());
-                if to == blob.len() {
+                let asked = window(blob.len(), offset, size);
+                if asked.end == blob.len() {
                     self.reads.drop_blob(ino);
                 }
-                Ok(answer(&blob[from..to]))
+                Ok(answer(&blob[asked]))
             }
             Source::File(file) => Ok(answer(&read_at(&file, offset, size)?)),
         }
@@ -183,6 +181,12 @@ impl Overlay {
         data.body = Body::Working;
         Ok(file)
     }
+}
+
+/// Returns which of `len` bytes a read of `size` at `offset` gets.
+pub(super) fn window(len: usize, offset: u64, size: u32) -> Range<usize> {
+    let from = usize::try_from(offset).unwrap_or(usize::MAX).min(len);
+    from..from.saturating_add(size as usize).min(len)
 }
 
 /// Reads up to `size` bytes at `offset`; fewer only at the end of the file.

@@ -31,6 +31,7 @@ use crate::vfs::overlay::FileKind;
 use crate::vfs::overlay::Found;
 use crate::vfs::overlay::Listed;
 use crate::vfs::overlay::Overlay;
+use crate::vfs::overlay::content::window;
 use crate::vfs::overlay::objects::Objects;
 use crate::vfs::overlay::objects::Shown;
 
@@ -168,13 +169,7 @@ impl ControlDir {
         }
         match self.files.lock().get(&ino).ok_or(Error::Stale)? {
             Virtual::Request(_) => Ok(Vec::new()),
-            Virtual::Snapshot(bytes) => {
-                let from = usize::try_from(offset)
-                    .unwrap_or(usize::MAX)
-                    .min(bytes.len());
-                let to = from.saturating_add(size as usize).min(bytes.len());
-                Ok(bytes[from..to].to_vec())
-            }
+            Virtual::Snapshot(bytes) => Ok(bytes[window(bytes.len(), offset, size)].to_vec()),
         }
     }
 

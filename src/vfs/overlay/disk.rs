@@ -72,7 +72,8 @@ impl Overlay {
         let (Realm::Gitdir, Some(gitdir)) = (Realm::of(ino), &self.gitdir) else {
             return Ok(());
         };
-        if gitdir.rule_of(inside) == GitdirRule::Writable {
+        let kept = self.options.kept.rule("gitdir");
+        if gitdir.rule_of(inside) == GitdirRule::Writable || !kept {
             return Ok(());
         }
         let shown = inside.rebase(&RepoPath::root(), &RepoPath::parse(b".git")?);
@@ -107,7 +108,10 @@ impl Overlay {
             Make::Special(..) => Tried::Mknod,
         };
         self.check_gitdir(dir, &path, tried, caller)?;
-        if Realm::of(dir) == Realm::Gitdir && matches!(make, Make::Symlink(_) | Make::Special(..)) {
+        if Realm::of(dir) == Realm::Gitdir
+            && matches!(make, Make::Symlink(_) | Make::Special(..))
+            && self.options.kept.rule("gitdir")
+        {
             let refusal = Refusal::by_rule("gitdir", "git writes files and directories");
             return Err(self.deny(tried, &self.gitdir_path(dir)?.join(name)?, refusal, caller));
         }
@@ -166,7 +170,8 @@ impl Overlay {
         tried: Tried,
         caller: Caller,
     ) -> Result<()> {
-        if Realm::of(dir) != Realm::Gitdir || path.as_bytes() != CONFIG_LOCK {
+        let kept = self.options.kept.rule("gitdir");
+        if Realm::of(dir) != Realm::Gitdir || path.as_bytes() != CONFIG_LOCK || !kept {
             return Ok(());
         }
         let refusal = Refusal::by_rule("gitdir", "git makes that lock anew each time");

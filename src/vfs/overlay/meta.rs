@@ -63,7 +63,7 @@ impl Overlay {
     fn refuse_owner(&self, ino: u64, set: &SetAttr, caller: Caller) -> Result<()> {
         let other = set.uid.is_some_and(|uid| uid != self.options.uid)
             || set.gid.is_some_and(|gid| gid != self.options.gid);
-        if other {
+        if other && self.options.kept.rule("kind") {
             let path = self.tree_path(ino)?;
             let refusal = Refusal::by_rule("kind", "leave the owner as it is");
             return Err(self.deny(Tried::Owner, &path, refusal, caller));
@@ -75,7 +75,7 @@ impl Overlay {
     }
 
     fn chmod(&self, ino: u64, mode: u32, caller: Caller) -> Result<()> {
-        if mode & 0o7000 != 0 {
+        if mode & 0o7000 != 0 && self.options.kept.rule("kind") {
             let path = self.tree_path(ino)?;
             let refusal = Refusal::by_rule("kind", "set-id and sticky bits are not kept");
             return Err(self.deny(Tried::Mode, &path, refusal, caller));

@@ -102,7 +102,10 @@ impl Overlay {
         match mode & libc::S_IFMT {
             0 | libc::S_IFREG => self.create(dir, name, mode, caller),
             libc::S_IFIFO | libc::S_IFSOCK => self.make_special(dir, name, (mode, 0), caller),
-            libc::S_IFCHR | libc::S_IFBLK if self.options.real_owners && caller.uid == 0 => {
+            libc::S_IFCHR | libc::S_IFBLK
+                if self.options.real_owners && caller.uid == 0
+                    || !self.options.kept.rule("kind") =>
+            {
                 self.make_special(dir, name, (mode, device), caller)
             }
             _ => {
@@ -137,7 +140,7 @@ impl Overlay {
             let tree = self.tree.read();
             self.zone(&tree, idx, &path, false)?.0
         };
-        if zone != Zone::Scratch {
+        if zone != Zone::Scratch && self.options.kept.rule("kind") {
             let refusal = Refusal::by_rule(
                 "kind",
                 "fifos, sockets and devices exist in scratch directories",
@@ -232,15 +235,19 @@ impl Overlay {
         let (zone, saves) = self.zone(tree, dir, path, matches!(new, New::Dir))?;
         match zone {
             Zone::Scratch => Ok(Goes::Scratch),
-            Zone::Reserved | Zone::Gitdir | Zone::Control => {
+            Zone::Reserved | Zone::Gitdir | Zone::Control
+                if self.options.kept.rule(rule_of(zone)) =>
+            {
                 let refusal = Refusal::by_rule(rule_of(zone), "choose another name");
                 Err(self.deny(tried, path, refusal, caller))
             }
-            Zone::Transient if !transient_fits(path.name(), new) => {
+            Zone::Transient
+                if !transient_fits(path.name(), new) && self.options.kept.rule("transient") =>
+            {
                 let refusal = Refusal::by_rule("transient", "claim the path itself");
                 Err(self.deny(tried, path, refusal, caller))
             }
-            Zone::Transient | Zone::Governed => {
+            Zone::Transient | Zone::Governed | Zone::Reserved | Zone::Gitdir | Zone::Control => {
                 let asked = saves.as_ref().unwrap_or(path);
                 match self.permit(tried, asked, caller) {
                     Ok(claim) => Ok(Goes::Tree {
@@ -426,7 +433,7 @@ impl Overlay {
     pub fn link(&self, ino: u64, dir: u64, name: &[u8], caller: Caller) -> Result<Attr> {
         check_name(name)?;
         let (from, to) = (Realm::of(ino), Realm::of(dir));
-        if from == Realm::Tree {
+        if from == Realm::Tree && self.options.kept.rule("hard-link") {
             let path = self.tree_path(ino)?;
             let refusal = Refusal::by_rule("hard-link", "copy the file");
             let _ = self.deny(Tried::Link, &path, refusal, caller); // answered with EPERM: tools then copy

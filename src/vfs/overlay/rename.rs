@@ -5,6 +5,7 @@
 //! at either end, for any file beneath, moves nothing; between zones the answer
 //! is EXDEV, so that tools copy, and the copy is logged.
 
+use crate::domain::gate::Check;
 use crate::domain::gate::Refusal;
 use crate::domain::gate::Tried;
 use crate::domain::logop::LogOp;
@@ -249,22 +250,22 @@ impl Overlay {
         }
         let (zone, saves) = self.zone(tree, to_dir, &moved.to, false)?;
         let transient_ends = tree.node(source).is(TRANSIENT) || saves.is_some();
-        if exchange && transient_ends {
+        if exchange && transient_ends && self.options.kept.rule("transient") {
             let refusal = Refusal::by_rule("transient", "rename it onto the file that it saves");
             return Err(self.deny(Tried::RenameTo, &moved.to, refusal, caller));
         }
         match zone {
-            Zone::Governed | Zone::Transient => {
+            Zone::Gitdir | Zone::Control | Zone::Reserved if self.options.kept.rule("reserved") => {
+                let refusal = Refusal::by_rule("reserved", "choose another name");
+                return Err(self.deny(Tried::RenameTo, &moved.to, refusal, caller));
+            }
+            Zone::Scratch => return Err(Error::CrossZone),
+            Zone::Governed | Zone::Transient | Zone::Gitdir | Zone::Control | Zone::Reserved => {
                 let asked = saves.as_ref().unwrap_or(&moved.to);
                 let claim = self
                     .permit(Tried::RenameTo, asked, caller)
                     .map_err(|refusal| self.deny(Tried::RenameTo, &moved.to, refusal, caller))?;
                 moved.claim = if saves.is_some() { 0 } else { claim };
-            }
-            Zone::Scratch => return Err(Error::CrossZone),
-            Zone::Gitdir | Zone::Control | Zone::Reserved => {
-                let refusal = Refusal::by_rule("reserved", "choose another name");
-                return Err(self.deny(Tried::RenameTo, &moved.to, refusal, caller));
             }
         }
         moved.saves = saves;
@@ -298,13 +299,16 @@ impl Overlay {
         to: &RepoPath,
         caller: Caller,
     ) -> Result<u64> {
-        if crate::domain::zone::by_name(to).is_some() {
+        if crate::domain::zone::by_name(to).is_some() && self.options.kept.rule("reserved") {
             let refusal = Refusal::by_rule("reserved", "choose another name");
             return Err(self.deny(Tried::RenameTo, to, refusal, caller));
         }
         self.permit_end(tree, top, Tried::RenameFrom, from, caller)?;
         let claim = self.permit_end(tree, top, Tried::RenameTo, to, caller)?;
-        if tree.node(top).kind.is_dir() && !(self.gate.uniform(from) && self.gate.uniform(to)) {
+        if tree.node(top).kind.is_dir()
+            && !(self.gate.uniform(from) && self.gate.uniform(to))
+            && self.options.kept.has(Check::Beneath)
+        {
             self.permit_beneath(tree, top, from, to, caller)?;
         }
         Ok(claim)

@@ -1,14 +1,11 @@
 //! Opening: the tree is made again from the log, and from what lies in the work directory.
 //!
 //! Owns: the fold of a write log into the overlay's own tree, through the calls
-//! that live requests use, and the recovery of files that had not settled.
-//! Invariants: inode numbers come out as they were; recovery never guesses: what
-//! is found is compared with the entries, recorded as `recovered`, and kept as a
-//! version; a file without its working file falls back to its last version.
+//! that live requests use. Invariants: inode numbers come out as they were; a file
+//! without its working file falls back to its last version.
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
-use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -33,11 +30,12 @@ use crate::vfs::overlay::content::read_at;
 use crate::vfs::overlay::control::ControlDir;
 use crate::vfs::overlay::denial::Actors;
 use crate::vfs::overlay::denial::Coalescer;
+use crate::vfs::overlay::recover::Wrote;
 use crate::vfs::real::RealTree;
 use crate::vfs::working::Body;
+use crate::vfs::working::FileMore;
 use crate::vfs::working::Times;
 use crate::vfs::working::WorkDir;
-use crate::vfs::working::hash_file;
 use crate::vfs::working::work_name;
 
 /// One entry of the log that an overlay is opened with.
@@ -72,19 +70,11 @@ impl std::fmt::Debug for History<'_> {
     }
 }
 
-/// A range that some entry wrote and nothing settled since.
-#[derive(Clone, Copy, Debug)]
-struct Wrote {
-    offset: u64,
-    len: u64,
-    sha256: Digest,
-}
-
 /// What the log says about files that have not settled.
 #[derive(Debug, Default)]
-struct Unsettled {
+pub(super) struct Unsettled {
     /// By inode: the writes since its last version.
-    writes: HashMap<u64, Vec<Wrote>>,
+    pub(super) writes: HashMap<u64, Vec<Wrote>>,
 }
 
 impl Overlay {
@@ -224,17 +214,17 @@ impl Overlay {
                 Ok(())
             }
             LogOp::Denied { .. } | LogOp::Void { .. } => Ok(()),
-            op => self.replay_file(tree, op, logged.ts, unsettled),
+            _ => self.replay_file(tree, logged, unsettled),
         }
     }
 
     fn replay_file(
         &self,
         tree: &mut Tree,
-        op: &LogOp,
-        ts: i64,
+        logged: &Logged,
         unsettled: &mut Unsettled,
     ) -> Result<()> {
+        let (op, ts) = (&logged.op, logged.ts);
         let [Some(path), _] = crate::domain::layer::paths_of(op) else {
             return Ok(());
         };
@@ -253,47 +243,17 @@ impl Overlay {
             return Ok(());
         }
         let more = self.make_changeable(tree, idx)?;
+        let last = unsettled
+            .writes
+            .get_mut(&ino)
+            .and_then(|all| all.last_mut());
+        if let Some(last) = last {
+            last.answered = true;
+        }
         match op {
-            LogOp::Write {
-                offset,
-                len,
-                sha256,
-                ..
-            } => {
-                more.set_size(more.size().max(offset + len));
-                more.changed(ts);
+            LogOp::Write { .. } | LogOp::Truncate { .. } | LogOp::Hole { .. } => {
                 let writes = unsettled.writes.entry(ino).or_default();
-                writes.push(Wrote {
-                    offset: *offset,
-                    len: *len,
-                    sha256: *sha256,
-                });
-                more.lock().touched();
-            }
-            LogOp::Truncate { size, .. } => {
-                more.set_size(*size);
-                more.changed(ts);
-                let writes = unsettled.writes.entry(ino).or_default();
-                writes.retain(|wrote| wrote.offset + wrote.len <= *size);
-                let mut data = more.lock();
-                if *size == 0 {
-                    writes.clear();
-                    data.body = Body::Empty;
-                    data.emptied();
-                } else {
-                    data.touched();
-                }
-            }
-            LogOp::Hole {
-                offset, len, size, ..
-            } => {
-                more.set_size(*size);
-                more.changed(ts);
-                let writes = unsettled.writes.entry(ino).or_default();
-                writes.retain(|wrote| {
-                    wrote.offset + wrote.len <= *offset || wrote.offset >= offset + len
-                });
-                more.lock().touched();
+                replay_bytes(&more, logged, ts, writes);
             }
             LogOp::Version {
                 size, sha256, mode, ..
@@ -319,12 +279,7 @@ impl Overlay {
         Ok(())
     }
 
-    fn replay_xattr(
-        &self,
-        more: &crate::vfs::working::FileMore,
-        name: &[u8],
-        sha256: Option<Digest>,
-    ) -> Result<()> {
+    fn replay_xattr(&self, more: &FileMore, name: &[u8], sha256: Option<Digest>) -> Result<()> {
         let mut xattrs = more.xattrs.lock();
         match sha256 {
             None => {
@@ -336,73 +291,6 @@ impl Overlay {
                 xattrs.insert(name.to_vec(), read_at(&file, 0, len)?);
             }
         }
-        Ok(())
-    }
-
-    /// Holds every file that had not settled against its entries.
-    fn recover(&self, unsettled: &Unsettled, same_boot: bool) -> Result<()> {
-        let all: Vec<u64> = {
-            let tree = self.tree.read();
-            let files = tree.all().filter(|&idx| {
-                let file = tree.node(idx).file();
-                file.is_some_and(|file| tree.node(idx).kind.is_file() && file.lock().unsettled)
-            });
-            files.map(|idx| tree.node(idx).ino).collect()
-        };
-        for ino in all {
-            let writes = unsettled.writes.get(&ino).map_or(&[][..], Vec::as_slice);
-            self.recover_file(ino, writes, same_boot)?;
-        }
-        Ok(())
-    }
-
-    fn recover_file(&self, ino: u64, writes: &[Wrote], same_boot: bool) -> Result<()> {
-        let more = self.changeable(ino)?;
-        let (path, transient) = {
-            let tree = self.tree.read();
-            let idx = tree.by_ino(ino)?;
-            (tree.path(idx)?, tree.node(idx).is(TRANSIENT))
-        };
-        let mut lost = Vec::new();
-        let file = if self.work.exists(ino) {
-            more.lock().body = Body::Working;
-            self.work.make_own(ino)?;
-            let file = self.work.open(ino)?;
-            lost = lost_ranges(&file, writes, same_boot)?;
-            let mut len = file.metadata()?.len();
-            if len > more.size() {
-                file.set_len(more.size())?; // cut short in the log, and then not on disk
-                len = more.size();
-            }
-            if len < more.size() && lost.is_empty() {
-                lost.push((len, more.size() - len));
-            }
-            more.set_size(len);
-            file
-        } else {
-            // Nothing was written to it, or the directory entry never reached the disk.
-            lost.extend(writes.iter().map(|wrote| (wrote.offset, wrote.len)));
-            let mut data = more.lock();
-            let file = self.working(ino, &more, &mut data)?;
-            more.set_size(file.metadata()?.len());
-            file
-        };
-        if transient {
-            self.dirty.lock().remove(&ino);
-            return Ok(());
-        }
-        let size = more.size();
-        let sha256 = hash_file(&file, size)?;
-        (self.gate).keep(&file, &work_name(ino), &sha256, true)?;
-        self.gate.record(&LogOp::Recovered {
-            path,
-            size,
-            sha256,
-            lost,
-        })?;
-        settled(&more, sha256);
-        self.work.remove(ino);
-        self.dirty.lock().remove(&ino);
         Ok(())
     }
 
@@ -425,40 +313,55 @@ impl Overlay {
     }
 }
 
-fn settled(more: &crate::vfs::working::FileMore, sha256: Digest) {
+/// Replays what changes bytes; `writes` are those of the file that still count.
+fn replay_bytes(more: &FileMore, logged: &Logged, ts: i64, writes: &mut Vec<Wrote>) {
+    match &logged.op {
+        LogOp::Write {
+            offset,
+            len,
+            sha256,
+            ..
+        } => {
+            more.set_size(more.size().max(offset + len));
+            writes.push(Wrote {
+                seq: logged.seq,
+                offset: *offset,
+                len: *len,
+                sha256: *sha256,
+                answered: false,
+            });
+            more.lock().touched();
+        }
+        LogOp::Truncate { size, .. } => {
+            more.set_size(*size);
+            writes.retain(|wrote| wrote.offset + wrote.len <= *size);
+            let mut data = more.lock();
+            if *size == 0 {
+                writes.clear();
+                data.body = Body::Empty;
+                data.emptied();
+            } else {
+                data.touched();
+            }
+        }
+        LogOp::Hole {
+            offset, len, size, ..
+        } => {
+            more.set_size(*size);
+            writes.retain(|wrote| {
+                wrote.offset + wrote.len <= *offset || wrote.offset >= offset + len
+            });
+            more.lock().touched();
+        }
+        _ => return,
+    }
+    more.changed(ts);
+}
+
+pub(super) fn settled(more: &FileMore, sha256: Digest) {
     let mut data = more.lock();
     data.body = Body::Version(sha256);
     data.unsettled = false;
     data.whole = false;
     data.last = Some(Instant::now());
-}
-
-/// Returns the ranges whose bytes are not what their entries say.
-fn lost_ranges(file: &File, writes: &[Wrote], same_boot: bool) -> Result<Vec<(u64, u64)>> {
-    let mut lost = Vec::new();
-    let mut later: Vec<(u64, u64)> = Vec::new();
-    for wrote in writes.iter().rev() {
-        let end = wrote.offset + wrote.len;
-        let overwritten = later
-            .iter()
-            .any(|&(from, to)| from < end && wrote.offset < to);
-        let checked = !same_boot || later.is_empty();
-        if checked && !overwritten {
-            let len = u32::try_from(wrote.len).unwrap_or(u32::MAX);
-            let bytes = read_at(file, wrote.offset, len)?;
-            if Digest::of(&bytes) != wrote.sha256 {
-                lost.push((wrote.offset, wrote.len));
-            }
-        } else if checked && overwritten && !same_boot {
-            let whole = later
-                .iter()
-                .any(|&(from, to)| from <= wrote.offset && end <= to);
-            if !whole {
-                lost.push((wrote.offset, wrote.len)); // nothing tells whether its rest is there
-            }
-        }
-        later.push((wrote.offset, end));
-    }
-    lost.reverse();
-    Ok(lost)
 }

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::domain::digest::Digest;
+use crate::domain::gate::Check;
 use crate::domain::gate::Recorded;
 use crate::domain::gate::Refusal;
 use crate::domain::gate::Tried;
@@ -79,7 +80,11 @@ impl Overlay {
         path: &RepoPath,
         caller: Caller,
     ) -> std::result::Result<u64, Refusal> {
-        if self.frozen.load(Ordering::SeqCst) {
+        let kept = self.options.kept;
+        if !kept.has(Check::Asking(tried)) {
+            return Ok(0);
+        }
+        if self.frozen.load(Ordering::SeqCst) && kept.rule("frozen") {
             return Err(Refusal::by_rule(
                 "frozen",
                 "try again when the merge is over",

@@ -9,7 +9,6 @@ use std::io;
 
 use rustix::fs::AtFlags;
 use rustix::fs::Dir;
-use rustix::fs::FileType;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 
@@ -23,6 +22,7 @@ use crate::vfs::overlay::Listed;
 use crate::vfs::real::RealTree;
 use crate::vfs::real::absent;
 use crate::vfs::real::is_absent;
+use crate::vfs::real::kind_of_type;
 
 const POSITION_BITS: u64 = (1 << 61) - 1;
 
@@ -34,18 +34,29 @@ impl RealTree {
 
     /// Says whether nothing stands in a directory (which need not exist).
     pub(crate) fn is_empty(&self, path: &RepoPath) -> Result<bool> {
+        let mut is_empty = true;
+        self.each_name(path, |_| {
+            is_empty = false;
+            false
+        })?;
+        Ok(is_empty)
+    }
+
+    /// Hands over the names in a directory (which need not exist) while `goes_on` says so.
+    fn each_name(&self, path: &RepoPath, mut goes_on: impl FnMut(&[u8]) -> bool) -> Result<()> {
         let dir = match self.open_dir(path) {
             Ok(dir) => dir,
-            Err(error) if is_absent(&error) => return Ok(true),
+            Err(error) if is_absent(&error) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         for entry in dir {
             let entry = entry.map_err(io::Error::from)?;
-            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                return Ok(false);
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b"..") && !goes_on(name) {
+                break;
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Lists a directory of this tree.
@@ -80,7 +91,7 @@ impl RealTree {
             let listed = Listed {
                 name: name.to_vec(),
                 ino: attr.map_or_else(|| self.realm.ino(entry.ino()), |attr| attr.ino),
-                kind: attr.map_or_else(|| kind_of(entry.file_type()), |attr| attr.kind),
+                kind: attr.map_or_else(|| kind_of_type(entry.file_type()), |attr| attr.kind),
                 next: entry.offset().cast_unsigned(),
                 attr,
             };
@@ -198,31 +209,10 @@ impl RealTree {
 
     fn names_in(&self, path: &RepoPath) -> Result<Vec<Vec<u8>>> {
         let mut names = Vec::new();
-        match self.open_dir(path) {
-            Ok(dir) => {
-                for entry in dir {
-                    let entry = entry.map_err(io::Error::from)?;
-                    let name = entry.file_name().to_bytes();
-                    if !matches!(name, b"." | b"..") {
-                        names.push(name.to_vec());
-                    }
-                }
-            }
-            Err(error) if is_absent(&error) => {}
-            Err(error) => return Err(error.into()),
-        }
+        self.each_name(path, |name| {
+            names.push(name.to_vec());
+            true
+        })?;
         Ok(names)
-    }
-}
-
-fn kind_of(kind: FileType) -> FileKind {
-    match kind {
-        FileType::Directory => FileKind::Directory,
-        FileType::Symlink => FileKind::Symlink,
-        FileType::Fifo => FileKind::Fifo,
-        FileType::Socket => FileKind::Socket,
-        FileType::CharacterDevice => FileKind::Char,
-        FileType::BlockDevice => FileKind::Block,
-        _ => FileKind::Regular,
     }
 }

@@ -1,4 +1,7 @@
 //! What a DAG-TOML file says of itself, computed again.
+//!
+//! Owns: entry points, leaves, layers, totals and the critical path. A stated value
+//! that differs is a fault that names both.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

@@ -1,4 +1,6 @@
 //! What entries do to plans, the fleet's jobs and protected branches.
+//!
+//! Owns: these rows alone, by the same rules as the fold that calls it.
 
 use super::super::{JobRow, Kind, MoveRow, PlanRow, ProtectRow, RowKey, State};
 use crate::domain::base::Oid;

@@ -1,3 +1,5 @@
+//! The index as a template: kept, read back, and never a panic.
+
 use super::*;
 
 use proptest::prelude::*;

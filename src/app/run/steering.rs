@@ -1,0 +1,275 @@
+//! What in an agent's own state directory steers it wherever it runs: settings, hooks, instructions, plug-ins.
+//!
+//! Owns: which names these are, and how each state directory is opened: written through but for those names, which
+//! are shown read-only, or as the session's own copy where everything in it steers. So nothing that an agent writes
+//! under the seal is obeyed by a later run outside of it. A name that is not there yet is made, empty, because only
+//! what is there can be shown read-only.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::app::failure::Failure;
+use crate::sandbox::{Bind, Writable};
+
+/// How one state directory or file is opened to its agent.
+#[derive(Debug, Default)]
+pub(super) struct Opened {
+    pub(super) writable: Vec<Writable>,
+    pub(super) readonly: Vec<Bind>,
+    /// It is the session's own copy instead.
+    pub(super) copied: bool,
+}
+
+/// Names in state directories; a directory's ends in a slash.
+const STEERING: &[(&str, &[&str])] = &[
+    ("~/.augment", &["settings.json", "commands/", "rules/"]),
+    (
+        "~/.claude",
+        &[
+            "settings.json",
+            "settings.local.json",
+            "CLAUDE.md",
+            "agents/",
+            "commands/",
+            "hooks/",
+            "output-styles/",
+            "plugins/",
+            "rules/",
+            "skills/",
+        ],
+    ),
+    (
+        "~/.codex",
+        &[
+            "config.toml",
+            "hooks.json",
+            "AGENTS.md",
+            "AGENTS.override.md",
+            "plugins/",
+            "prompts/",
+            "rules/",
+            "skills/",
+        ],
+    ),
+    (
+        "~/.continue",
+        &["config.yaml", "mcpServers/", "prompts/", "rules/"],
+    ),
+    (
+        "~/.copilot",
+        &["mcp-config.json", "agents/", "hooks/", "skills/"],
+    ),
+    (
+        "~/.cursor",
+        &[
+            "hooks.json",
+            "mcp.json",
+            "agents/",
+            "commands/",
+            "extensions/",
+            "rules/",
+            "skills/",
+        ],
+    ),
+    (
+        "~/.factory",
+        &[
+            "settings.json",
+            "mcp.json",
+            "commands/",
+            "droids/",
+            "hooks/",
+            "skills/",
+        ],
+    ),
+    (
+        "~/.gemini",
+        &[
+            "settings.json",
+            "trustedFolders.json",
+            ".env",
+            "GEMINI.md",
+            "agents/",
+            "commands/",
+            "extensions/",
+            "hooks/",
+            "policies/",
+            "skills/",
+        ],
+    ),
+    ("~/.kimi", &["config.toml", "mcp.json", "skills/"]),
+    ("~/.local/share/crush", &["crush.json"]),
+    ("~/.local/share/opencode", &["bin/"]),
+    (
+        "~/.openhands",
+        &["mcp.json", "hooks/", "microagents/", "skills/"],
+    ),
+    (
+        "~/.pi",
+        &[
+            "agent/settings.json",
+            "agent/models.json",
+            "agent/AGENTS.md",
+            "agent/SYSTEM.md",
+            "agent/bin/",
+            "agent/extensions/",
+            "agent/prompts/",
+            "agent/skills/",
+        ],
+    ),
+    (
+        "~/.qwen",
+        &[
+            "settings.json",
+            "trustedFolders.json",
+            ".env",
+            "QWEN.md",
+            "agents/",
+            "commands/",
+            "extensions/",
+            "skills/",
+        ],
+    ),
+    (
+        "~/.vibe",
+        &["config.toml", "agents/", "prompts/", "skills/", "tools/"],
+    ),
+];
+
+/// Everything in these steers: configuration, programs that were fetched, and settings and state in one file.
+const COPIED: [&str; 3] = ["~/.cache/", "~/.config/", "~/.claude.json"];
+
+/// Opens the state that the charter calls `name` and that lies at `place`; where `has_view` is not so, there is
+/// nothing that could be shown in another way than it lies.
+pub(super) fn open(name: &str, place: &Path, has_view: bool) -> Result<Opened, Failure> {
+    let through = || Writable {
+        path: place.to_owned(),
+        create: true,
+    };
+    let names = STEERING.iter().find(|(state, _)| *state == name);
+    let names = names.map_or(&[][..], |(_, names)| names);
+    let mut opened = Opened {
+        copied: has_view && COPIED.iter().any(|copied| name.starts_with(copied)),
+        ..Opened::default()
+    };
+    // What a link leads to can be shown read-only, but the link itself could be replaced.
+    let is_link = |name: &&str| {
+        let path = place.join(name.trim_end_matches('/'));
+        fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink())
+    };
+    opened.copied |= has_view && names.iter().any(is_link);
+    if opened.copied {
+        if fs::symlink_metadata(place).is_err() {
+            make_directory(place)
+                .map_err(|error| Failure::failed(format!("{}: {error}", place.display())))?;
+        }
+        return Ok(opened);
+    }
+    opened.writable.push(through());
+    for name in names.iter().filter(|_| has_view) {
+        let fault = |error| Failure::failed(format!("{}: {error}", place.join(name).display()));
+        guard(place, name, &mut opened).map_err(fault)?;
+    }
+    Ok(opened)
+}
+
+/// Shows one name read-only. A directory on the way to it is shown by itself, so that it cannot be moved away.
+fn guard(place: &Path, name: &str, opened: &mut Opened) -> io::Result<()> {
+    let path = place.join(name.trim_end_matches('/'));
+    if let Some(way) = path.parent().filter(|way| *way != place)
+        && !opened.writable.iter().any(|known| known.path == way)
+    {
+        make_directory(way)?;
+        opened.writable.push(Writable {
+            path: way.to_owned(),
+            create: true,
+        });
+    }
+    if name.ends_with('/') {
+        make_directory(&path)?;
+    } else {
+        make_file(&path)?;
+    }
+    let source: PathBuf = path.clone();
+    opened.readonly.push(Bind {
+        source,
+        place: path,
+    });
+    Ok(())
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(path)
+}
+
+/// Makes a file that says nothing, in the form that its name promises.
+fn make_file(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path).is_ok() {
+        return Ok(());
+    }
+    path.parent().map_or(Ok(()), make_directory)?;
+    let mut file = OpenOptions::new();
+    match file.write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) if path.extension().is_some_and(|kind| kind == "json") => {
+            file.write_all(b"{}\n")
+        }
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()), // made, or another run was faster
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(opened: &Opened, root: &Path) -> Vec<String> {
+        let below = |path: &Path| path.strip_prefix(root).unwrap().display().to_string();
+        opened
+            .readonly
+            .iter()
+            .map(|bind| below(&bind.place))
+            .collect()
+    }
+
+    #[test]
+    fn what_steers_an_agent_is_there_and_read_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let claude = dir.path().join(".claude");
+        make_directory(&claude).unwrap();
+        fs::write(claude.join("settings.json"), "{\"hooks\":{}}").unwrap();
+        let opened = open("~/.claude", &claude, true).unwrap();
+        let names = shown(&opened, &claude);
+        for name in ["settings.json", "settings.local.json", "hooks", "plugins"] {
+            assert!(names.contains(&name.to_owned()), "{names:?}");
+            assert!(claude.join(name).exists());
+        }
+        let read = |name: &str| fs::read_to_string(claude.join(name)).unwrap();
+        assert_eq!(read("settings.json"), "{\"hooks\":{}}");
+        assert_eq!(read("settings.local.json"), "{}\n");
+        assert_eq!(read("CLAUDE.md"), "");
+    }
+
+    #[test]
+    fn a_directory_on_the_way_cannot_be_moved_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = open("~/.pi", dir.path(), true).unwrap();
+        let way = dir.path().join("agent");
+        assert!(opened.writable.iter().any(|one| one.path == way));
+        assert!(shown(&opened, dir.path()).contains(&"agent/settings.json".to_owned()));
+    }
+
+    #[test]
+    fn where_a_link_steers_the_session_has_a_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("elsewhere", dir.path().join("config.toml")).unwrap();
+        let opened = open("~/.codex", dir.path(), true).unwrap();
+        assert!(opened.copied && opened.writable.is_empty());
+        let fresh = dir.path().join("fresh");
+        assert!(open("~/.config/goose", &fresh, true).unwrap().copied && fresh.is_dir());
+        assert!(open("~/.claude.json", dir.path(), true).unwrap().copied);
+        assert!(!open("~/.config/goose", dir.path(), false).unwrap().copied);
+    }
+}

@@ -1,0 +1,164 @@
+//! Repositories and stores in a state that nobody meant: branches renamed, history cut
+//! off, ledgers taken away, other people's merges. Each is said, and nothing is stuck.
+
+use std::fs;
+
+use common::House;
+
+mod common;
+
+#[test]
+fn a_plan_whose_commit_is_gone_is_stale_and_holds_nothing_up() {
+    let house = House::new();
+    let file = house.fix("gone", "[claims]\nfiles = [\"src\"]\n");
+    house.git(&["commit", "-q", "--allow-empty", "-m", "to be thrown away"]);
+    house.ok(&["plan", "add", &file]);
+    house.git(&["reset", "-q", "--hard", "HEAD~1"]);
+    house.git(&["commit", "-q", "--allow-empty", "-m", "instead"]);
+    house.git(&["reflog", "expire", "--expire=now", "--all"]);
+    house.git(&["gc", "-q", "--prune=now"]);
+    let fresh = house.fix("fresh", "[claims]\nfiles = [\"docs\"]\n");
+    house.ok(&["plan", "add", &fresh]);
+    let listed = house.ok(&["queue", "list"]);
+    assert!(listed.contains("no longer in the repository"), "{listed}");
+    let next = house.ok(&["queue", "next", "--role", "agent"]);
+    assert!(next.starts_with("fresh"), "{next}");
+    house.fails(3, &["queue", "claim", "gone", "--owner", "al"]);
+    house.ok(&["plan", "add", &file]);
+    house.ok(&["queue", "claim", "gone", "--owner", "al"]);
+    house.ok(&["replay"]);
+}
+
+#[test]
+fn a_plan_is_judged_across_the_edge_of_a_shallow_clone() {
+    let house = House::new();
+    for n in 0..3 {
+        house.commit("docs", &n.to_string());
+    }
+    let clone = house.path("clone");
+    let at = clone.to_str().expect("a path");
+    let url = format!("file://{}", house.root().display());
+    house.git(&["clone", "-q", &url, at]);
+    house.ok(&["-C", at, "init"]);
+    let file = house.fix("a", "[claims]\nfiles = [\"src\"]\n");
+    house.ok(&["-C", at, "plan", "add", &file]);
+    house.commit("docs", "more");
+    house.commit("docs", "and more");
+    house.git(&["-C", at, "fetch", "-q", "--depth=1", "origin"]);
+    house.git(&["-C", at, "reset", "-q", "--hard", "origin/main"]);
+    // The commit that it was written for is still there, though no walk leads to it.
+    let next = house.ok(&["-C", at, "queue", "next", "--role", "agent"]);
+    assert!(next.starts_with('a'), "{next}");
+    house.ok(&["-C", at, "queue", "claim", "a", "--owner", "al"]);
+}
+
+#[test]
+fn a_charter_whose_branch_was_renamed_is_not_called_missing() {
+    let house = House::new();
+    house.ok(&["claim", "alice", "src"]);
+    house.git(&["branch", "-m", "main", "master"]);
+    let ran = house.fails(2, &["claim", "alice", "docs"]);
+    assert!(ran.stderr.contains("there is no branch main"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("git branch -m master main"),
+        "the way back: {ran:?}"
+    );
+    house.git(&["branch", "-m", "master", "main"]);
+    house.ok(&["claim", "alice", "docs"]);
+}
+
+#[test]
+fn a_ledger_that_was_taken_away_is_not_begun_again_over_its_sessions() {
+    let house = House::new();
+    let store = house.root().join(".git/govfs");
+    fs::create_dir_all(store.join("sessions/alice-1")).expect("a session");
+    let kept = house.path("kept");
+    fs::rename(store.join("ledger.db"), &kept).expect("taken away");
+    for verb in ["status", "init", "claims"] {
+        let ran = house.fails(4, &[verb]);
+        assert!(ran.stderr.contains("is gone"), "{ran:?}");
+    }
+    fs::rename(&kept, store.join("ledger.db")).expect("put back");
+    house.ok(&["verify"]);
+}
+
+#[test]
+fn what_other_operators_merged_is_no_fault_where_their_ledger_is_named() {
+    let house = House::new();
+    house.ok(&["checkpoint"]);
+    let other = format!("govfs-{}", "0".repeat(32));
+    let text = format!(
+        "merged\n\nGovfs-Checkpoint: {other} 3 {}=\n",
+        "A".repeat(43)
+    );
+    house.git(&["commit", "-q", "--allow-empty", "-m", &text]);
+    house.ok(&["export", "--ref"]);
+    for way in ["--deep", "--ref"] {
+        // It could as well be this one's, begun again.
+        let ran = house.fails(4, &["verify", way]);
+        let named = format!("--beside {other}");
+        assert!(ran.stderr.contains(&named), "{ran:?}");
+        let told = house.ok(&["verify", way, "--beside", &other]);
+        assert!(told.contains(&other), "{told}");
+    }
+    // What is given by hand is held to be this ledger's.
+    let foreign = house.path("foreign");
+    fs::create_dir(&foreign).expect("a directory");
+    let at = foreign.to_str().expect("a path");
+    house.git(&["clone", "-q", house.root().to_str().expect("a path"), at]);
+    house.ok(&["-C", at, "init"]);
+    let note = house.path("note");
+    let note = note.to_str().expect("a path");
+    house.ok(&["-C", at, "checkpoint", "--out", note]);
+    let ran = house.fails(4, &["verify", "--checkpoint", note]);
+    assert!(ran.stderr.contains("another ledger"), "{ran:?}");
+}
+
+#[test]
+fn whoever_has_no_key_or_an_open_one_is_told_what_to_do() {
+    let house = House::new();
+    let key = house.home().join(".config/govfs/key");
+    let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+    fs::set_permissions(&key, mode(0o644)).expect("opened");
+    let ran = house.fails(1, &["checkpoint"]);
+    assert!(ran.stderr.contains("hint: chmod 600 "), "{ran:?}");
+    fs::remove_file(&key).expect("removed");
+    let ran = house.fails(5, &["checkpoint"]);
+    assert!(ran.stderr.contains("no key here: govfs init"), "{ran:?}");
+    assert!(ran.stderr.contains("hint: govfs init"), "{ran:?}");
+}
+
+#[test]
+fn an_index_that_cannot_be_written_stops_init_before_anything_is_made() {
+    let house = House::bare_of_charter();
+    house.git(&["commit", "-q", "--allow-empty", "-m", "first"]);
+    let untouched = |house: &House| {
+        assert_eq!(house.git(&["rev-list", "--count", "HEAD"]), "1");
+        assert!(!house.root().join(".git/govfs").exists());
+        assert!(!house.root().join("governor.md").exists());
+    };
+    let lock = house.root().join(".git/index.lock");
+    fs::write(&lock, "").expect("a lock");
+    let ran = house.fails(1, &["init"]);
+    assert!(ran.stderr.contains("holds the index"), "{ran:?}");
+    untouched(&house);
+    fs::remove_file(&lock).expect("removed");
+    house.git(&["update-index", "--split-index"]);
+    let ran = house.fails(6, &["init"]);
+    assert!(ran.stderr.contains("--no-split-index"), "{ran:?}");
+    untouched(&house);
+    house.git(&["update-index", "--no-split-index"]);
+    house.ok(&["init"]);
+    assert_eq!(house.git(&["status", "--short"]), "");
+}
+
+#[test]
+fn a_ledger_that_was_not_finished_is_called_so() {
+    let house = House::bare_of_charter();
+    let store = house.root().join(".git/govfs");
+    drop(govfs::store::ledger::Ledger::create(&store).expect("an empty ledger"));
+    let ran = house.fails(5, &["verify", "--deep"]);
+    assert!(ran.stderr.contains("was not finished"), "{ran:?}");
+    house.ok(&["init"]);
+    house.ok(&["verify", "--deep"]);
+}
