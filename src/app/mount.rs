@@ -42,12 +42,6 @@ const STOP: Duration = Duration::from_secs(120);
 const BUSY: Duration = Duration::from_secs(2);
 /// How long a silent server may take to end once it was told to.
 const SILENT: Duration = Duration::from_secs(10);
-/// How the C library keeps a server's heap. Left alone it gives each thread one of its
-/// own, and keeps large tables' old places for ever once a large buffer was freed.
-const HEAP: [(&str, &str); 2] = [
-    ("MALLOC_ARENA_MAX", "1"),
-    ("MALLOC_MMAP_THRESHOLD_", "524288"),
-];
 /// How attributes name Git LFS.
 const LFS: &[u8] = b"filter=lfs";
 const LOOK: Duration = Duration::from_millis(5);
@@ -238,7 +232,7 @@ pub fn server(site: &Site, session: &Session) -> Result<Program, Failure> {
         .arg(site.repo.root())
         .arg("serve")
         .arg(session.id.as_str());
-    server.envs(HEAP);
+    server.envs(crate::app::serve::HEAP);
     server.stdout(Stdio::piped()).stderr(log);
     Ok(server)
 }
