@@ -438,6 +438,36 @@ echo login > .credentials.json; mkdir -p projects && echo work > projects/one; e
     });
 }
 
+/// The toolchain is the operator's own and may be closed to others, so that it is named.
+#[test]
+fn cargo_builds_tests_and_runs_a_crate() {
+    let world = World::new(None);
+    fs::write(world.root().join(".gitignore"), "/target\n").expect("written");
+    let committed = "git add .gitignore && git -c user.name=n -c user.email=e commit -qm ignore";
+    let made = world.command("sh", &["-c", committed]).output();
+    assert!(made.expect("git starts").status.success());
+    let tools = PathBuf::from(env!("CARGO"));
+    let tools = tools.parent().expect("a directory");
+    let toolchain = tools.parent().expect("a toolchain").display().to_string();
+    let script = format!(
+        r#"PATH="{}:$PATH"; mkdir -p src
+printf '[package]\nname = "small"\nversion = "0.1.0"\nedition = "2021"\n' > Cargo.toml
+printf 'pub fn two() -> u32 {{ 2 }}\n#[test]\nfn is_two() {{ assert_eq!(two(), 2); }}\n' > src/lib.rs
+printf 'fn main() {{ println!("{{}}", small::two()); }}\n' > src/main.rs
+cargo test --offline 2>&1 | grep -c '^test is_two ... ok'; cargo run --offline --quiet; git status --short"#,
+        tools.display()
+    );
+    let claims = ["--claim", "Cargo.*", "--claim", "src/*"];
+    let mut arguments = vec!["run", "alice", "--rw", &toolchain];
+    arguments.extend(claims);
+    arguments.extend(["--", "sh", "-c", &script]);
+    let ran = world.run(&arguments);
+    assert_eq!((ran.status, &ran.stdout[..4]), (0, "1\n2\n"), "{ran:?}");
+    assert!(ran.stdout.contains("?? Cargo.lock"), "{ran:?}");
+    assert!(!ran.stdout.contains("target"), "{ran:?}");
+    world.nothing_is_left();
+}
+
 #[test]
 fn a_login_shell_finds_govfs_too() {
     each(|world| {

@@ -246,6 +246,18 @@ fn a_lower_tier_works_in_the_mount_and_is_named_everywhere() {
         }
         let launch = world.entries("launch").pop().expect("a launch");
         assert_eq!(launch["tier"], tier);
+        let temporary = "echo x > $TMPDIR/file && echo $TMPDIR; mktemp > /dev/null && echo made";
+        if tier == "B" {
+            let ran = world.sh(lacks, tier, temporary);
+            let (place, made) = ran.stdout.split_once('\n').expect("two lines");
+            assert_eq!(made, "made\n", "{ran:?}");
+            assert!(!Path::new(place).exists(), "it goes with the run: {ran:?}");
+            let launch = world.entries("launch").pop().expect("a launch");
+            assert!(
+                launch["widenings"].to_string().contains(place),
+                "{launch:#}"
+            );
+        }
         let mount = world.entries("mount").pop().expect("a mount");
         assert_eq!(mount["tier"], tier);
         // A whole seal afterwards does not make the session a better one.
@@ -277,4 +289,24 @@ fn work_in_a_mount_of_the_host_stays_tier_c() {
     assert_eq!(world.sh("", "", "cat src/a.txt").stdout, "a\n");
     let status = world.json(&["status"]);
     assert_eq!(status["sessions"][0]["tier"], "C", "{status:#}");
+}
+
+/// A program that never ran did nothing in a lower tier: the session is as good as before.
+#[test]
+fn a_launch_that_fails_lowers_no_tier() {
+    let Some(world) = World::new() else { return };
+    for (lacks, _, tier) in POORER {
+        let arguments = [
+            "run",
+            "alice",
+            "--allow-tier",
+            tier,
+            "--",
+            "no-such-program",
+        ];
+        let ran = world.on(lacks, &arguments);
+        assert_eq!(ran.status, 125, "{lacks}: {ran:?}");
+        assert!(ran.stderr.contains("cannot run no-such-program"), "{ran:?}");
+    }
+    assert!(world.entries("launch").is_empty());
 }

@@ -7,13 +7,17 @@
 
 mod source;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::app::failure::Failure;
+use crate::app::merge::work;
+use crate::app::session::{self, Session};
 use crate::app::site::Site;
 use crate::domain::base::Oid;
 use crate::domain::entry::{Line, leaf};
 use crate::domain::event::{Entry, Event, Merged};
+use crate::domain::layer::lineage::Lineage;
 use crate::domain::names::{AgentName, PlanId, SessionId};
 use crate::domain::path::RepoPath;
 use crate::domain::time::Timestamp;
@@ -69,13 +73,22 @@ pub fn blame(site: &mut Site, path: &RepoPath) -> Result<Blame, Failure> {
             .hint("the path is relative to the repository's root"));
     }
     let accounts = accounts(site)?;
-    let renamed = |commit: Oid, path: &RepoPath| {
-        let body = accounts.get(&commit)?.body.as_ref()?;
-        let record = body.paths.iter().find(|record| record.path == *path)?;
-        record.from.clone()
+    let found = {
+        let lineages = RefCell::new(Lineages {
+            site: &mut *site,
+            known: BTreeMap::new(),
+        });
+        let renamed = |commit: Oid, path: &RepoPath| {
+            let account = accounts.get(&commit)?;
+            let body = account.body.as_ref()?;
+            let record = body.paths.iter().find(|record| record.path == *path)?;
+            let from = record.from.clone();
+            from.or_else(|| lineages.borrow_mut().of(account, body, path))
+        };
+        promote
+            .blame(tip, path, &renamed)
+            .map_err(Failure::failed)?
     };
-    let found = promote.blame(tip, path, &renamed);
-    let found = found.map_err(Failure::failed)?;
     let mut authors: BTreeMap<Oid, (String, Timestamp)> = BTreeMap::new();
     let mut lines = Vec::with_capacity(found.len());
     for line in found {
@@ -100,6 +113,39 @@ pub fn blame(site: &mut Site, path: &RepoPath) -> Result<Blame, Failure> {
     }
     trace(site, &promote, &mut lines)?;
     Ok(Blame { commit: tip, lines })
+}
+
+/// Where files of merged sessions go back to, by the commit's entry.
+struct Lineages<'a> {
+    site: &'a mut Site,
+    known: BTreeMap<u64, BTreeMap<RepoPath, RepoPath>>,
+}
+
+impl Lineages<'_> {
+    /// Follows `path` through the session's log. One that cannot be read any more says
+    /// nothing, and the file is recognised by its content.
+    fn of(&mut self, account: &Account, body: &Merged, path: &RepoPath) -> Option<RepoPath> {
+        if !self.known.contains_key(&account.entry) {
+            let read = account.session.as_ref().map(|id| self.read(id, body));
+            let lineage = read.and_then(Result::ok).unwrap_or_default();
+            self.known.insert(account.entry, lineage);
+        }
+        self.known.get(&account.entry)?.get(path).cloned()
+    }
+
+    fn read(
+        &mut self,
+        id: &SessionId,
+        body: &Merged,
+    ) -> Result<BTreeMap<RepoPath, RepoPath>, Failure> {
+        let row = session::load(self.site, id)?;
+        let session = Session::of(self.site, id, &row);
+        let mut lineage = Lineage::default();
+        let work = work::read(&session, body.count, &mut |_, op, before| {
+            lineage.follow(op, before);
+        })?;
+        Ok(lineage.end(&work.layer))
+    }
 }
 
 /// Finds the write that brought each line, file by file of each merge.

@@ -15,6 +15,7 @@ use crate::app::failure::Failure;
 use crate::app::mount;
 use crate::app::session::Wish;
 use crate::app::site::Site;
+use crate::app::unmount;
 use crate::domain::command::Need;
 use crate::domain::digest::Digest;
 use crate::domain::names::AgentName;
@@ -77,7 +78,7 @@ pub fn remove(event: &Event, dir: &Path) -> Result<(), Failure> {
         )));
     };
     let agent = row.agent.clone();
-    mount::unmount(&mut site, &agent, true).map(drop)
+    unmount::unmount(&mut site, &agent, true).map(drop)
 }
 
 /// Makes an agent's name of a worktree's; names that had to be changed stay apart by a hash.

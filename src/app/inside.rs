@@ -14,11 +14,9 @@ use serde_json::{Value, json};
 
 use crate::app::claim::{self, Answer as ClaimAnswer, Patience};
 use crate::app::failure::{Failure, Kind};
-use crate::app::keeper::Keeper;
-use crate::app::layer;
-use crate::app::serve::ground;
 use crate::app::session::{self, Session};
 use crate::app::site::Site;
+use crate::app::status;
 use crate::app::why::{self, Explained};
 use crate::domain::claim::Ask as ClaimAsk;
 use crate::domain::command::{Command, Need, No, Refusal};
@@ -105,15 +103,11 @@ impl Reply {
 }
 
 /// Answers one request of the session's own agent.
-pub fn answer(dir: &Path, session: &Session, keeper: &Keeper, request: &[u8]) -> Vec<u8> {
+pub fn answer(dir: &Path, session: &Session, request: &[u8]) -> Vec<u8> {
     let reply = match serde_json::from_slice::<Question>(request) {
-        Ok(question) => Desk {
-            session,
-            keeper,
-            dir,
-        }
-        .answer(question)
-        .unwrap_or_else(|failure| Reply::failed(&failure, Found::Nothing)),
+        Ok(question) => Desk { session, dir }
+            .answer(question)
+            .unwrap_or_else(|failure| Reply::failed(&failure, Found::Nothing)),
         Err(error) => {
             let failure = Failure::new(Kind::Usage, format!("not a request: {error}"));
             Reply::failed(&failure, Found::Nothing)
@@ -125,7 +119,6 @@ pub fn answer(dir: &Path, session: &Session, keeper: &Keeper, request: &[u8]) ->
 /// Who asks, and what is at hand to answer.
 struct Desk<'a> {
     session: &'a Session,
-    keeper: &'a Keeper,
     dir: &'a Path,
 }
 
@@ -267,14 +260,13 @@ impl Desk<'_> {
     fn status(&self, site: &mut Site) -> Result<Reply, Failure> {
         let row = session::load(site, &self.session.id)?;
         let session = Session::of(site, &self.session.id, &row);
-        let layer = layer::read(&session, None)?.layer;
-        let base = ground::base(site, &session)?;
-        let changes = layer.changes(&base).map_err(Failure::failed)?;
         let agent = &self.session.agent;
         let needs = [Need::ClaimsOf(agent.clone()), Need::All(RowKind::Request)];
         let state = site.ledger.state(&needs)?;
-        let claims: Vec<Value> = state
-            .claims_of(agent)
+        let rows: Vec<ClaimRow> = state.claims_of(agent).cloned().collect();
+        let work = status::work(site, &session, &rows)?;
+        let claims: Vec<Value> = rows
+            .iter()
             .map(|claim| {
                 json!({
                     "id": claim.id,
@@ -298,10 +290,10 @@ impl Desk<'_> {
             "{agent}  session {}  on {}  {} changed, {} refused",
             session.id,
             row.base,
-            changes.len(),
-            self.keeper.refused()
+            work.changes.len(),
+            work.denials
         )];
-        lines.extend(state.claims_of(agent).map(|claim| {
+        lines.extend(rows.iter().map(|claim| {
             let mode = claim::mode_text(claim.mode);
             format!(
                 "claim    {mode:<5} {}  until {}",
@@ -310,11 +302,10 @@ impl Desk<'_> {
             )
         }));
         lines.extend(waiting.map(|(number, row)| format!("request  {number} {}", asked(row))));
-        lines.extend(
-            changes
-                .iter()
-                .map(|change| format!("{}        {}", change.status.letter(), change.path)),
-        );
+        let changes = work.changes.iter();
+        lines.extend(changes.map(|(letter, path)| format!("{letter}        {path}")));
+        let leftovers = work.leftovers.iter();
+        lines.extend(leftovers.map(|path| format!("left over, never merged: {path}")));
         let document = json!({ "sessions": [{
             "agent": agent,
             "session": session.id,
@@ -322,8 +313,11 @@ impl Desk<'_> {
             "base": row.base.to_string(),
             "mount": row.mount.as_ref().map(|mount| mount.dir.clone()),
             "tier": row.tier,
-            "changes": changes.len(),
-            "denials": self.keeper.refused(),
+            "changes": work.changes.len(),
+            "unsettled": work.unsettled,
+            "leftovers": work.leftovers,
+            "unclaimed": work.unclaimed,
+            "denials": work.denials,
             "claims": claims,
             "requests": requests,
         }] });

@@ -53,6 +53,7 @@ pub mod status;
 pub mod sync;
 pub mod trace;
 pub mod trial;
+pub mod unmount;
 pub mod upgrade;
 pub mod verify;
 pub mod virtuals;

@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::stat::major;
+use nix::sys::statfs::statfs;
 
-/// How long a mount may take to answer a stat before it counts as silent.
+/// How long a mount may take to answer a statfs before it counts as silent.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// As much as most mount tables hold.
@@ -69,14 +71,14 @@ pub fn look(dir: &Path) -> Looked {
     let place = dir.to_owned();
     // Left behind where it hangs; it ends with this process.
     let asking = std::thread::Builder::new().spawn(move || {
-        let found = fs::metadata(&place).err();
-        let _ = sender.send(found.and_then(|error| error.raw_os_error()));
+        // Attributes may come from the kernel's cache, of a dead server too; this never does.
+        let _ = sender.send(statfs(&place).err());
     });
     if asking.is_err() {
         return Looked::Silent;
     }
     match answer.recv_timeout(PATIENCE) {
-        Ok(Some(libc::ENOTCONN)) => Looked::Dead,
+        Ok(Some(Errno::ENOTCONN)) => Looked::Dead,
         Ok(_) => Looked::Well,
         Err(_) => Looked::Silent,
     }

@@ -72,13 +72,6 @@ fn inherit(numbers: &[i32]) -> Result<(Mounting, Anchor), Failure> {
     Ok((Mounting::Fd(device), anchor))
 }
 
-/// How the C library keeps a server's heap. Left alone it gives each thread one of its
-/// own, and keeps large tables' old places for ever once a large buffer was freed.
-pub const HEAP: [(&str, &str); 2] = [
-    ("MALLOC_ARENA_MAX", "1"),
-    ("MALLOC_MMAP_THRESHOLD_", "524288"),
-];
-
 /// Why the server ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {

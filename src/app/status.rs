@@ -15,9 +15,9 @@ use crate::app::control::{Answer, Ask, Live};
 use crate::app::diff;
 use crate::app::failure::Failure;
 use crate::app::layer::{self, Reading};
-use crate::app::mount;
 use crate::app::session::Session;
 use crate::app::site::Site;
+use crate::app::unmount;
 use crate::domain::command::Need;
 use crate::domain::event::{Mode, Tier};
 use crate::domain::logop::LogOp;
@@ -234,11 +234,12 @@ fn dead(session: &Session) -> Server {
         return Server::None;
     };
     let dir = PathBuf::from(std::ffi::OsString::from_vec(row.dir.0.clone()));
-    let cleared = mount::clear_stale(session, &dir).is_ok();
+    let cleared = unmount::clear_stale(session, &dir).is_ok();
     Server::Dead { dir, cleared }
 }
 
-fn work(site: &Site, session: &Session, claims: &[ClaimRow]) -> Result<Work, Failure> {
+/// Returns what a session did; `claims` are its agent's.
+pub(super) fn work(site: &Site, session: &Session, claims: &[ClaimRow]) -> Result<Work, Failure> {
     let reading = layer::read(session, None)?;
     let sealed = session.row.sealed.as_ref().map_or(0, |row| row.count);
     let mut work = Work {

@@ -23,6 +23,7 @@ use crate::app::mount;
 use crate::app::serve::ground;
 use crate::app::session::{self, Session, Wish};
 use crate::app::site::Site;
+use crate::app::unmount;
 use crate::domain::base::Oid;
 use crate::domain::event::{Decision, Event, Synced};
 use crate::domain::layer::Change;
@@ -128,7 +129,7 @@ fn take_down(site: &mut Site, session: &Session) -> Result<Option<PathBuf>, Fail
         .hint("sync it when the run has ended"));
     }
     drop(server);
-    mount::unmount(site, &session.agent, false).map(Some)
+    unmount::unmount(site, &session.agent, false).map(Some)
 }
 
 fn stand_again(

@@ -129,6 +129,6 @@ impl Control for Virtuals {
     }
 
     fn submit(&self, request: &[u8], _caller: Caller) -> Vec<u8> {
-        inside::answer(&self.dir, &self.session, &self.keeper, request)
+        inside::answer(&self.dir, &self.session, request)
     }
 }

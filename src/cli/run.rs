@@ -26,8 +26,9 @@ const SHOWN_MAX: usize = 20;
 /// write what is claimed, private temporary directories and what the charter or `--rw` names; the rest of the
 /// machine is read-only, but for the state directory of a known agent that CMD names, and the repository itself, its
 /// ledger, your keys and secrets are absent. Standard streams, the terminal, signals and the exit status are the
-/// program's own; at the end govfs says on stderr what was changed and what was refused. Exit status 125: the
-/// program could not be started; 6: this machine cannot enforce it.
+/// program's own; at the end govfs says on stderr what was changed and what was refused. The exit
+/// status is the program's, 128 + n after signal n; 125 where govfs failed before it started, and 2 to 6 as with every
+/// verb where it was not allowed to: 3 refused by a rule, 6 this machine cannot enforce it.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  govfs run alice --claim src/auth -- claude\n  govfs run bob --claim 'docs/**' --no-net -- sh -c 'make docs'\n  govfs run alice --rw ~/.cache/sccache --env SCCACHE_DIR -- codex exec --sandbox danger-full-access 'fix it'\n  govfs run ci --report result.json -- ./check.sh"

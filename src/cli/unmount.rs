@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::app::failure::Failure;
-use crate::app::mount;
+use crate::app::unmount;
 use crate::domain::names::AgentName;
 use crate::domain::path::percent_encode;
 
@@ -26,7 +26,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let mut site = context.site()?;
-    let dir = mount::unmount(&mut site, &args.agent, args.force)?;
+    let dir = unmount::unmount(&mut site, &args.agent, args.force)?;
     if context.out.json {
         let dir = percent_encode(dir.as_os_str().as_bytes());
         context

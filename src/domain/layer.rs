@@ -11,6 +11,7 @@
 
 pub mod account;
 mod diff;
+pub mod lineage;
 mod place;
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,7 @@ use crate::sandbox::error::Context;
 use crate::sandbox::error::Layer;
 use crate::sandbox::error::SealError;
 use crate::sandbox::owners;
+use crate::sandbox::place;
 use crate::sandbox::view;
 
 /// A directory with more entries is covered, not rebuilt: each entry costs a mount.
@@ -92,7 +93,7 @@ impl Skeleton {
         }
         for (place, directory) in places {
             if place.starts_with(&self.directory) && fs::symlink_metadata(place).is_err() {
-                view::make_place(place, *directory)?;
+                place::make_place(place, *directory)?;
             }
         }
         view::protect(&self.directory)
@@ -140,7 +141,7 @@ fn put(path: &Path, kept: Kept) -> Result<(), SealError> {
                 .context(Layer::Hidden, &failed)
         }
         Kept::Tree { tree, directory } => {
-            view::make_place(path, directory)?;
+            place::make_place(path, directory)?;
             view::attach_at(&tree, path)
         }
     }

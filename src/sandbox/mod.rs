@@ -9,6 +9,7 @@ mod inside;
 pub mod launch;
 mod owners;
 pub mod pass;
+mod place;
 mod plan;
 pub mod probe;
 mod program;

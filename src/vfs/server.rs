@@ -20,6 +20,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use std::time::Instant;
 use std::time::SystemTime;
 
 use std::ffi::OsStr;
@@ -41,6 +42,9 @@ use crate::vfs::overlay::Settler;
 const THREADS: usize = 2;
 /// How long the kernel may take to write mapped pages back before one goes on without.
 const FLUSH: Duration = Duration::from_secs(30);
+/// How long a mount that is to end may be busy.
+const BUSY: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Where the kernel's end comes from.
 #[derive(Debug)]
@@ -226,10 +230,17 @@ impl Server {
         }
     }
 
-    /// Unmounts, settles and ends.
+    /// Unmounts, settles and ends. A mount that is busy for an instant, as while another
+    /// process copies the table of mounts, is waited for.
     pub fn stop(self) -> io::Result<()> {
+        let begin = Instant::now();
         self.flush_mappings();
-        self.unmount(false)?;
+        while let Err(error) = self.unmount(false) {
+            if error.kind() != io::ErrorKind::ResourceBusy || begin.elapsed() > BUSY {
+                return Err(error);
+            }
+            std::thread::sleep(LOOK);
+        }
         self.wait()
     }
 

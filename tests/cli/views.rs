@@ -444,8 +444,9 @@ fn a_dead_servers_mount_is_cleared_away_by_status() {
     let pid = world.house.json(&["status"])["sessions"][0]["pid"].clone();
     let pid = i32::try_from(pid.as_i64().expect("a pid")).expect("a pid");
     let pid = nix::unistd::Pid::from_raw(pid);
+    fs::metadata(&at).expect("the kernel remembers how the root looks, whoever dies");
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("killed");
-    while fs::metadata(&at).is_ok() {
+    while nix::sys::statfs::statfs(&at).is_ok() {
         std::thread::yield_now(); // the kernel takes a moment to notice
     }
     let told = world.shows(&["status"]);

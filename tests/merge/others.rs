@@ -128,6 +128,29 @@ fn a_sync_that_was_refused_for_nothing_is_found_by_replay() {
 }
 
 #[test]
+fn blame_follows_a_file_that_was_renamed_and_then_saved_anew() {
+    if !needs::root() {
+        return;
+    }
+    let mut world = world();
+    let dir = world.mount("alice", &["src"]);
+    // Most of it is new, so nobody would know it by its content.
+    world.work(
+        &dir,
+        "mv src/a.txt src/n.txt; sed '3,$s/.*/new/' src/n.txt > src/n.txt.tmp; mv src/n.txt.tmp src/n.txt",
+    );
+    world.govfs(&["merge", "alice"]).is(0);
+    let blamed = world.govfs(&["--json", "blame", "src/n.txt"]).is(0).json();
+    let lines = blamed["lines"].as_array().unwrap();
+    let agents: Vec<_> = lines.iter().map(|line| &line["agent"]).collect();
+    assert!(agents[..2].iter().all(|agent| agent.is_null()), "{blamed}");
+    assert!(
+        agents[2..].iter().all(|agent| *agent == "alice"),
+        "{blamed}"
+    );
+}
+
+#[test]
 fn a_file_becomes_a_directory_and_a_directory_a_file() {
     if !needs::root() {
         return;

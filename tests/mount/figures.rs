@@ -1,5 +1,5 @@
 //! What the mount costs beside the file system under it. Run by hand, in release:
-//! `cargo test --release --test mount_figures -- --ignored --nocapture`.
+//! `cargo test --release --test mount figures -- --ignored --nocapture`.
 
 #![expect(
     clippy::unwrap_used,

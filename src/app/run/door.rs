@@ -14,6 +14,7 @@ use crate::app::failure::{Failure, Kind};
 use crate::app::mount;
 use crate::app::session::{Lock, Session, Wish};
 use crate::app::site::Site;
+use crate::app::unmount;
 use crate::domain::event::{Launched, Tier};
 use crate::domain::path::percent_decode;
 use crate::sandbox::{self, Anchor, MountSource};
@@ -117,13 +118,13 @@ impl Door {
         if let Place::Host { own: true, .. } = self.place {
             drop(self.live);
             // Without a pid namespace something may have stayed behind: it loses the mount.
-            return mount::unmount(site, &session.agent, true).map(drop);
+            return unmount::unmount(site, &session.agent, true).map(drop);
         }
         match self.live.ask(&Ask::Leave, QUESTION) {
             // A server that ends settles and seals before it is gone.
             Ok(Answer::Ending) => {
                 self.live.wait_for_end(END).map_err(Failure::failed)?;
-                mount::wait_for_end(session, END)
+                unmount::wait_for_end(session, END)
             }
             Ok(Answer::Done) => Ok(()),
             Ok(Answer::Failed { why }) => Err(Failure::failed(why)),

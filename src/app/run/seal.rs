@@ -9,6 +9,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use tempfile::TempDir;
+
 use crate::app::failure::Failure;
 use crate::app::keys;
 use crate::app::mount;
@@ -26,6 +28,8 @@ use crate::sandbox::{self, Bind, Identity, MountSource, Spec, Writable};
 pub(super) struct Sealed {
     pub(super) spec: Spec,
     pub(super) widenings: Vec<String>,
+    /// A directory for temporary files where no view has one of its own; it goes with this.
+    _temporary: Option<TempDir>,
 }
 
 /// Puts together what the launch is told.
@@ -74,11 +78,32 @@ pub(super) fn spec(
         let caches = charter.sandbox.copied.iter().chain(own.copied);
         (spec.copies, copied) = copies(&room, caches, home.as_deref(), &spec.writable)?;
     }
+    let temporary = (spec.tier == sandbox::Tier::B)
+        .then(|| temporary(&mut spec))
+        .transpose()?;
     spec.copy_room = Some(room.join("writable"));
     spec.home = home;
     let mut widenings = widenings(&spec, job);
     widenings.extend(copied);
-    Ok(Sealed { spec, widenings })
+    Ok(Sealed {
+        spec,
+        widenings,
+        _temporary: temporary,
+    })
+}
+
+/// Makes a directory for temporary files, which the write rules alone would close, and says so in `TMPDIR`.
+fn temporary(spec: &mut Spec) -> Result<TempDir, Failure> {
+    let made = tempfile::Builder::new().prefix("govfs-").tempdir();
+    let made = made
+        .map_err(|error| Failure::failed(format!("no directory for temporary files: {error}")))?;
+    spec.writable.push(Writable {
+        path: made.path().to_owned(),
+        create: false,
+    });
+    spec.env.retain(|(name, _)| name != "TMPDIR");
+    spec.env.push(("TMPDIR".into(), made.path().into()));
+    Ok(made)
 }
 
 pub fn home() -> Option<PathBuf> {

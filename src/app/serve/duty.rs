@@ -22,14 +22,14 @@ impl Desk {
         let leases = self
             .follow_ledger(site)
             .and_then(|()| self.look_after_leases(site));
+        let refs = self.mend_refs(site);
         // Its own duty: what is written is sealed also where no lease can be renewed.
         let sealed = if self.seal_is_due() {
             self.seal(site)
         } else {
             Ok(())
         };
-        let refs = self.mend_refs(site);
-        for failure in [leases, sealed, refs].into_iter().filter_map(Result::err) {
+        for failure in [leases, refs, sealed].into_iter().filter_map(Result::err) {
             tracing::warn!(%failure, "a duty failed and will be tried again");
         }
     }

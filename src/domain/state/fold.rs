@@ -10,7 +10,8 @@ use super::{
     SessionRow, SessionState, State,
 };
 use crate::domain::event::{
-    Claimed, Cut, Decision, Entry, Event, Freed, Launched, Merged, SessionOpened, Tier,
+    CharterSet, Claimed, Collected, Cut, Decision, Entry, Event, Freed, Launched, Merged,
+    SessionOpened, Tier,
 };
 
 mod plans;
@@ -20,19 +21,7 @@ impl State {
     pub fn apply(&mut self, entry: &Entry) -> Vec<RowKey> {
         let mut touched = Vec::new();
         match &entry.event {
-            Event::Charter(body) => {
-                self.meta.charter = Some(body.sha256);
-                let row = CharterRow {
-                    entry: entry.seq,
-                    since: entry.ts,
-                    source: body.source.clone(),
-                    text: body.text.clone(),
-                };
-                self.charters.insert(body.sha256, row);
-                self.settle_law();
-                touched.push(RowKey::meta());
-                touched.push(RowKey::new(Kind::Charter, &body.sha256));
-            }
+            Event::Charter(body) => self.apply_charter(entry, body, &mut touched),
             Event::Key(_) | Event::Fork(_) | Event::Checkpoint(_) | Event::Fleet(_) => {
                 self.apply_meta(entry, &mut touched);
             }
@@ -75,20 +64,36 @@ impl State {
                 self.close_session(entry, SessionState::Abandoned, &mut touched);
             }
             Event::Revert(body) => self.apply_revert(entry, body, &mut touched),
-            Event::Gc(body) => {
-                let row = GcRow {
-                    since: entry.ts,
-                    versions: body.versions.len() as u64,
-                    bytes: body.bytes,
-                    logs: body.logs.clone(),
-                    before: body.before,
-                };
-                self.collections.insert(entry.seq, row);
-                touched.push(RowKey::new(Kind::Gc, &entry.seq));
-            }
+            Event::Gc(body) => self.apply_collection(entry, body, &mut touched),
             Event::Protect(body) => self.apply_protect(entry, body, &mut touched),
         }
         touched
+    }
+
+    fn apply_charter(&mut self, entry: &Entry, body: &CharterSet, touched: &mut Vec<RowKey>) {
+        self.meta.charter = Some(body.sha256);
+        let row = CharterRow {
+            entry: entry.seq,
+            since: entry.ts,
+            source: body.source.clone(),
+            text: body.text.clone(),
+        };
+        self.charters.insert(body.sha256, row);
+        self.settle_law();
+        touched.push(RowKey::meta());
+        touched.push(RowKey::new(Kind::Charter, &body.sha256));
+    }
+
+    fn apply_collection(&mut self, entry: &Entry, body: &Collected, touched: &mut Vec<RowKey>) {
+        let row = GcRow {
+            since: entry.ts,
+            versions: body.versions.len() as u64,
+            bytes: body.bytes,
+            logs: body.logs.clone(),
+            before: body.before,
+        };
+        self.collections.insert(entry.seq, row);
+        touched.push(RowKey::new(Kind::Gc, &entry.seq));
     }
 
     fn apply_meta(&mut self, entry: &Entry, touched: &mut Vec<RowKey>) {

@@ -153,11 +153,13 @@ impl Promote {
         path: &RepoPath,
         renamed: &Renamed<'_>,
     ) -> Result<Option<(RepoPath, Leaf)>> {
-        for known in [Some(path.clone()), renamed(commit, path)] {
-            let Some(known) = known else { continue };
-            if let Some(leaf) = self.file_at(parent, &known)? {
-                return Ok(Some((known, leaf)));
-            }
+        if let Some(leaf) = self.file_at(parent, path)? {
+            return Ok(Some((path.clone(), leaf)));
+        }
+        if let Some(known) = renamed(commit, path)
+            && let Some(leaf) = self.file_at(parent, &known)?
+        {
+            return Ok(Some((known, leaf)));
         }
         let (old, new) = (self.tree_of(parent)?, self.tree_of(commit)?);
         let renames = Renames::between(self, Some(old), Some(new))?;
