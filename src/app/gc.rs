@@ -1,5 +1,6 @@
-//! `gc`: drop contents past retention that nothing needs any more, and compress the
-//! write logs of sessions that are over.
+//! `gc`: drop contents past retention that nothing needs any more, let git have the
+//! commits that were kept for their sessions, and compress the write logs of sessions
+//! that are over.
 //!
 //! Needed is whatever an open session names, one that still shows a mount, or one
 //! that ended within the charter's retention. A revert takes what was there before
@@ -22,8 +23,9 @@ use crate::domain::digest::Digest;
 use crate::domain::entry::Line;
 use crate::domain::event::{Collected, Draft, Event};
 use crate::domain::names::SessionId;
-use crate::domain::state::{Kind, SessionState, State};
+use crate::domain::state::{Kind, SessionRow, SessionState, State};
 use crate::domain::time::Timestamp;
+use crate::git::promote::Promote;
 use crate::store::versions::Versions;
 use crate::store::writelog::{Lines, open_log, pack_log};
 
@@ -38,6 +40,8 @@ pub struct Report {
     /// The write logs that were (or would be) compressed, and what that freed.
     pub logs: u64,
     pub log_bytes: u64,
+    /// The sessions whose base and candidate git need not keep any more.
+    pub sessions: u64,
     pub entry: Option<u64>,
 }
 
@@ -48,8 +52,11 @@ pub fn collect(site: &mut Site, dry_run: bool) -> Result<Report, Failure> {
     let needed = needed(site, &state, &closed, before)?;
     let versions = Versions::of(&site.store);
     let mut dropped = Vec::new();
+    let promote = crate::app::merge::open(site)?;
+    let past = past_sessions(site, &promote, &state, &closed, before)?;
     let mut report = Report {
         logs: closed.len() as u64,
+        sessions: past.len() as u64,
         ..Report::default()
     };
     for sha256 in versions.all().map_err(Failure::failed)? {
@@ -61,7 +68,7 @@ pub fn collect(site: &mut Site, dry_run: bool) -> Result<Report, Failure> {
             dropped.push(sha256);
         }
     }
-    if dry_run || (dropped.is_empty() && closed.is_empty()) {
+    if dry_run || (dropped.is_empty() && closed.is_empty() && past.is_empty()) {
         return Ok(report);
     }
     let body = Collected {
@@ -75,6 +82,9 @@ pub fn collect(site: &mut Site, dry_run: bool) -> Result<Report, Failure> {
     report.entry = Some(seq);
     for sha256 in &dropped {
         versions.remove(sha256).map_err(Failure::failed)?;
+    }
+    for id in past {
+        promote.drop_keep(&id).map_err(Failure::failed)?;
     }
     for (id, _lock) in &closed {
         let freed = pack_log(&log_path(site, id))
@@ -105,6 +115,38 @@ fn closed_logs(site: &Site, state: &State) -> Result<Vec<(SessionId, Lock)>, Fai
     Ok(closed)
 }
 
+/// Returns the sessions past retention for which git still keeps commits.
+fn past_sessions(
+    site: &Site,
+    promote: &Promote,
+    state: &State,
+    closed: &[(SessionId, Lock)],
+    before: Timestamp,
+) -> Result<Vec<SessionId>, Failure> {
+    let mut past = Vec::new();
+    for (id, row) in &state.sessions {
+        if is_past(site, id, row, closed, before)
+            && promote.kept(id).map_err(Failure::failed)?.is_some()
+        {
+            past.push(id.clone());
+        }
+    }
+    Ok(past)
+}
+
+/// Says whether a session's retention has ended, and no mount shows it any more.
+fn is_past(
+    site: &Site,
+    id: &SessionId,
+    row: &SessionRow,
+    closed: &[(SessionId, Lock)],
+    before: Timestamp,
+) -> bool {
+    let over = row.state != SessionState::Open && row.until.is_some_and(|until| until < before);
+    let mounted = log_path(site, id).exists() && !closed.iter().any(|(closed, _)| closed == id);
+    over && !mounted
+}
+
 fn is_young(versions: &Versions, sha256: &Digest) -> bool {
     fs::metadata(versions.path(sha256))
         .and_then(|meta| meta.modified())
@@ -120,12 +162,10 @@ fn needed(
 ) -> Result<BTreeSet<Digest>, Failure> {
     let mut needed = BTreeSet::new();
     for (id, row) in &state.sessions {
-        let over = row.state != SessionState::Open && row.until.is_some_and(|until| until < before);
-        let path = log_path(site, id);
-        let mounted = path.exists() && !closed.iter().any(|(closed, _)| closed == id);
-        if over && !mounted {
+        if is_past(site, id, row, closed, before) {
             continue;
         }
+        let path = log_path(site, id);
         let file = match open_log(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,

@@ -26,6 +26,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
             "kept": report.kept,
             "logs": report.logs,
             "log_bytes": report.log_bytes,
+            "sessions": report.sessions,
             "entry": report.entry,
             "dry_run": args.dry_run,
         });
@@ -47,6 +48,12 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
         out.line(format!(
             "compressed {} write logs, {} bytes less",
             report.logs, report.log_bytes
+        ));
+    }
+    if report.sessions > 0 {
+        out.line(format!(
+            "{verb} what git kept for {} sessions past retention",
+            report.sessions
         ));
     }
     Ok(())

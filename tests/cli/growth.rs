@@ -433,9 +433,13 @@ fn what_gc_dropped_is_named_by_verify() {
         .status();
     assert!(old.expect("find starts").success());
     house.ok(&["claim", "bob", "lib"]);
+    let kept = house.git(&["for-each-ref", "refs/govfs/keep"]);
+    assert!(kept.contains("alice-1"), "{kept}");
     // The session has to be over for longer than a second.
     let dropped = (0..1000).any(|_| !house.ok(&["gc"]).contains("dropped 0"));
     assert!(dropped, "nothing was dropped");
+    let kept = house.git(&["for-each-ref", "refs/govfs/keep"]);
+    assert!(!kept.contains("alice-1"), "{kept}");
     let entry = house.ok(&["log", "--op", "gc", "-n", "1", "--json"]);
     let seq = entry
         .split("\"seq\":")
