@@ -148,9 +148,13 @@ impl Pattern {
         &self.0.prefix
     }
 
-    /// Parses what somebody types: bytes that are mostly a slip of the pen must be escaped.
+    /// Parses what somebody types: bytes that are mostly a slip of the pen must be escaped,
+    /// and what nobody can ever write is no use to anybody.
     pub fn typed(source: &[u8]) -> Result<Self, PatternError> {
         let pattern = Self::parse(source)?;
+        if pattern.literal_prefix().components().next() == Some(b".govfs") {
+            return Err(PatternError::Control);
+        }
         odd::meant(source).map(|()| pattern)
     }
 

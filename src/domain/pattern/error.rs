@@ -34,6 +34,10 @@ pub enum PatternError {
     )]
     GitDirectory { component: String },
     #[error(
+        "`.govfs` at the root is govfs's own, and can never be claimed; claim files of the working tree"
+    )]
+    Control,
+    #[error(
         "a component is longer than {NAME_MAX} bytes, and no name can be; shorten it or use `*`"
     )]
     NameTooLong,

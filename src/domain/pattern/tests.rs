@@ -246,8 +246,13 @@ fn what_is_mostly_a_slip_of_the_pen_must_be_escaped() {
         let error = Pattern::typed(text).expect_err("a slip").to_string();
         assert!(error.contains(word) && error.ends_with(instead), "{error}");
     }
+    for own in [&b".govfs"[..], b".govfs/claims", b".govfs/*"] {
+        assert!(matches!(Pattern::typed(own), Err(PatternError::Control)));
+    }
     for meant in [
         &b"a\\ "[..],
+        b"docs/.govfs",
+        b".govfs2",
         b"d\\\xE9j",
         b"a\\\tb",
         b"a b",
