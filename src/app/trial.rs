@@ -27,7 +27,7 @@ use crate::app::keys;
 use crate::app::mount::own_program;
 use crate::app::run::seal;
 use crate::app::serve::ground::{
-    Shown, base_options, directory, eol_of, objects_seen, options as options_of, shares,
+    Shown, asked, base_options, directory, eol_of, objects_seen, options as options_of, shares,
 };
 use crate::app::site::Site;
 use crate::domain::base::Oid;
@@ -414,7 +414,7 @@ fn gitdir(
         base: tip,
         branch,
         agent: &agent,
-        cat: Path::new("/bin/cat"),
+        cat: asked(),
         eol: eol_of(&site.repo.pinned()),
         exclude: EXCLUDE,
         shown: &room.join("refs"),

@@ -5,10 +5,11 @@
 //! repository's objects come through `objects/info/alternates`, read-only. The
 //! files that govfs provides (config, alternates, exclude, shallow) are written
 //! anew at each start; what the agent's git wrote is never touched. Never writes
-//! to the operator's repository, never runs git.
+//! to the operator's repository, asks git for nothing but its version.
 
 mod index;
 mod messages;
+mod monitor;
 pub(super) mod sha1;
 mod template;
 
@@ -35,6 +36,7 @@ use crate::domain::names::AgentName;
 pub use index::prepare_index;
 pub use index::relocate_index;
 pub use messages::own_messages;
+pub use monitor::may_be_told;
 
 /// What `info/exclude` says unless told otherwise. It should not change while a
 /// session lives: git drops its whole untracked cache when it does.
@@ -74,8 +76,9 @@ pub struct PrivateSpec<'a> {
     /// The branch that HEAD is on, without `refs/heads/`.
     pub branch: &'a str,
     pub agent: &'a AgentName,
-    /// The absolute path of `cat`, which git runs to ask what changed.
-    pub cat: &'a Path,
+    /// The absolute path of `cat`, which git runs to ask what changed; nothing where it has
+    /// to look for itself.
+    pub cat: Option<&'a Path>,
     pub eol: EolConfig,
     /// The text of `info/exclude`.
     pub exclude: &'a [u8],
@@ -208,7 +211,10 @@ fn config_text(spec: &PrivateSpec<'_>) -> String {
     };
     // What git asks with every command: a program and its file, then a comment,
     // as git adds arguments of its own.
-    let fsmonitor = quoted(&format!("{} .govfs/changed #", spec.cat.display()));
+    let fsmonitor = spec.cat.map_or_else(
+        || "false".to_owned(),
+        |cat| quoted(&format!("{} .govfs/changed #", cat.display())),
+    );
     let agent = spec.agent;
     let sections: [(&str, &[(&str, &str)]); 11] = [
         (

@@ -30,7 +30,8 @@ use crate::domain::state::{Kind, RowKey, State};
 use crate::domain::zone::gitdir_rule;
 use crate::git::base::{GitBase, LfsProgram, Options as BaseOptions, PromisorGit, program};
 use crate::git::private::{
-    EXCLUDE, PrivateError, PrivateSpec, object_dirs, prepare, prepare_index, relocate_index,
+    EXCLUDE, PrivateError, PrivateSpec, may_be_told, object_dirs, prepare, prepare_index,
+    relocate_index,
 };
 use crate::store::versions::Versions;
 use crate::store::writelog::{self, Lines, Loss, WriteLog};
@@ -347,7 +348,7 @@ fn gitdir(
         base: session.row.base,
         branch: &session.row.branch,
         agent: &session.agent,
-        cat: Path::new("/bin/cat"),
+        cat: asked(),
         eol: eol(session),
         exclude: EXCLUDE,
         shown: &session.dir.join("refs"),
@@ -363,6 +364,12 @@ fn gitdir(
             prepare_index(&inside, &base, &templates, &place, EXCLUDE).map_err(errno_of)
         }),
     })
+}
+
+/// Returns what git asks for the list of changes, if the operator's git may be told.
+pub fn asked() -> Option<&'static Path> {
+    let told = program("git").is_some_and(|git| may_be_told(&git));
+    told.then_some(Path::new("/bin/cat"))
 }
 
 /// Keeps what kind of refusal of the disk it was, as the mount's users see it.
