@@ -70,16 +70,7 @@ fn exit_statuses_and_signals_are_the_programs() {
 fn streams_pass_through_and_stdout_is_the_programs_alone() {
     each(|world| {
         let script = "cat; echo x > src/a.txt; echo err >&2";
-        let mut child = world.spawn(&[
-            "run",
-            "alice",
-            "--claim",
-            "src/a.txt",
-            "--",
-            "sh",
-            "-c",
-            script,
-        ]);
+        let mut child = world.spawn_sh(&["src/a.txt"], script);
         common::tell(&mut child, "in\n");
         let ran = common::finish(child);
         assert_eq!(ran.stdout, "in\n", "{ran:?}");

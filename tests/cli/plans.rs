@@ -11,21 +11,7 @@ fn simple(house: &House, id: &str, needs: &str, file: &str) -> String {
     house.plan(id, &body)
 }
 
-const WHOLE: &str = r#"[plan]
-id = "refactor-auth-module"
-agent = "agent-7"
-type = "refactor"
-dependencies = ["migration-add-oauth-table"]
-[claims]
-files = ["src/auth.py", "src/oauth.py"]
-tests = ["tests/test_auth.py"]
-[preconditions]
-schema_version = "2.3.0"
-feature_flags = ["oauth_enabled"]
-[postconditions]
-tests_pass = true
-coverage_delta = 0
-"#;
+const WHOLE: &str = include_str!("../../src/domain/plan/whole.toml");
 
 #[test]
 fn a_whole_plan_is_accepted_as_it_stands() {

@@ -108,12 +108,12 @@ impl World {
 
     /// Runs a shell script as alice, with claims.
     pub(crate) fn sh(&self, claims: &[&str], script: &str) -> Ran {
-        let mut arguments = vec!["run", "alice"];
-        for claim in claims {
-            arguments.extend(["--claim", claim]);
-        }
-        arguments.extend(["--", "sh", "-c", script]);
-        self.run(&arguments)
+        self.run(&launch(claims, script))
+    }
+
+    /// As [`World::sh`], and goes on beside the test.
+    pub(crate) fn spawn_sh(&self, claims: &[&str], script: &str) -> Child {
+        self.spawn(&launch(claims, script))
     }
 
     pub(crate) fn root(&self) -> PathBuf {
@@ -211,4 +211,14 @@ pub(crate) fn everybody(case: impl Fn(&World)) {
 fn whole(world: &World, case: &impl Fn(&World)) {
     case(world);
     world.nothing_is_left();
+}
+
+/// The words that launch a script as alice.
+fn launch<'a>(claims: &[&'a str], script: &'a str) -> Vec<&'a str> {
+    let mut arguments = vec!["run", "alice"];
+    for claim in claims {
+        arguments.extend(["--claim", claim]);
+    }
+    arguments.extend(["--", "sh", "-c", script]);
+    arguments
 }

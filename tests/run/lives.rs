@@ -12,7 +12,7 @@ use crate::common::{self, ran};
 fn a_second_run_joins_the_first_ones_mount() {
     each(|world| {
         let script = "echo first > src/a.txt; echo up; read line; cat src/b.txt";
-        let mut first = world.spawn(&["run", "alice", "--claim", "src", "--", "sh", "-c", script]);
+        let mut first = world.spawn_sh(&["src"], script);
         let mut out = common::until_up(&mut first);
         let second = world.sh(&[], "cat src/a.txt; echo second > src/b.txt");
         assert_eq!(second.stdout, "first\n", "{second:?}");
@@ -34,7 +34,7 @@ fn a_second_run_joins_the_first_ones_mount() {
 fn runs_that_start_together_share_one_mount() {
     each(|world| {
         let runs: Vec<_> = (0..6)
-            .map(|_| world.spawn(&["run", "alice", "--", "sh", "-c", "cat src/a.txt"]))
+            .map(|_| world.spawn_sh(&[], "cat src/a.txt"))
             .collect();
         for run in runs {
             let ran = common::finish(run);
@@ -51,16 +51,7 @@ fn a_killed_launcher_leaves_no_process_and_no_mount() {
             "echo x > src/a.txt; echo up; sleep 1000; : {}",
             mark.display()
         );
-        let mut run = world.spawn(&[
-            "run",
-            "alice",
-            "--claim",
-            "src/a.txt",
-            "--",
-            "sh",
-            "-c",
-            &script,
-        ]);
+        let mut run = world.spawn_sh(&["src/a.txt"], &script);
         common::until_up(&mut run);
         run.kill().expect("killed");
         run.wait().expect("the end");
@@ -155,7 +146,7 @@ fn figures() {
     let plain = times(&|| world.command("true", &[]));
     let run = || world.govfs(&["run", "alice", "--", "true"]);
     let first = times(&run);
-    let mut holder = world.spawn(&["run", "alice", "--", "sh", "-c", "echo up; read line"]);
+    let mut holder = world.spawn_sh(&[], "echo up; read line");
     common::until_up(&mut holder);
     let joined = times(&run);
     drop(holder.stdin.take());

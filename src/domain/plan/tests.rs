@@ -4,21 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const AUTH: &str = r#"[plan]
-id = "refactor-auth-module"
-agent = "agent-7"
-type = "refactor"
-dependencies = ["migration-add-oauth-table"]
-[claims]
-files = ["src/auth.py", "src/oauth.py"]
-tests = ["tests/test_auth.py"]
-[preconditions]
-schema_version = "2.3.0"
-feature_flags = ["oauth_enabled"]
-[postconditions]
-tests_pass = true
-coverage_delta = 0
-"#;
+/// A plan with every section, as people write them.
+const AUTH: &str = include_str!("whole.toml");
 
 /// A plan of that type with dependencies and file claims, for the tests of whoever takes plans.
 pub(in crate::domain) fn sample(id: &str, kind: &str, needs: &[&str], files: &[&str]) -> Plan {
