@@ -367,6 +367,7 @@ fn gitdir(
 }
 
 /// Returns what git asks for the list of changes, if the operator's git may be told.
+/// It is the agent's too: the seal passes `PATH` on.
 pub fn asked() -> Option<&'static Path> {
     let told = program("git").is_some_and(|git| may_be_told(&git));
     told.then_some(Path::new("/bin/cat"))
