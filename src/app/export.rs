@@ -29,9 +29,7 @@ use crate::domain::proof::Tree;
 use crate::domain::state::Kind;
 pub use crate::store::exported::Verified;
 use crate::store::exported::{self, ExportError};
-use crate::store::writelog::{Lines, open_log};
-
-const BUFFER: usize = 1 << 17;
+use crate::store::writelog::read_log;
 
 /// Verifies an export against the key that the auditor trusts and the checkpoints he kept.
 pub fn audit(dir: &Path, key: Option<&PublicKey>, held: &[PathBuf]) -> Result<Verified, Failure> {
@@ -145,8 +143,8 @@ fn export_ledger(site: &mut Site, dir: &Path) -> Result<(Tree, Bound), Failure> 
 
 fn export_session(site: &Site, dir: &Path, name: &str, covered: u64) -> Result<(), Failure> {
     let id: SessionId = name.parse().map_err(Failure::integrity)?;
-    let source = match open_log(&log_path(site, &id)) {
-        Ok(source) => source,
+    let mut lines = match read_log(&log_path(site, &id)) {
+        Ok(lines) => lines,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && covered == 0 => return Ok(()),
         Err(error) => {
             return Err(Failure::integrity(format!(
@@ -157,7 +155,6 @@ fn export_session(site: &Site, dir: &Path, name: &str, covered: u64) -> Result<(
     let path = dir.join(export::session_file(name));
     let fault = |error: std::io::Error| Failure::failed(format!("{}: {error}", path.display()));
     let mut file = BufWriter::new(File::create(&path).map_err(fault)?);
-    let mut lines = Lines::new(BufReader::with_capacity(BUFFER, source));
     for _ in 0..covered {
         let Some(line) = lines.read().map_err(Failure::failed)? else {
             return Err(Failure::integrity(format!(

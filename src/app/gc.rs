@@ -9,7 +9,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::BufReader;
 use std::time::{Duration, SystemTime};
 
 use crate::app::clock;
@@ -27,7 +26,7 @@ use crate::domain::state::{Kind, SessionRow, SessionState, State};
 use crate::domain::time::Timestamp;
 use crate::git::promote::Promote;
 use crate::store::versions::Versions;
-use crate::store::writelog::{Lines, open_log, pack_log};
+use crate::store::writelog::{pack_log, read_log};
 
 /// A content this young may belong to a write that is just being logged.
 const YOUNG: Duration = Duration::from_hours(1);
@@ -166,12 +165,11 @@ fn needed(
             continue;
         }
         let path = log_path(site, id);
-        let file = match open_log(&path) {
-            Ok(file) => file,
+        let mut lines = match read_log(&path) {
+            Ok(lines) => lines,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => return Err(Failure::failed(format!("{}: {error}", path.display()))),
         };
-        let mut lines = Lines::new(BufReader::new(file));
         while let Some(bytes) = lines.read().map_err(Failure::failed)? {
             let line = Line::parse(bytes)
                 .map_err(|fault| Failure::integrity(format!("session {id}: {fault}")))?;

@@ -6,8 +6,7 @@
 //! into does.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs::File;
-use std::io::BufReader;
+use std::io::ErrorKind;
 use std::rc::Rc;
 
 use crate::app::content::{Contents, Shift, Side};
@@ -23,7 +22,7 @@ use crate::domain::logop::{FileMode, LogOp};
 use crate::domain::names::SessionId;
 use crate::domain::path::RepoPath;
 use crate::git::promote::Promote;
-use crate::store::writelog::Lines;
+use crate::store::writelog::read_log;
 
 type Stood = (FileMode, Content);
 
@@ -225,10 +224,11 @@ fn event_of(bytes: &[u8]) -> Result<Event, Failure> {
 /// Finds the entries of a log that were undone.
 fn voided(session: &Session) -> Result<BTreeSet<u64>, Failure> {
     let mut found = BTreeSet::new();
-    let Ok(file) = File::open(session.log()) else {
-        return Ok(found);
+    let mut lines = match read_log(&session.log()) {
+        Ok(lines) => lines,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(Failure::failed(error)),
     };
-    let mut lines = Lines::new(BufReader::new(file));
     while let Some(bytes) = lines.read().map_err(Failure::failed)? {
         let line = Line::parse(bytes).map_err(Failure::integrity)?;
         if line.op == "void"
@@ -267,8 +267,7 @@ pub fn of_entry(site: &mut Site, name: &Name, row: &Row) -> Result<Vec<Shift>, F
         return of_ledger(&Rc::new(promote), &row.line);
     };
     let mut history = History::begin(site, id)?;
-    let file = File::open(log_path(site, id)).map_err(Failure::failed)?;
-    let mut lines = Lines::new(BufReader::new(file));
+    let mut lines = read_log(&log_path(site, id)).map_err(Failure::failed)?;
     for at in 0.. {
         let Some(bytes) = lines.read().map_err(Failure::failed)? else {
             break;

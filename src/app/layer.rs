@@ -7,7 +7,7 @@
 //! leaves no trace. Never writes and takes no lock.
 
 use std::collections::BTreeSet;
-use std::io::{self, BufReader};
+use std::io;
 use std::path::Path;
 
 use crate::app::failure::Failure;
@@ -26,9 +26,7 @@ use crate::domain::path::RepoPath;
 use crate::domain::proof::Tree;
 use crate::domain::time::Timestamp;
 use crate::store::ledger::LedgerError;
-use crate::store::writelog::{Lines, LogFile, open_log};
-
-const READ_BUFFER: usize = 256 << 10;
+use crate::store::writelog::{LogLines, read_log};
 
 /// What reading a log gave.
 #[derive(Debug)]
@@ -106,8 +104,8 @@ impl<'a> Pass<'a> {
     }
 
     fn run(mut self, path: &Path) -> Result<(Reading, BTreeSet<u64>), Failure> {
-        match open_log(path) {
-            Ok(file) => self.follow(Lines::new(BufReader::with_capacity(READ_BUFFER, file)))?,
+        match read_log(path) {
+            Ok(lines) => self.follow(lines)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.must_reach_seal(None)?,
             Err(error) => return Err(Failure::failed(format!("{}: {error}", path.display()))),
         }
@@ -121,7 +119,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn follow(&mut self, mut lines: Lines<BufReader<LogFile>>) -> Result<(), Failure> {
+    fn follow(&mut self, mut lines: LogLines) -> Result<(), Failure> {
         loop {
             self.check_seal()?;
             let Some(bytes) = lines.read().map_err(Failure::failed)? else {
@@ -312,12 +310,11 @@ fn covered(entry: &Entry, id: &SessionId) -> Option<u64> {
 
 /// Counts the entries that had been written by the time `ts`.
 fn written_by(session: &Session, ts: Timestamp) -> Result<u64, Failure> {
-    let file = match open_log(&session.log()) {
-        Ok(file) => file,
+    let mut lines = match read_log(&session.log()) {
+        Ok(lines) => lines,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         Err(error) => return Err(Failure::failed(error)),
     };
-    let mut lines = Lines::new(BufReader::with_capacity(READ_BUFFER, file));
     let mut count = 0;
     while let Some(bytes) = lines.read().map_err(Failure::failed)? {
         let line = Line::parse(bytes).map_err(Failure::integrity)?;

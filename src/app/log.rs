@@ -5,7 +5,6 @@
 //! whole line.
 
 use std::collections::VecDeque;
-use std::io::BufReader;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -24,7 +23,7 @@ use crate::domain::pattern::Pattern;
 use crate::domain::state::Kind;
 use crate::domain::time::Timestamp;
 use crate::git::promote::Promote;
-use crate::store::writelog::{Lines, LogFile, open_log};
+use crate::store::writelog::{LogLines, read_log};
 
 mod follow;
 
@@ -128,7 +127,7 @@ pub fn read(
 /// One write log, at its next line.
 struct Source {
     session: SessionId,
-    lines: Lines<BufReader<LogFile>>,
+    lines: LogLines,
     next: Option<Row>,
     history: Option<History>,
 }
@@ -213,8 +212,8 @@ impl Stream {
             if !wanted || known {
                 continue;
             }
-            let file = match open_log(&path) {
-                Ok(file) => file,
+            let lines = match read_log(&path) {
+                Ok(lines) => lines,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(Failure::failed(format!("{}: {error}", path.display()))),
             };
@@ -225,7 +224,7 @@ impl Stream {
             };
             let mut source = Source {
                 session: id,
-                lines: Lines::new(BufReader::new(file)),
+                lines,
                 next: None,
                 history,
             };
@@ -378,8 +377,7 @@ pub fn find(site: &mut Site, name: &Name) -> Result<Row, Failure> {
             row(None, &line)
         }
         Name::Session(session, seq) => {
-            let file = open_log(&log_path(site, session)).map_err(|_| missing())?;
-            let mut lines = Lines::new(BufReader::new(file));
+            let mut lines = read_log(&log_path(site, session)).map_err(|_| missing())?;
             let mut at = 0;
             while let Some(bytes) = lines.read().map_err(Failure::failed)? {
                 if at == *seq {

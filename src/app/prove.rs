@@ -4,7 +4,6 @@
 //! Leaves are hashed from the lines again, never taken from the index, and every
 //! proof is verified before it is shown.
 
-use std::io::BufReader;
 use std::path::Path;
 
 use crate::app::failure::Failure;
@@ -17,7 +16,7 @@ use crate::domain::entry::leaf;
 use crate::domain::names::SessionId;
 use crate::domain::proof::{Stated, consistency, consistent, included, inclusion, root};
 use crate::domain::state::{Kind, State};
-use crate::store::writelog::{Lines, open_log};
+use crate::store::writelog::read_log;
 
 /// One line's place in one tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,9 +211,8 @@ fn write_proof(
         .hint("govfs checkpoint seals and signs"));
     };
     let path = log_path(site, session);
-    let file = open_log(&path)
+    let mut lines = read_log(&path)
         .map_err(|error| Failure::missing(format!("{}: {error}", path.display())))?;
-    let mut lines = Lines::new(BufReader::new(file));
     let mut leaves = Vec::new();
     let mut wanted = None;
     while (leaves.len() as u64) < stated.size {

@@ -9,7 +9,6 @@
 //! but no fault is a remark.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use crate::app::export;
@@ -30,7 +29,7 @@ use crate::git::repo::Repo;
 use crate::store::exported::Verified;
 use crate::store::keys::{Copies, Kept};
 use crate::store::versions::{VersionError, Versions};
-use crate::store::writelog::{Lines, open_log};
+use crate::store::writelog::read_log;
 
 mod pass;
 
@@ -185,8 +184,8 @@ fn verify_logs(
         sessions += 1;
         let path = log_path(site, &id);
         let shown = format!("session {name}");
-        let file = match open_log(&path) {
-            Ok(file) => file,
+        let mut lines = match read_log(&path) {
+            Ok(lines) => lines,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && covered == 0 => continue,
             Err(error) => {
                 return Err(Failure::integrity(format!(
@@ -199,7 +198,6 @@ fn verify_logs(
             .audit(&name, &shown)
             .map_err(Failure::integrity)?;
         let mut own: BTreeMap<u64, Digest> = BTreeMap::new();
-        let mut lines = Lines::new(BufReader::with_capacity(1 << 17, file));
         while let Some(bytes) = lines.read().map_err(|error| unread(&shown, &error))? {
             let (line, _) = audit.line(bytes).map_err(Failure::integrity)?;
             writes += 1;

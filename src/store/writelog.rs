@@ -36,7 +36,7 @@ use crate::domain::proof::Tree;
 use crate::domain::time::Timestamp;
 
 pub use lines::Lines;
-pub use packed::{LogFile, open_log, pack_log};
+pub use packed::{LogFile, LogLines, pack_log, read_log};
 use reserve::Reserve;
 
 /// How much of a lost tail is handed back.

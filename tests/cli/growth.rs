@@ -380,6 +380,15 @@ fn closed_logs_are_compressed_and_everything_reads_them() {
     let log = house.root().join(".git/govfs/sessions/alice-1/log.jsonl");
     let lines = fs::read_to_string(&log).expect("a log");
     let before = house.ok(&["log", "--json", "--session", "alice-1"]);
+    let changes = || house.ok(&["log", "-p", "--session", "alice-1"]);
+    let patches = changes();
+    let version = lines.lines().position(|line| line.contains("\"version\""));
+    let version = format!("alice-1:{}", version.expect("one settled"));
+    let patch = house.ok(&["show", "-p", &version]);
+    assert!(
+        patch.contains("+draft 49") || patch.contains("+two!"),
+        "{patch}"
+    );
     assert!(
         house
             .ok(&["gc", "--dry-run"])
@@ -392,6 +401,8 @@ fn closed_logs_are_compressed_and_everything_reads_them() {
         house.ok(&["show", "alice-1:0", "--json"]).trim(),
         lines.lines().next().expect("one")
     );
+    assert_eq!(changes(), patches);
+    assert_eq!(house.ok(&["show", "-p", &version]), patch);
     house.ok(&["verify", "--deep"]);
     house.ok(&["prove", "alice-1:3"]);
     let out = house.path("out");

@@ -7,7 +7,7 @@
 //! is what they come to, not the log. Never writes.
 
 use std::collections::BTreeSet;
-use std::io::{self, BufReader, ErrorKind};
+use std::io::{self, ErrorKind};
 
 use crate::app::failure::Failure;
 use crate::app::session::Session;
@@ -17,9 +17,8 @@ use crate::domain::layer::paths_of;
 use crate::domain::logop::LogOp;
 use crate::domain::path::RepoPath;
 use crate::domain::proof::Tree;
-use crate::store::writelog::{Lines, LogFile, open_log};
+use crate::store::writelog::{LogLines, read_log};
 
-const READ_BUFFER: usize = 256 << 10;
 const VOID: &str = "void";
 
 /// What the entries of a log come to.
@@ -115,12 +114,11 @@ pub fn read(
     }
 }
 
-fn lines(session: &Session, count: u64) -> Result<Lines<BufReader<LogFile>>, Failure> {
-    let file = open_log(&session.log()).map_err(|error| match error.kind() {
+fn lines(session: &Session, count: u64) -> Result<LogLines, Failure> {
+    read_log(&session.log()).map_err(|error| match error.kind() {
         ErrorKind::NotFound => missing(session, 0, count),
         _ => unreadable(session, &error),
-    })?;
-    Ok(Lines::new(BufReader::with_capacity(READ_BUFFER, file)))
+    })
 }
 
 fn unreadable(session: &Session, error: &io::Error) -> Failure {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, ErrorKind};
+use std::io::ErrorKind;
 
 use serde::Serialize;
 
@@ -23,7 +23,7 @@ use crate::domain::names::{AgentName, SessionId};
 use crate::domain::path::RepoPath;
 use crate::domain::pattern::Pattern;
 use crate::sandbox;
-use crate::store::writelog::{Lines, LogFile, open_log};
+use crate::store::writelog::{LogLines, read_log};
 
 /// How many paths one suggested command names.
 const NAMED_MAX: usize = 20;
@@ -84,26 +84,31 @@ pub(super) fn of(
     from: u64,
     tier: Tier,
 ) -> Result<Report, Failure> {
+    let mut report = Report {
+        agent: session.agent.clone(),
+        session: session.id.clone(),
+        tier,
+        changes: Vec::new(),
+        denials: Vec::new(),
+        leftovers: Vec::new(),
+        next: Vec::new(),
+    };
+    // Where nothing was ever written or refused, how the session stands by now makes no difference.
+    let Some(mut lines) = log(session)? else {
+        return Ok(report);
+    };
+    if lines.read().map_err(Failure::failed)?.is_none() {
+        return Ok(report);
+    }
     let row = session::load(site, &session.id)?;
     let session = Session::of(site, &session.id, &row);
-    let (changes, leftovers) = changes(site, &session)?;
-    let denials = grouped(&session.agent, refusals(&session, from)?);
-    let next = next(&session.agent, &changes, &denials);
-    Ok(Report {
-        agent: session.agent,
-        session: session.id,
-        tier,
-        changes,
-        denials,
-        leftovers,
-        next,
-    })
+    (report.changes, report.leftovers) = changes(site, &session)?;
+    report.denials = grouped(&session.agent, refusals(&session, from)?);
+    report.next = next(&session.agent, &report.changes, &report.denials);
+    Ok(report)
 }
 
 fn changes(site: &Site, session: &Session) -> Result<(Vec<Changed>, Vec<RepoPath>), Failure> {
-    if log(session)?.is_none() {
-        return Ok((Vec::new(), Vec::new()));
-    }
     let layer = layer::read(session, None)?.layer;
     if layer.touched().is_empty() {
         return Ok((Vec::new(), Vec::new())); // no need to open the base
@@ -119,9 +124,9 @@ fn changes(site: &Site, session: &Session) -> Result<(Vec<Changed>, Vec<RepoPath
 }
 
 /// Opens the session's log, also where it was merged and packed while the program ran.
-fn log(session: &Session) -> Result<Option<LogFile>, Failure> {
-    match open_log(&session.log()) {
-        Ok(file) => Ok(Some(file)),
+fn log(session: &Session) -> Result<Option<LogLines>, Failure> {
+    match read_log(&session.log()) {
+        Ok(lines) => Ok(Some(lines)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Failure::failed(error)),
     }
@@ -130,11 +135,10 @@ fn log(session: &Session) -> Result<Option<LogFile>, Failure> {
 /// Returns the refusals logged since the byte `from`.
 fn refusals(session: &Session, from: u64) -> Result<Vec<LogOp>, Failure> {
     let mut refusals = Vec::new();
-    let Some(mut file) = log(session)? else {
+    let Some(mut lines) = log(session)? else {
         return Ok(refusals);
     };
-    file.skip(from).map_err(Failure::failed)?;
-    let mut lines = Lines::new(BufReader::new(file));
+    lines.skip(from).map_err(Failure::failed)?;
     while let Some(bytes) = lines.read().map_err(Failure::failed)? {
         let line = Line::parse(bytes).map_err(Failure::integrity)?;
         if line.op == "denied" {

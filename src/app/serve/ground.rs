@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -34,14 +34,13 @@ use crate::git::private::{
     relocate_index,
 };
 use crate::store::versions::Versions;
-use crate::store::writelog::{self, Lines, Loss, WriteLog};
+use crate::store::writelog::{Loss, WriteLog, read_log};
 use crate::vfs::overlay::{
     Control, Gitdir, History, Logged, Options, Overlay, Parts, Share, Since,
 };
 
 /// How long a file must be quiet before it settles.
 const QUIET: Duration = Duration::from_millis(500);
-const READ_BUFFER: usize = 256 << 10;
 const VOID: &str = "void";
 /// Index templates, kept per base tree.
 const INDEXES: &str = "indexes";
@@ -242,8 +241,7 @@ fn open_log(session: &Session) -> Result<(WriteLog, Option<Loss>, Noted), Failur
 /// Reads the entries of a log that was checked when it was opened, one by one.
 fn entries(session: &Session) -> Result<impl Iterator<Item = io::Result<Logged>>, Failure> {
     let path = session.log();
-    let file = writelog::open_log(&path).map_err(|error| fault(&path, &error))?;
-    let mut lines = Lines::new(BufReader::with_capacity(READ_BUFFER, file));
+    let mut lines = read_log(&path).map_err(|error| fault(&path, &error))?;
     Ok(std::iter::from_fn(move || {
         let bytes = lines.read().transpose()?;
         Some(bytes.and_then(|bytes| {

@@ -3,6 +3,7 @@
 use std::io;
 use std::io::{BufRead, Read, Seek, SeekFrom};
 
+use super::packed::LogLines;
 use crate::domain::entry::LINE_MAX;
 
 /// A reader of whole lines.
@@ -55,6 +56,14 @@ impl<R: BufRead> Lines<R> {
     /// Returns what follows the last whole line, after `read` gave `None`.
     pub fn rest(&self) -> &[u8] {
         if self.whole { &[] } else { &self.line }
+    }
+}
+
+impl LogLines {
+    /// Goes past the first `bytes` of the log, as they were when it was plain: where a line began.
+    pub fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        self.offset += bytes;
+        self.source.get_mut().skip(bytes)
     }
 }
 

@@ -16,9 +16,11 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
+use super::lines::Lines;
 use crate::domain::digest::{Digest, Hasher};
 
 const BUFFER: usize = 1 << 17;
+const BUFFER_MIN: usize = 1 << 12;
 
 /// A write log opened for reading, packed or not.
 #[derive(Debug)]
@@ -56,8 +58,23 @@ impl LogFile {
     }
 }
 
+/// The whole lines of a write log, from its first.
+pub type LogLines = Lines<BufReader<LogFile>>;
+
+/// Opens the write log at `path`, or what it was packed into, to be read line by line.
+pub fn read_log(path: &Path) -> io::Result<LogLines> {
+    let file = open_log(path)?;
+    // A buffer is filled with zeros first, so that of a short log is short.
+    let size = match &file {
+        LogFile::Plain(file) => usize::try_from(file.metadata()?.len()).unwrap_or(BUFFER),
+        LogFile::Packed(_) => BUFFER,
+    };
+    let size = size.clamp(BUFFER_MIN, BUFFER);
+    Ok(Lines::new(BufReader::with_capacity(size, file)))
+}
+
 /// Opens the write log at `path`, or what it was packed into.
-pub fn open_log(path: &Path) -> io::Result<LogFile> {
+fn open_log(path: &Path) -> io::Result<LogFile> {
     match open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let file = BufReader::with_capacity(BUFFER, open(&packed(path))?);
