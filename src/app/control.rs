@@ -35,6 +35,8 @@ use crate::sandbox::pass;
 pub const FORMAT: u64 = crate::store::ledger::FORMAT.unsigned_abs();
 const SOCKET: &str = "sock";
 const LINE_MAX: u64 = 16 << 20;
+/// How long a server may take to say who it is.
+const HELLO: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case", deny_unknown_fields)]
@@ -44,7 +46,8 @@ pub enum Ask {
     Hold,
     /// Give up the hold; the last one ends a sealed mount.
     Leave,
-    /// Hold, with the anchor of the session's sealed mount as descriptors beside the answer.
+    /// Hold, and hand over the anchor of the session's sealed mount as descriptors beside the answer; a server of
+    /// a mount on the host just says who it is.
     Join,
     /// Record the launch that follows, whose program waits for the answer.
     Launch {
@@ -94,6 +97,8 @@ pub struct Sealing {
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub enum Answer {
     Hello(Hello),
+    /// The hold is taken, and the anchor comes with this.
+    Joined(Hello),
     Done,
     /// Something in the mount is open or stands there.
     Busy,
@@ -124,6 +129,42 @@ pub struct Live {
 impl Live {
     /// Connects to the server of the session kept in `dir`; `None` when none lives.
     pub fn connect(dir: &Path) -> io::Result<Option<Self>> {
+        let Some(mut live) = Self::reach(dir)? else {
+            return Ok(None);
+        };
+        match live.ask(&Ask::Hello, HELLO) {
+            Ok(Answer::Hello(hello)) => live.hello = hello,
+            Ok(other) => return Err(unexpected(&other)),
+            Err(error) if gone(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        Ok(Some(live))
+    }
+
+    /// Connects and takes a hold on the session's sealed mount, in one question. Returns the descriptors of its
+    /// anchor; a mount that stands on the host has none, and is not held yet. `None` also where the mount is ending.
+    pub fn join(dir: &Path) -> io::Result<Option<(Self, Option<Vec<OwnedFd>>)>> {
+        let Some(mut live) = Self::reach(dir)? else {
+            return Ok(None);
+        };
+        live.begin(&Ask::Join, HELLO)?;
+        live.owed = 0;
+        // Nothing is read ahead of the line that the descriptors come with.
+        let (line, descriptors) = match pass::receive(live.stream.get_ref()) {
+            Err(error) if gone(&error) => return Ok(None),
+            received => received?,
+        };
+        let (hello, descriptors) = match serde_json::from_slice(&line)? {
+            Answer::Joined(hello) => (hello, Some(descriptors)),
+            Answer::Hello(hello) => (hello, None),
+            Answer::Failed { .. } => return Ok(None),
+            other => return Err(unexpected(&other)),
+        };
+        live.hello = hello;
+        Ok(Some((live, descriptors)))
+    }
+
+    fn reach(dir: &Path) -> io::Result<Option<Self>> {
         let Some(place) = short_path(dir)? else {
             return Ok(None);
         };
@@ -132,18 +173,11 @@ impl Live {
             Err(error) if gone(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let mut live = Self {
+        Ok(Some(Self {
             stream: BufReader::new(stream),
             owed: 0,
             hello: Hello::unknown(),
-        };
-        match live.ask(&Ask::Hello, Duration::from_secs(5)) {
-            Ok(Answer::Hello(hello)) => live.hello = hello,
-            Ok(other) => return Err(io::Error::other(format!("unexpected answer {other:?}"))),
-            Err(error) if gone(&error) => return Ok(None),
-            Err(error) => return Err(error),
-        }
-        Ok(Some(live))
+        }))
     }
 
     /// Asks a question whose answer [`Live::answer`] takes later.
@@ -172,15 +206,6 @@ impl Live {
             self.answer()?; // of a question that was given up
         }
         self.answer()
-    }
-
-    /// Takes a hold on the session's sealed mount, and returns the descriptors of its anchor.
-    pub fn join(&mut self, limit: Duration) -> io::Result<(Answer, Vec<OwnedFd>)> {
-        self.begin(&Ask::Join, limit)?;
-        self.owed -= 1;
-        // Nothing is read ahead of the line that the descriptors come with.
-        let (line, descriptors) = pass::receive(self.stream.get_ref())?;
-        Ok((serde_json::from_slice(&line)?, descriptors))
     }
 }
 
@@ -221,6 +246,10 @@ impl Hello {
             sealed: false,
         }
     }
+}
+
+fn unexpected(answer: &Answer) -> io::Error {
+    io::Error::other(format!("unexpected answer {answer:?}"))
 }
 
 /// Says whether the error means that nobody serves there any more.
@@ -341,16 +370,16 @@ fn converse(stream: UnixStream, handler: &dyn Handler) {
     while let Ok(ask) = receive::<Ask>(&mut stream) {
         let _speaking = handler.speaking().read();
         freezes = (freezes || ask == Ask::Freeze) && ask != Ask::Thaw;
-        let joining = ask == Ask::Join;
-        let holding = joining || ask == Ask::Hold;
+        let holding = ask == Ask::Hold;
         let answer = if ask == Ask::Leave && holds > 0 {
             holds -= 1;
             handler.leave()
         } else {
             handler.answer(ask)
         };
-        holds += usize::from(holding && answer == Answer::Done);
-        let sent = if joining && answer == Answer::Done {
+        let joined = matches!(answer, Answer::Joined(_));
+        holds += usize::from(joined || (holding && answer == Answer::Done));
+        let sent = if joined {
             line_of(&answer).and_then(|line| pass::send(stream.get_ref(), &line, &handler.anchor()))
         } else {
             send(stream.get_mut(), &answer)
@@ -384,6 +413,7 @@ mod tests {
                 Ask::Fence { claims } => Answer::Failed {
                     why: format!("{claims:?}"),
                 },
+                Ask::Join => Answer::Joined(Hello::unknown()),
                 _ => Answer::Done,
             }
         }
@@ -430,9 +460,9 @@ mod tests {
             }
         );
         assert_eq!(live.ask(&Ask::Refresh, limit).unwrap(), Answer::Done);
-        let (answer, anchor) = live.join(limit).unwrap();
-        assert_eq!((answer, anchor.len()), (Answer::Done, 1));
         assert_eq!(live.ask(&Ask::Thaw, limit).unwrap(), Answer::Done);
+        let (mut live, anchor) = Live::join(&dir).unwrap().unwrap();
+        assert_eq!(anchor.map(|anchor| anchor.len()), Some(1));
         assert_eq!(
             live.ask(&Ask::Leave, limit).unwrap(),
             Answer::Ending,

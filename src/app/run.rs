@@ -91,18 +91,19 @@ fn launch(
     job: &Job,
     door: &mut Door,
 ) -> Result<(i32, sandbox::Ending), Failure> {
-    let sealed = seal::spec(site, session, charter, job, door)?;
+    let mut sealed = seal::spec(site, session, charter, job, door)?;
     let argv = job.argv.iter().map(|arg| Bytes(arg.as_bytes().to_vec()));
     let launched = Launched {
         tier: door.tier(),
         argv: argv.collect(),
         uid: door.uid(),
-        widenings: sealed.widenings,
+        widenings: std::mem::take(&mut sealed.widenings),
         plan: job.wish.plan.clone(),
     };
     // The server writes the entry while the seal is prepared; the program does not start before both are done.
     // A lower tier stays with the session for good: that is recorded only once nothing else can fail.
     let asked = launched.tier == Tier::A && door.begin_launch(&launched);
+    sealed.spec.hidden_mounts = seal::other_mounts(site);
     let (source, is_recorded) = door.launching();
     let mut refused = None;
     let recorded = || {

@@ -4,6 +4,7 @@
 //! mount. Invariants: a session has one server, owned by one uid; a server that
 //! nobody holds any more ends. Two runs that start together end up in one mount.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -59,8 +60,9 @@ impl Door {
     pub fn open(site: &mut Site, session: &Session, tier: Tier) -> Result<Self, Failure> {
         let begin = Instant::now();
         loop {
-            if let Some(live) = Live::connect(&session.dir).map_err(Failure::failed)? {
-                if let Some(door) = join(session, live, tier)? {
+            let met = Live::join(&session.dir).map_err(Failure::failed)?;
+            if let Some((live, anchor)) = met {
+                if let Some(door) = join(session, live, anchor, tier)? {
                     return Ok(door);
                 }
             } else if is_free(session)? {
@@ -137,11 +139,25 @@ impl Door {
 }
 
 /// Holds a live server's mount; `None` where it is ending just now.
-fn join(session: &Session, mut live: Live, tier: Tier) -> Result<Option<Door>, Failure> {
+fn join(
+    session: &Session,
+    mut live: Live,
+    anchor: Option<Vec<OwnedFd>>,
+    tier: Tier,
+) -> Result<Option<Door>, Failure> {
+    if let Some(anchor) = anchor {
+        let anchor = Anchor::of(anchor)
+            .ok_or_else(|| Failure::failed("the server did not hand over its mount"))?;
+        return Ok(Some(Door {
+            live,
+            place: Place::Sealed(anchor),
+            is_new: false,
+        }));
+    }
     let own = nix::unistd::geteuid().as_raw();
     // A root operator's sealed agent has another uid than the operator's own mount.
     let other = live.hello.uid != own || (own == 0 && tier == Tier::A);
-    if !live.hello.sealed && other {
+    if other {
         let at = place_of(&live);
         return Err(Failure::refused(format!(
             "session {} is mounted at {} for uid {} (server {})",
@@ -152,29 +168,17 @@ fn join(session: &Session, mut live: Live, tier: Tier) -> Result<Option<Door>, F
         ))
         .hint(format!("govfs unmount {}", session.agent)));
     }
-    if !live.hello.sealed {
-        if !matches!(live.ask(&Ask::Hold, QUESTION), Ok(Answer::Done)) {
-            return Ok(None);
-        }
-        let place = Place::Host {
-            dir: place_of(&live),
-            tier,
-            own: false,
-        };
-        return Ok(Some(Door {
-            live,
-            place,
-            is_new: false,
-        }));
-    }
-    let Ok((Answer::Done, anchor)) = live.join(QUESTION) else {
+    if !matches!(live.ask(&Ask::Hold, QUESTION), Ok(Answer::Done)) {
         return Ok(None);
+    }
+    let place = Place::Host {
+        dir: place_of(&live),
+        tier,
+        own: false,
     };
-    let anchor = Anchor::of(anchor)
-        .ok_or_else(|| Failure::failed("the server did not hand over its mount"))?;
     Ok(Some(Door {
         live,
-        place: Place::Sealed(anchor),
+        place,
         is_new: false,
     }))
 }

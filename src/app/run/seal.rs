@@ -61,10 +61,6 @@ pub(super) fn spec(
     spec.unix_sockets = charter.sandbox.af_unix;
     spec.env = environment(charter, job, session);
     spec.hidden = hidden(site, charter, job, home.as_deref())?;
-    // Other sessions are none of this one's business.
-    spec.hidden_mounts = mounts::governed();
-    spec.hidden_mounts
-        .retain(|path| !path.starts_with(site.repo.root()));
     let has_view = spec.tier == sandbox::Tier::A;
     let own = states(charter, job, home.as_deref(), has_view)?;
     spec.writable = own.writable;
@@ -90,6 +86,14 @@ pub(super) fn spec(
         widenings,
         _temporary: temporary,
     })
+}
+
+/// Returns where other sessions stand, which are none of this one's business. No widening, and slow to read: the
+/// entry need not wait for it.
+pub(super) fn other_mounts(site: &Site) -> Vec<PathBuf> {
+    let mut mounts = mounts::governed();
+    mounts.retain(|path| !path.starts_with(site.repo.root()));
+    mounts
 }
 
 /// Makes a directory for temporary files, which the write rules alone would close, and says so in `TMPDIR`.

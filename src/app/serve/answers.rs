@@ -398,14 +398,14 @@ impl Desk {
         self.shown.sealed && self.holders.is_abandoned()
     }
 
-    fn hello(&self) -> Answer {
+    fn hello(&self) -> Hello {
         use std::os::unix::ffi::OsStrExt;
         let at = if self.shown.sealed {
             &[][..]
         } else {
             self.shown.place.as_os_str().as_bytes()
         };
-        Answer::Hello(Hello {
+        Hello {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -413,18 +413,19 @@ impl Desk {
             session: self.session.id.to_string(),
             at: percent_encode(at),
             sealed: self.shown.sealed,
-        })
+        }
     }
 }
 
 impl Handler for Desk {
     fn answer(&self, ask: Ask) -> Answer {
         match ask {
-            Ask::Hello => self.hello(),
+            Ask::Hello => Answer::Hello(self.hello()),
             Ask::Hold => self.hold(),
-            Ask::Join if self.anchor.is_some() => self.hold(),
-            Ask::Join => Answer::Failed {
-                why: "the mount stands on the host".into(),
+            Ask::Join if self.anchor.is_none() => Answer::Hello(self.hello()),
+            Ask::Join => match self.hold() {
+                Answer::Done => Answer::Joined(self.hello()),
+                failed => failed,
             },
             Ask::Leave => Answer::Failed {
                 why: "this connection holds nothing".into(),
