@@ -33,7 +33,7 @@ pub fn rules_for(state: &State, law: &Charter, agent: &AgentName, now: &Now) -> 
         None => Some(Vec::new()), // one that the charter no longer defines may write nothing
     };
     rules.protected.clone_from(&law.paths.protected);
-    rules.sensitive.clone_from(&law.paths.sensitive);
+    rules.sensitive = law.paths.sensitive().cloned().collect();
     let others = state.claims.values().filter(|claim| claim.agent != *agent);
     rules.others = others
         .map(|claim| Held {

@@ -222,6 +222,15 @@ impl Site {
         let Some((_, row)) = state.charter() else {
             return false;
         };
+        let Some(dir) = self.repo.workdir() else {
+            return false;
+        };
+        let Ok(text) = fs::read(dir.join(CHARTER)) else {
+            return false;
+        };
+        if text == row.text.as_bytes() {
+            return false; // what the file says is in force, whatever the tip says
+        }
         let Ok(target) = Self::target(&state) else {
             return false;
         };
@@ -229,12 +238,6 @@ impl Site {
         if self.repo.head_branch().as_deref() != Some(target.as_str()) {
             return false;
         }
-        let Some(dir) = self.repo.workdir() else {
-            return false;
-        };
-        let Ok(text) = fs::read(dir.join(CHARTER)) else {
-            return false;
-        };
         let plain = |text: &[u8]| String::from_utf8_lossy(text).replace("\r\n", "\n");
         // The one in force may be older than the tip: the next command that acts records that.
         let committed = match self.repo.tip(&target) {

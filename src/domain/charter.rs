@@ -20,6 +20,7 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::LazyLock;
 
 use crate::domain::digest::Digest;
 use crate::domain::event::Tier;
@@ -79,8 +80,19 @@ pub struct Charter {
 pub struct Paths {
     /// Nobody may write these; a wider claim does not reach them.
     pub protected: Vec<Pattern>,
+    /// Instead of the usual sensitive ones, and besides.
+    sensitive: Option<Vec<Pattern>>,
+    also_sensitive: Vec<Pattern>,
+}
+
+impl Paths {
     /// These need a claim that names them: a literal, or a glob without a wildcard at its end.
-    pub sensitive: Vec<Pattern>,
+    pub fn sensitive(&self) -> impl Iterator<Item = &Pattern> {
+        static USUAL: LazyLock<Vec<Pattern>> =
+            LazyLock::new(|| settings::patterns(defaults::SENSITIVE));
+        let first = self.sensitive.as_ref().unwrap_or(&USUAL);
+        first.iter().chain(&self.also_sensitive)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,9 +257,18 @@ pub struct Facts {
     pub feature_flags: Option<CharterCommand>,
     pub coverage: Option<CharterCommand>,
     pub tests: Option<CharterCommand>,
-    /// Which files are tests, for noticing that some were dropped.
-    pub test_files: Vec<Pattern>,
+    test_files: Option<Vec<Pattern>>,
     pub timeout_ms: u64,
+}
+
+impl Facts {
+    /// Which files are tests, for noticing that some were dropped.
+    pub fn test_files(&self) -> &[Pattern] {
+        // Many alternatives to compile, and few who ask.
+        static USUAL: LazyLock<Vec<Pattern>> =
+            LazyLock::new(|| settings::patterns(defaults::TEST_FILES));
+        self.test_files.as_ref().unwrap_or(&USUAL)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -291,7 +312,7 @@ impl Charter {
     }
 
     pub fn is_sensitive(&self, path: &RepoPath) -> bool {
-        self.paths.sensitive.iter().any(|one| one.covers(path))
+        self.paths.sensitive().any(|one| one.covers(path))
     }
 
     /// Returns the roles that must approve a change of `role`, from both sides' lists.
@@ -311,7 +332,9 @@ impl Charter {
     pub fn with_demands_of(&self, pinned: &Self) -> Self {
         let mut both = self.clone();
         add(&mut both.paths.protected, &pinned.paths.protected);
-        add(&mut both.paths.sensitive, &pinned.paths.sensitive);
+        let own = |one: &&Pattern| self.paths.sensitive().any(|own| own == *one);
+        let more = pinned.paths.sensitive().filter(|one| !own(one));
+        both.paths.also_sensitive.extend(more.cloned());
         let reviews = &pinned.reviews;
         both.reviews.required = both.reviews.required.max(reviews.required);
         both.reviews.engine_diversity = both.reviews.engine_diversity.max(reviews.engine_diversity);

@@ -21,9 +21,12 @@ mod rows;
 
 pub use rows::*;
 
-/// A charter's text and what it parses to, so that one who looks many times parses it once.
+/// A charter as it was stored and what it parses to, so that one who looks many times reads it once.
 #[derive(Clone, Debug, Default)]
-pub struct Known(Option<Arc<(String, Option<Arc<Charter>>)>>);
+pub struct Known {
+    row: Option<Arc<(Vec<u8>, CharterRow)>>,
+    law: Option<Arc<(String, Option<Arc<Charter>>)>>,
+}
 
 /// Declares the state as one map a kind, and how a row leaves and enters it as bytes.
 macro_rules! state {
@@ -62,8 +65,8 @@ macro_rules! state {
                 encoded.transpose().map_err(|error| RowError::new(key, &error))
             }
 
-            /// Puts in a row that [`State::row`] gave.
-            pub fn load(&mut self, key: &RowKey, bytes: &[u8]) -> Result<(), RowError> {
+            /// Puts in a row as it was encoded.
+            fn decode(&mut self, key: &RowKey, bytes: &[u8]) -> Result<(), RowError> {
                 let fault = |error: &dyn std::fmt::Display| RowError::new(key, error);
                 match key.kind {
                     Kind::Meta => {
@@ -74,9 +77,6 @@ macro_rules! state {
                         let row = serde_json::from_slice(bytes).map_err(|e| fault(&e))?;
                         self.$field.insert(id, row);
                     })*
-                }
-                if key.kind == Kind::Charter || key.kind == Kind::Meta {
-                    self.settle_law();
                 }
                 Ok(())
             }
@@ -196,16 +196,35 @@ impl State {
         &self.known
     }
 
+    /// Puts in a row that [`State::row`] gave.
+    pub fn load(&mut self, key: &RowKey, bytes: &[u8]) -> Result<(), RowError> {
+        match (key.kind, &self.known.row, key.id.parse::<Digest>()) {
+            (Kind::Charter, Some(known), Ok(digest)) if known.0 == bytes => {
+                self.charters.insert(digest, known.1.clone());
+            }
+            (Kind::Charter, _, Ok(digest)) => {
+                self.decode(key, bytes)?;
+                let row = self.charters.get(&digest).cloned();
+                self.known.row = row.map(|row| Arc::new((bytes.to_vec(), row)));
+            }
+            _ => self.decode(key, bytes)?,
+        }
+        if key.kind == Kind::Charter || key.kind == Kind::Meta {
+            self.settle_law();
+        }
+        Ok(())
+    }
+
     /// Parses the charter in force once it is known and loaded.
     fn settle_law(&mut self) {
         let Some(row) = self.meta.charter.and_then(|is| self.charters.get(&is)) else {
             return;
         };
-        match &self.known.0 {
+        match &self.known.law {
             Some(known) if known.0 == row.text => self.law.clone_from(&known.1),
             _ => {
                 self.law = Charter::parse(&row.text).ok().map(Arc::new);
-                self.known = Known(Some(Arc::new((row.text.clone(), self.law.clone()))));
+                self.known.law = Some(Arc::new((row.text.clone(), self.law.clone())));
             }
         }
     }

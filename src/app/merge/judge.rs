@@ -140,7 +140,7 @@ impl Case<'_> {
                 None => ClaimFact::Never,
             },
             protected: &|path| self.protected(path),
-            sensitive: &|path| first(&self.charter.paths.sensitive, path),
+            sensitive: &|path| first(self.charter.paths.sensitive(), path),
             test: &|path| self.is_test(path),
             conflicts: &self.candidate.merged.conflicts,
             stale: &reads.stale,
@@ -171,7 +171,7 @@ impl Case<'_> {
     }
 
     fn is_test(&self, path: &RepoPath) -> bool {
-        let tests = &self.charter.facts.test_files;
+        let tests = self.charter.facts.test_files();
         tests.iter().any(|pattern| pattern.covers(path))
     }
 
@@ -268,8 +268,8 @@ impl Case<'_> {
     }
 }
 
-fn first(patterns: &[Pattern], path: &RepoPath) -> Option<String> {
-    let found = patterns.iter().find(|pattern| pattern.covers(path));
+fn first<'a>(patterns: impl IntoIterator<Item = &'a Pattern>, path: &RepoPath) -> Option<String> {
+    let found = patterns.into_iter().find(|pattern| pattern.covers(path));
     found.map(ToString::to_string)
 }
 

@@ -13,7 +13,6 @@ use crate::domain::charter::Diversity;
 use crate::domain::charter::HostPath;
 use crate::domain::charter::TransientRule;
 use crate::domain::event::Tier;
-use crate::domain::pattern::Pattern;
 
 pub(super) fn explain(charter: &Charter) -> Vec<(String, Vec<String>)> {
     [
@@ -37,10 +36,6 @@ fn joined<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     } else {
         items.join(", ")
     }
-}
-
-fn patterns(list: &[Pattern]) -> String {
-    joined(list)
 }
 
 /// Writes milliseconds as people do.
@@ -74,19 +69,19 @@ fn paths(charter: &Charter) -> Vec<String> {
     let mut lines = vec![
         format!(
             "protected, nobody may write: {}",
-            patterns(&charter.paths.protected)
+            joined(&charter.paths.protected)
         ),
         format!(
             "sensitive, only under a claim that names them: {}",
-            patterns(&charter.paths.sensitive)
+            joined(charter.paths.sensitive())
         ),
         format!(
             "scratch, besides what git ignores; never merged: {}",
-            patterns(&charter.scratch)
+            joined(&charter.scratch)
         ),
     ];
     if !charter.share.is_empty() {
-        let shared = patterns(&charter.share);
+        let shared = joined(&charter.share);
         lines.push(format!(
             "shared, a mount starts with the operator's copy: {shared}"
         ));
@@ -103,7 +98,7 @@ fn paths(charter: &Charter) -> Vec<String> {
     if !charter.transient.names.is_empty() {
         lines.push(format!(
             "transient as well: {}",
-            patterns(&charter.transient.names)
+            joined(&charter.transient.names)
         ));
     }
     lines
@@ -126,7 +121,7 @@ fn claims(charter: &Charter) -> Vec<String> {
 fn roles(charter: &Charter) -> Vec<String> {
     let mut lines = Vec::new();
     for (name, role) in &charter.roles {
-        let mut line = format!("{name} may claim inside {}", patterns(&role.paths));
+        let mut line = format!("{name} may claim inside {}", joined(&role.paths));
         if let Some(engine) = &role.engine {
             let _ = write!(line, "; runs {engine}");
         }
@@ -203,7 +198,7 @@ fn plans(charter: &Charter) -> Vec<String> {
             lines.push(format!("{what} comes from {}", command(source)));
         }
     }
-    lines.push(format!("tests are: {}", patterns(&facts.test_files)));
+    lines.push(format!("tests are: {}", joined(facts.test_files())));
     lines
 }
 
@@ -225,7 +220,7 @@ fn reviews(charter: &Charter) -> Vec<String> {
         if rule.person {
             who.push("a person".to_owned());
         }
-        let paths = patterns(&rule.paths);
+        let paths = joined(&rule.paths);
         lines.push(format!("changes under {paths} need: {}", joined(who)));
     }
     lines

@@ -91,12 +91,13 @@ fn paths(reader: &Reader<'_>, mut section: Section<'_, '_>) -> Paths {
     {
         protected.splice(0..0, patterns(&[CHARTER_FILE]));
     }
-    let mut sensitive = patterns_or(reader, &mut section, "sensitive", defaults::SENSITIVE);
-    sensitive.extend(patterns_or(reader, &mut section, "also-sensitive", &[]));
+    let sensitive = section.list(reader, "sensitive", Empty::Fine, pattern);
+    let also_sensitive = patterns_or(reader, &mut section, "also-sensitive", &[]);
     section.finish(reader);
     Paths {
         protected,
         sensitive,
+        also_sensitive,
     }
 }
 
@@ -323,7 +324,7 @@ fn facts(reader: &Reader<'_>, mut section: Section<'_, '_>) -> Facts {
         feature_flags: section.command(reader, "feature-flags"),
         coverage: section.command(reader, "coverage"),
         tests: section.command(reader, "tests"),
-        test_files: patterns_or(reader, &mut section, "test-files", defaults::TEST_FILES),
+        test_files: section.list(reader, "test-files", Empty::Fine, pattern),
         timeout_ms: (section.duration(reader, "timeout")).unwrap_or(defaults::FACT_MS),
     };
     section.finish(reader);
