@@ -5,7 +5,7 @@
 //! time limits, and the listening loop. Only the operator's own uid (and root)
 //! gets an answer. Never decides anything: the server's handler does.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
@@ -13,7 +13,7 @@ use std::io::Read;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
-use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -27,16 +27,23 @@ use parking_lot::RwLock;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::domain::charter::Sandbox;
 use crate::domain::digest::Digest;
 use crate::domain::event::Launched;
+use crate::domain::names::{AgentName, SessionId};
+use crate::domain::state::SessionRow;
 use crate::sandbox::pass;
 
 /// What the store's layout and this protocol are; a server of another format is never talked into anything.
 pub const FORMAT: u64 = crate::store::ledger::FORMAT.unsigned_abs();
 const SOCKET: &str = "sock";
+/// Links from agents' names to the directories of their sessions that have a server.
+const NAMES: &str = "live";
+
+mod client;
+
+pub use client::{Live, server_pid};
 const LINE_MAX: u64 = 16 << 20;
-/// How long a server may take to say who it is.
-const HELLO: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case", deny_unknown_fields)]
@@ -49,6 +56,10 @@ pub enum Ask {
     /// Hold, and hand over the anchor of the session's sealed mount as descriptors beside the answer; a server of
     /// a mount on the host just says who it is.
     Join,
+    /// The same for an agent that only continues its session as it is, with all that a launch has to know of it.
+    Enter {
+        agent: AgentName,
+    },
     /// Record the launch that follows, whose program waits for the answer.
     Launch {
         launched: Box<Launched>,
@@ -83,6 +94,17 @@ pub struct Hello {
     pub sealed: bool,
 }
 
+/// What a launch has to know of the session whose mount it joins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entered {
+    pub hello: Hello,
+    pub session: SessionId,
+    pub row: SessionRow,
+    pub sandbox: Sandbox,
+    /// The charter's file says what no commit says yet.
+    pub edited: bool,
+}
+
 /// What a seal entry binds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sealing {
@@ -99,6 +121,7 @@ pub enum Answer {
     Hello(Hello),
     /// The hold is taken, and the anchor comes with this.
     Joined(Hello),
+    Entered(Box<Entered>),
     Done,
     /// Something in the mount is open or stands there.
     Busy,
@@ -117,123 +140,6 @@ pub enum Answer {
     },
 }
 
-/// A connection to a live server.
-#[derive(Debug)]
-pub struct Live {
-    stream: BufReader<UnixStream>,
-    /// Questions that were begun and whose answers nobody has taken.
-    owed: usize,
-    pub hello: Hello,
-}
-
-impl Live {
-    /// Connects to the server of the session kept in `dir`; `None` when none lives.
-    pub fn connect(dir: &Path) -> io::Result<Option<Self>> {
-        let Some(mut live) = Self::reach(dir)? else {
-            return Ok(None);
-        };
-        match live.ask(&Ask::Hello, HELLO) {
-            Ok(Answer::Hello(hello)) => live.hello = hello,
-            Ok(other) => return Err(unexpected(&other)),
-            Err(error) if gone(&error) => return Ok(None),
-            Err(error) => return Err(error),
-        }
-        Ok(Some(live))
-    }
-
-    /// Connects and takes a hold on the session's sealed mount, in one question. Returns the descriptors of its
-    /// anchor; a mount that stands on the host has none, and is not held yet. `None` also where the mount is ending.
-    pub fn join(dir: &Path) -> io::Result<Option<(Self, Option<Vec<OwnedFd>>)>> {
-        let Some(mut live) = Self::reach(dir)? else {
-            return Ok(None);
-        };
-        live.begin(&Ask::Join, HELLO)?;
-        live.owed = 0;
-        // Nothing is read ahead of the line that the descriptors come with.
-        let (line, descriptors) = match pass::receive(live.stream.get_ref()) {
-            Err(error) if gone(&error) => return Ok(None),
-            received => received?,
-        };
-        let (hello, descriptors) = match serde_json::from_slice(&line)? {
-            Answer::Joined(hello) => (hello, Some(descriptors)),
-            Answer::Hello(hello) => (hello, None),
-            Answer::Failed { .. } => return Ok(None),
-            other => return Err(unexpected(&other)),
-        };
-        live.hello = hello;
-        Ok(Some((live, descriptors)))
-    }
-
-    fn reach(dir: &Path) -> io::Result<Option<Self>> {
-        let Some(place) = short_path(dir)? else {
-            return Ok(None);
-        };
-        let stream = match UnixStream::connect(&place.path) {
-            Ok(stream) => stream,
-            Err(error) if gone(&error) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        Ok(Some(Self {
-            stream: BufReader::new(stream),
-            owed: 0,
-            hello: Hello::unknown(),
-        }))
-    }
-
-    /// Asks a question whose answer [`Live::answer`] takes later.
-    pub fn begin(&mut self, ask: &Ask, limit: Duration) -> io::Result<()> {
-        let stream = self.stream.get_mut();
-        stream.set_read_timeout(Some(limit))?;
-        stream.set_write_timeout(Some(limit))?;
-        send(stream, ask)?;
-        self.owed += 1;
-        Ok(())
-    }
-
-    /// Takes the answer to the question that was begun.
-    pub fn answer(&mut self) -> io::Result<Answer> {
-        self.owed = self.owed.saturating_sub(1);
-        receive(&mut self.stream).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, error),
-            _ => error,
-        })
-    }
-
-    /// Asks one question; a server silent for `limit` is an error of kind `TimedOut`.
-    pub fn ask(&mut self, ask: &Ask, limit: Duration) -> io::Result<Answer> {
-        self.begin(ask, limit)?;
-        while self.owed > 1 {
-            self.answer()?; // of a question that was given up
-        }
-        self.answer()
-    }
-}
-
-impl Live {
-    /// Waits until the server has closed the connection, which it does by ending.
-    pub fn wait_for_end(mut self, limit: Duration) -> io::Result<()> {
-        self.stream.get_mut().set_read_timeout(Some(limit))?;
-        loop {
-            return match self.stream.read(&mut [0]) {
-                Ok(0) => Ok(()),
-                Ok(_) => Err(io::Error::other("the server said something unasked")),
-                Err(error) if gone(&error) => Ok(()),
-                // With a time limit the kernel does not go on by itself after a signal.
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => Err(error),
-            };
-        }
-    }
-}
-
-/// Returns the process that listens for the session kept in `dir`, by the kernel's word.
-pub fn server_pid(dir: &Path) -> Option<i32> {
-    let place = short_path(dir).ok()??;
-    let stream = UnixStream::connect(&place.path).ok()?;
-    let peer = getsockopt(&stream, PeerCredentials).ok()?;
-    Some(peer.pid()).filter(|pid| *pid > 0)
-}
-
 impl Hello {
     fn unknown() -> Self {
         Self {
@@ -246,22 +152,6 @@ impl Hello {
             sealed: false,
         }
     }
-}
-
-fn unexpected(answer: &Answer) -> io::Error {
-    io::Error::other(format!("unexpected answer {answer:?}"))
-}
-
-/// Says whether the error means that nobody serves there any more.
-fn gone(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::UnexpectedEof
-    )
 }
 
 /// A path short enough for a socket address, however long the directory's own is.
@@ -315,6 +205,23 @@ pub trait Handler: Send + Sync {
     /// Held for reading while an answer is made and sent: a server whose answer is
     /// that it ends takes it for writing before it does.
     fn speaking(&self) -> &RwLock<()>;
+}
+
+/// Lets the agent's name lead to its session kept in `dir`, whose server the caller is.
+pub fn name(store: &Path, agent: &AgentName, dir: &Path) -> io::Result<()> {
+    let names = store.join(NAMES);
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&names)?;
+    // Made aside and renamed: the name of an earlier session gives way at once. No agent's name ends so.
+    let aside = names.join(format!("{agent}.lock"));
+    match std::fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::os::unix::fs::symlink(dir, &aside)?;
+    std::fs::rename(&aside, names.join(agent.as_str()))
 }
 
 /// The server's end: the socket in the session's directory.
@@ -377,7 +284,7 @@ fn converse(stream: UnixStream, handler: &dyn Handler) {
         } else {
             handler.answer(ask)
         };
-        let joined = matches!(answer, Answer::Joined(_));
+        let joined = matches!(answer, Answer::Joined(_) | Answer::Entered(_));
         holds += usize::from(joined || (holding && answer == Answer::Done));
         let sent = if joined {
             line_of(&answer).and_then(|line| pass::send(stream.get_ref(), &line, &handler.anchor()))

@@ -13,11 +13,11 @@ use std::path::PathBuf;
 
 use crate::app::failure::{Failure, Kind};
 use crate::app::mount;
-use crate::app::serve::ground::{pinned_charter, state_for};
+use crate::app::serve::ground::pinned;
 use crate::app::serve::record;
 use crate::app::session::{self, Session, Wish};
 use crate::app::site::Site;
-use crate::domain::charter::Charter;
+use crate::domain::charter::Sandbox;
 use crate::domain::event::{Event, Launched, Tier};
 use crate::domain::logop::Bytes;
 use crate::sandbox::{self, Identity, Layer, MAPPED, SealError};
@@ -56,26 +56,43 @@ pub struct Ended {
     pub report: Report,
 }
 
-/// Runs the program of `job` until it ends. `note` hears what is to be said before it starts.
-pub fn run(site: &mut Site, job: &Job, note: &mut dyn FnMut(String)) -> Result<Ended, Failure> {
+/// What is said to whoever runs something, before it starts.
+pub trait Tell {
+    /// Opens the ledger and says how things stand, as at the beginning of every command.
+    fn begin(&mut self, site: &mut Site) -> Result<(), Failure>;
+    /// Says that the charter's file has edits that are no commit yet.
+    fn edited(&mut self);
+    fn note(&mut self, text: String);
+}
+
+/// Where a run takes place.
+struct Place {
+    session: Session,
+    rules: Sandbox,
+    tier: Tier,
+    door: Door,
+}
+
+/// Runs the program of `job` until it ends.
+pub fn run(site: &mut Site, job: &Job, tell: &mut dyn Tell) -> Result<Ended, Failure> {
     if site.repo.workdir().is_none() {
         return Err(Failure::refused(
             "a bare repository has no directory where the mount could stand",
         )
         .hint(format!("govfs mount {} DIR", job.wish.agent)));
     }
-    let session = session::enter(site, &job.wish)?;
-    let state = state_for(site, &session)?;
-    let charter = pinned_charter(&state, &session)?;
-    let tier = tier(job, &charter)?;
-    let mut door = Door::open(site, &session, tier)?;
-    if door.is_new
-        && let Some(missing) = mount::missing_programs(site)
-    {
-        note(missing);
-    }
+    let place = match join(site, job, tell)? {
+        Some(place) => place,
+        None => enter(site, job, tell)?,
+    };
+    let Place {
+        session,
+        rules,
+        tier,
+        mut door,
+    } = place;
     let from = report::log_end(&session);
-    let outcome = launch(site, &session, &charter, job, &mut door);
+    let outcome = launch(site, &session, &rules, job, &mut door);
     let left = door.leave(site, &session);
     let (status, _ending) = outcome?; // its namespaces go while the report is made
     left?;
@@ -84,14 +101,55 @@ pub fn run(site: &mut Site, job: &Job, note: &mut dyn FnMut(String)) -> Result<E
     Ok(Ended { status, report })
 }
 
+/// Joins the mount that the agent's session has, where that is all there is to do: its server knows the rest.
+fn join(site: &Site, job: &Job, tell: &mut dyn Tell) -> Result<Option<Place>, Failure> {
+    let wish = &job.wish;
+    let plain = wish.claims.is_empty() && wish.base.is_none() && wish.plan.is_none();
+    if !plain || job.lowest != Tier::A {
+        return Ok(None);
+    }
+    let Some((door, entered)) = Door::joined(site, &wish.agent)? else {
+        return Ok(None);
+    };
+    if entered.edited {
+        tell.edited();
+    }
+    Ok(Some(Place {
+        session: Session::of(site, &entered.session, &entered.row),
+        rules: entered.sandbox,
+        tier: Tier::A,
+        door,
+    }))
+}
+
+/// Enters the agent's session, or begins one, and has its mount.
+fn enter(site: &mut Site, job: &Job, tell: &mut dyn Tell) -> Result<Place, Failure> {
+    tell.begin(site)?;
+    let session = session::enter(site, &job.wish)?;
+    let rules = pinned(site, &session)?.sandbox;
+    let tier = tier(job, &rules)?;
+    let door = Door::open(site, &session, tier)?;
+    if door.is_new
+        && let Some(missing) = mount::missing_programs(site)
+    {
+        tell.note(missing);
+    }
+    Ok(Place {
+        session,
+        rules,
+        tier,
+        door,
+    })
+}
+
 fn launch(
     site: &mut Site,
     session: &Session,
-    charter: &Charter,
+    rules: &Sandbox,
     job: &Job,
     door: &mut Door,
 ) -> Result<(i32, sandbox::Ending), Failure> {
-    let mut sealed = seal::spec(site, session, charter, job, door)?;
+    let mut sealed = seal::spec(site, session, rules, job, door)?;
     let argv = job.argv.iter().map(|arg| Bytes(arg.as_bytes().to_vec()));
     let launched = Launched {
         tier: door.tier(),
@@ -127,8 +185,8 @@ fn launch(
 }
 
 /// Returns the tier that holds: A, or what this machine has where the caller allows less.
-fn tier(job: &Job, charter: &Charter) -> Result<Tier, Failure> {
-    let least = charter.sandbox.least_tier.unwrap_or(Tier::C);
+fn tier(job: &Job, rules: &Sandbox) -> Result<Tier, Failure> {
+    let least = rules.least_tier.unwrap_or(Tier::C);
     if job.lowest < least {
         return Err(Failure::refused(format!(
             "the charter wants tier {least:?} at least, not {:?}",

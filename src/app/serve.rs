@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 
-use crate::app::control::Listener;
+use crate::app::control::{self, Listener};
 use crate::app::failure::Failure;
 use crate::app::session::{self, Session};
 use crate::app::site::Site;
@@ -120,6 +120,7 @@ pub fn serve(orders: Orders, ready: impl FnOnce(&Path)) -> Result<(), Failure> {
     let server =
         serve_mount(mounting, opened.overlay, options).map_err(|error| cannot_mount(&error))?;
     let listener = Listener::bind(&session.dir).map_err(Failure::failed)?;
+    control::name(&site.store, &session.agent, &session.dir).map_err(Failure::failed)?;
     let (sender, ends) = mpsc::channel();
     desk.open(server, opened.keeper, sender);
     record(

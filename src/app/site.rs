@@ -58,9 +58,16 @@ enum Tip {
 impl Site {
     /// Opens the repository that `dir` lies in, and its ledger.
     pub fn open(dir: &Path) -> Result<Self, Failure> {
+        let mut site = Self::find(dir)?;
+        site.read_ledger()?;
+        Ok(site)
+    }
+
+    /// Finds the repository that `dir` lies in; its ledger is opened when something is asked of it.
+    fn find(dir: &Path) -> Result<Self, Failure> {
         let repo = Repo::discover(dir)?;
         let store = repo.common_dir().join(STORE);
-        let ledger = upgrade::open(&store)?;
+        let ledger = Ledger::closed(&store);
         Ok(Self {
             repo,
             store,
@@ -68,10 +75,25 @@ impl Site {
         })
     }
 
-    /// Opens the repository that `dir` lies in, or whose governed mount on the host it lies in.
+    /// Opens the ledger, and brings it forward where it is of an older format.
+    pub fn read_ledger(&mut self) -> Result<(), Failure> {
+        if !self.ledger.is_open() {
+            self.ledger = upgrade::open(&self.store)?;
+        }
+        Ok(())
+    }
+
+    /// Opens the repository that `dir` lies in, or whose governed mount on the host it lies in, and its ledger.
     pub fn around(dir: &Path) -> Result<Self, Failure> {
+        let mut site = Self::found_around(dir)?;
+        site.read_ledger()?;
+        Ok(site)
+    }
+
+    /// As [`Site::around`], but the ledger is opened when something is asked of it.
+    pub fn found_around(dir: &Path) -> Result<Self, Failure> {
         let Some(mount) = mounts::around(dir) else {
-            return Self::open(dir);
+            return Self::find(dir);
         };
         let named = fs::read(mount.join(".govfs/repository")).map_err(|error| {
             Failure::missing(format!(
@@ -87,7 +109,7 @@ impl Site {
             )
             .hint("ask the operator for anything else: govfs submit -m MESSAGE"));
         }
-        Self::open(&root)
+        Self::find(&root)
     }
 
     /// Runs `work` in one turn under the charter in force.
@@ -216,9 +238,12 @@ impl Site {
 
     /// Says whether the operator's `governor.md` differs from what is committed on the merge target.
     pub fn has_uncommitted_edit(&mut self) -> bool {
-        let Ok(state) = self.ledger.state(&[]) else {
-            return false;
-        };
+        let state = self.ledger.state(&[]);
+        state.is_ok_and(|state| self.is_edited(&state))
+    }
+
+    /// The same, where the state is loaded already.
+    pub fn is_edited(&self, state: &State) -> bool {
         let Some((_, row)) = state.charter() else {
             return false;
         };
@@ -231,7 +256,7 @@ impl Site {
         if text == row.text.as_bytes() {
             return false; // what the file says is in force, whatever the tip says
         }
-        let Ok(target) = Self::target(&state) else {
+        let Ok(target) = Self::target(state) else {
             return false;
         };
         // On another branch the file is another one, and no edit.

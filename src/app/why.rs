@@ -12,7 +12,7 @@ use crate::app::clock;
 use crate::app::failure::Failure;
 use crate::app::log::{self, Filter, Row};
 use crate::app::rules::{law, rules_for};
-use crate::app::serve::ground::pinned_charter;
+use crate::app::serve::ground::pinned;
 use crate::app::session::Session;
 use crate::app::site::Site;
 use crate::domain::base::{Base, Oid};
@@ -22,7 +22,7 @@ use crate::domain::gate::{Refusal, Rules, Tried};
 use crate::domain::names::AgentName;
 use crate::domain::path::RepoPath;
 use crate::domain::pattern::Pattern;
-use crate::domain::state::{Kind, RowKey, State};
+use crate::domain::state::{Kind, State};
 use crate::domain::zone::{self, Facts, GitdirRule, Zone};
 use crate::git::base::{GitBase, Options};
 
@@ -103,9 +103,8 @@ fn binding(site: &mut Site, state: &State, agent: Option<&AgentName>) -> Result<
     let Some((id, row)) = agent.and_then(|agent| state.open_session(agent)) else {
         return law(state).cloned();
     };
-    let key = RowKey::new(Kind::Charter, &row.charter);
-    let with_charter = site.ledger.state(&[Need::Row(key)])?;
-    pinned_charter(&with_charter, &Session::of(site, id, row))
+    let session = Session::of(site, id, row);
+    pinned(site, &session)
 }
 
 /// The answer as both ends of a mount know it.

@@ -179,6 +179,10 @@ enum Verb {
     Man(shell::ManArgs),
 }
 
+/// What is said of an edit of the charter that is no commit yet.
+const UNCOMMITTED: &str =
+    "note: governor.md has edits that are not committed, so they are not in force";
+
 /// What every verb gets.
 struct Context {
     dir: PathBuf,
@@ -188,19 +192,24 @@ struct Context {
 impl Context {
     /// Opens the repository that the caller stands in, and its ledger.
     fn site(&self) -> Result<Site, Failure> {
-        let mut site = Site::around(&self.dir)?;
-        match recover::if_idle(&mut site) {
+        let mut site = Site::found_around(&self.dir)?;
+        self.begin(&mut site)?;
+        Ok(site)
+    }
+
+    /// Opens the ledger, settles what was cut short, and says what is not in force.
+    fn begin(&self, site: &mut Site) -> Result<(), Failure> {
+        site.read_ledger()?;
+        match recover::if_idle(site) {
             Ok(done) => done.iter().for_each(|one| self.tell(one)),
             Err(failure) => self.out.note(format!(
                 "warning: a merge that was cut short cannot be settled yet: {failure}"
             )),
         }
         if site.has_uncommitted_edit() {
-            self.out.note(
-                "note: governor.md has edits that are not committed, so they are not in force",
-            );
+            self.out.note(UNCOMMITTED);
         }
-        Ok(site)
+        Ok(())
     }
 
     fn tell(&self, one: &Recovered) {

@@ -8,12 +8,13 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use super::Context;
+use super::{Context, UNCOMMITTED};
 use crate::app::claim;
 use crate::app::failure::{Failure, Kind};
 use crate::app::run::report::{self, Report};
-use crate::app::run::{self, Ended, Job};
+use crate::app::run::{self, Ended, Job, Tell};
 use crate::app::session::Wish;
+use crate::app::site::Site;
 use crate::domain::event::Tier;
 use crate::domain::names::{AgentName, PlanId};
 
@@ -84,9 +85,8 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     if let Some(note) = run::own_sandbox(&job.argv) {
         context.out.note(format!("note: {note}"));
     }
-    let ended = context
-        .site()
-        .and_then(|mut site| run::run(&mut site, &job, &mut |note| context.out.note(note)))
+    let ended = Site::found_around(&context.dir)
+        .and_then(|mut site| run::run(&mut site, &job, context))
         .map_err(before_the_start)?;
     if let Some(file) = place {
         write_report(file, &ended)?;
@@ -94,6 +94,20 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     show(&ended.report, context);
     context.out.status = u8::try_from(ended.status).unwrap_or(u8::MAX);
     Ok(())
+}
+
+impl Tell for Context {
+    fn begin(&mut self, site: &mut Site) -> Result<(), Failure> {
+        Context::begin(self, site)
+    }
+
+    fn edited(&mut self) {
+        self.out.note(UNCOMMITTED);
+    }
+
+    fn note(&mut self, text: String) {
+        self.out.note(text);
+    }
 }
 
 fn job(args: Args, context: &Context) -> Result<Job, Failure> {

@@ -22,6 +22,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::LazyLock;
 
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::domain::digest::Digest;
 use crate::domain::event::Tier;
 use crate::domain::names::AgentName;
@@ -147,7 +150,7 @@ pub struct Role {
 }
 
 /// A path outside the repository: absolute, or beneath the home directory with `~/`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct HostPath(String);
 
 impl HostPath {
@@ -156,7 +159,7 @@ impl HostPath {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sandbox {
     /// The least that `--allow-tier` may put up with; without the switch it is always A.
     pub least_tier: Option<Tier>,

@@ -13,7 +13,8 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 use crate::sandbox::sys;
 
 const DESCRIPTORS_MAX: usize = 4;
-const LINE_MAX: usize = 4096;
+const LINE_MAX: usize = 16 << 20;
+const PIECE: usize = 8192;
 
 /// Keeps every descriptor but the standard streams from the programs that this process starts.
 pub fn keep_descriptors() -> io::Result<()> {
@@ -56,7 +57,7 @@ pub fn receive(stream: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
 
 /// Receives what comes with one message: nothing where the other end is closed.
 pub(super) fn receive_once(stream: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
-    let mut bytes = [0; LINE_MAX];
+    let mut bytes = [0; PIECE];
     let mut slices = [IoSliceMut::new(&mut bytes)];
     let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS_MAX]);
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;

@@ -105,10 +105,10 @@ pub(super) fn fault(doing: &'static str) -> impl Fn(rusqlite::Error) -> LedgerEr
     }
 }
 
-/// An open ledger.
+/// A ledger, open once something is asked of it.
 #[derive(Debug)]
 pub struct Ledger {
-    connection: Connection,
+    connection: Option<Connection>,
     path: PathBuf,
     /// The charter that was read last.
     known: Known,
@@ -127,81 +127,62 @@ impl Ledger {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut ledger = Self::connect(path, flags)?;
-        schema::make(&mut ledger.connection)?;
-        schema::check(&ledger.connection, &ledger.path)?;
-        Ok(ledger)
+        let mut connection = connect(&path, flags)?;
+        schema::make(&mut connection)?;
+        schema::check(&connection, &path)?;
+        Ok(Self::over(connection, path))
+    }
+
+    /// The ledger of a store, not opened before it is needed.
+    pub fn closed(store: &Path) -> Self {
+        Self {
+            connection: None,
+            path: store.join(FILE),
+            known: Known::default(),
+        }
+    }
+
+    fn over(connection: Connection, path: PathBuf) -> Self {
+        Self {
+            connection: Some(connection),
+            path,
+            known: Known::default(),
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.connection.is_some()
     }
 
     /// Opens the ledger of a store; one that may not be written can be read.
     pub fn open(store: &Path) -> Result<Self, LedgerError> {
-        let opened = Self::existing(store).and_then(|ledger| {
-            schema::check(&ledger.connection, &ledger.path)?;
-            Ok(ledger)
-        });
-        let path = store.join(FILE);
-        match opened {
-            // No index of the write-ahead log can be made here; where nothing waits in
-            // that log, nobody writes, and the file alone is the whole.
-            Err(LedgerError::ReadOnly(_)) if is_folded_back(&path) => Self::still(path),
-            opened => opened,
-        }
-    }
-
-    /// Opens a file that nobody can be writing, as it lies there.
-    fn still(path: PathBuf) -> Result<Self, LedgerError> {
-        let name = percent_encode(path.as_os_str().as_encoded_bytes());
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-            | OpenFlags::SQLITE_OPEN_URI
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let uri = format!("file:{name}?immutable=1");
-        let connection =
-            Connection::open_with_flags(uri, flags).map_err(fault("open the ledger"))?;
-        schema::check(&connection, &path)?;
-        Ok(Self {
-            connection,
-            path,
-            known: Known::default(),
-        })
+        let mut ledger = Self::closed(store);
+        ledger.connection()?;
+        Ok(ledger)
     }
 
     /// Says whether nothing can be appended here, whoever asks.
     pub fn is_read_only(&self) -> bool {
-        self.connection.is_readonly("main").unwrap_or(false)
+        let read_only = |connection: &Connection| connection.is_readonly("main");
+        self.connection
+            .as_ref()
+            .is_some_and(|connection| read_only(connection).unwrap_or(false))
     }
 
     /// Opens a ledger and brings an older format forward: the projections, never an entry.
     pub fn migrate(store: &Path) -> Result<Self, LedgerError> {
-        let mut ledger = Self::existing(store)?;
-        migrate::forward(&mut ledger.connection)?;
-        schema::check(&ledger.connection, &ledger.path)?;
-        Ok(ledger)
-    }
-
-    fn existing(store: &Path) -> Result<Self, LedgerError> {
         let path = store.join(FILE);
-        match path.try_exists() {
-            Ok(true) => {}
-            Ok(false) => return Err(LedgerError::NotThere(path)),
-            Err(source) => return Err(LedgerError::Io { path, source }),
-        }
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        Self::connect(path, flags)
+        let mut connection = existing(&path)?;
+        migrate::forward(&mut connection)?;
+        schema::check(&connection, &path)?;
+        Ok(Self::over(connection, path))
     }
 
-    fn connect(path: PathBuf, flags: OpenFlags) -> Result<Self, LedgerError> {
-        let mut connection =
-            Connection::open_with_flags(&path, flags).map_err(fault("open the ledger"))?;
-        connection
-            .busy_handler(Some(nap))
-            .map_err(fault("open the ledger"))?;
-        connection.set_prepared_statement_cache_capacity(64);
-        schema::tune(&connection)?;
-        Ok(Self {
-            connection,
-            path,
-            known: Known::default(),
-        })
+    fn connection(&mut self) -> Result<&mut Connection, LedgerError> {
+        match &mut self.connection {
+            Some(connection) => Ok(connection),
+            none => Ok(none.insert(checked(&self.path)?)),
+        }
     }
 
     /// Begins a turn: everything in it happens at once, or not at all.
@@ -209,16 +190,17 @@ impl Ledger {
         &mut self,
         clock: &dyn Fn() -> crate::domain::time::Now,
     ) -> Result<Turn<'_>, LedgerError> {
+        let state = State::knowing(&self.known);
         let transaction = self
-            .connection
+            .connection()?
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(fault("begin"))?;
-        Turn::begin(transaction, State::knowing(&self.known), clock)
+        Turn::begin(transaction, state, clock)
     }
 
     /// Returns a number that changes when another process has changed the ledger.
-    pub fn pulse(&self) -> Result<i64, LedgerError> {
-        self.connection
+    pub fn pulse(&mut self) -> Result<i64, LedgerError> {
+        self.connection()?
             .prepare_cached("PRAGMA data_version")
             .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
             .map_err(fault("look at the ledger"))
@@ -241,10 +223,63 @@ impl Drop for Ledger {
         if self.is_read_only() || log.map_or(true, |meta| meta.len() < schema::LOG_MAX) {
             return;
         }
-        let _ = self.connection.busy_timeout(Duration::ZERO);
+        let Some(connection) = &self.connection else {
+            return;
+        };
+        let _ = connection.busy_timeout(Duration::ZERO);
         let again = "PRAGMA wal_checkpoint(TRUNCATE)";
-        let _ = self.connection.query_row(again, [], |_| Ok(()));
+        let _ = connection.query_row(again, [], |_| Ok(()));
     }
+}
+
+/// Opens a ledger of this format; one that may not be written can be read.
+fn checked(path: &Path) -> Result<Connection, LedgerError> {
+    let opened = existing(path).and_then(|connection| {
+        schema::check(&connection, path)?;
+        Ok(connection)
+    });
+    match opened {
+        // No index of the write-ahead log can be made here; where nothing waits in
+        // that log, nobody writes, and the file alone is the whole.
+        Err(LedgerError::ReadOnly(_)) if is_folded_back(path) => still(path),
+        opened => opened,
+    }
+}
+
+/// Opens a file that nobody can be writing, as it lies there.
+fn still(path: &Path) -> Result<Connection, LedgerError> {
+    let name = percent_encode(path.as_os_str().as_encoded_bytes());
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let uri = format!("file:{name}?immutable=1");
+    let connection = Connection::open_with_flags(uri, flags).map_err(fault("open the ledger"))?;
+    schema::check(&connection, path)?;
+    Ok(connection)
+}
+
+fn existing(path: &Path) -> Result<Connection, LedgerError> {
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Err(LedgerError::NotThere(path.to_owned())),
+        Err(source) => {
+            let path = path.to_owned();
+            return Err(LedgerError::Io { path, source });
+        }
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    connect(path, flags)
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, LedgerError> {
+    let mut connection =
+        Connection::open_with_flags(path, flags).map_err(fault("open the ledger"))?;
+    connection
+        .busy_handler(Some(nap))
+        .map_err(fault("open the ledger"))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    schema::tune(&connection)?;
+    Ok(connection)
 }
 
 /// Says whether all entries are in the database file itself.

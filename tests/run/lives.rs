@@ -31,6 +31,45 @@ fn a_second_run_joins_the_first_ones_mount() {
 }
 
 #[test]
+fn a_run_that_joins_hears_how_things_stand() {
+    each(|world| {
+        let script = "echo x > src/a.txt; echo up; read line";
+        let mut first = world.spawn_sh(&["src"], script);
+        let _out = common::until_up(&mut first);
+        let session = || world.sh(&[], "echo $GOVFS_SESSION");
+        let ran = session();
+        assert_eq!(ran.stdout, "alice-1\n", "{ran:?}");
+        assert!(!ran.stderr.contains("not committed"), "{ran:?}");
+        let charter = world.root().join("governor.md");
+        let text = fs::read_to_string(&charter).expect("a charter");
+        fs::write(&charter, text.clone() + "More.\n").expect("edited");
+        let ran = session();
+        assert_eq!(ran.stdout, "alice-1\n", "{ran:?}");
+        assert!(ran.stderr.contains("not committed"), "{ran:?}");
+        fs::write(&charter, text).expect("as it was");
+        // A session that was merged meanwhile is nobody's to join, though its server lives.
+        world.ok(&["merge", "alice"]);
+        let ran = session();
+        assert_eq!(
+            (ran.status, ran.stdout.as_str()),
+            (0, "alice-2\n"),
+            "{ran:?}"
+        );
+        common::tell(&mut first, "go\n");
+        assert_eq!(common::finish(first).status, 0);
+        // Nor does a name lead astray whose server is dead.
+        let ran = session();
+        assert_eq!(
+            (ran.status, ran.stdout.as_str()),
+            (0, "alice-2\n"),
+            "{ran:?}"
+        );
+        world.nothing_is_left();
+        world.ok(&["verify", "--deep"]);
+    });
+}
+
+#[test]
 fn runs_that_start_together_share_one_mount() {
     each(|world| {
         let runs: Vec<_> = (0..6)

@@ -154,6 +154,19 @@ fn lacks(body: &mut FleetMoved, refusals: &[Finding]) {
     }
 }
 
+/// What a run has to say goes nowhere: the fleet's command said it already.
+struct Silent;
+
+impl run::Tell for Silent {
+    fn begin(&mut self, site: &mut Site) -> Result<(), Failure> {
+        site.read_ledger()
+    }
+
+    fn edited(&mut self) {}
+
+    fn note(&mut self, _: String) {}
+}
+
 /// Runs the plan's command once, unless that was done or is being done.
 pub fn work(site: &mut Site, orders: &Orders) -> Result<(), Failure> {
     let places = Places::of(&site.store);
@@ -165,7 +178,7 @@ pub fn work(site: &mut Site, orders: &Orders) -> Result<(), Failure> {
     };
     let (owner, plan) = launch(site, orders)?;
     let (status, reason) =
-        match job(site, orders, &owner, &plan).and_then(|job| run::run(site, &job, &mut drop)) {
+        match job(site, orders, &owner, &plan).and_then(|job| run::run(site, &job, &mut Silent)) {
             Ok(ended) if ended.status == 0 => (0, None),
             Ok(ended) => (
                 i64::from(ended.status),

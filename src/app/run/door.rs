@@ -10,13 +10,14 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::app::control::{Answer, Ask, Live};
+use crate::app::control::{Answer, Ask, Entered, Live};
 use crate::app::failure::{Failure, Kind};
 use crate::app::mount;
 use crate::app::session::{Lock, Session, Wish};
 use crate::app::site::Site;
 use crate::app::unmount;
 use crate::domain::event::{Launched, Tier};
+use crate::domain::names::AgentName;
 use crate::domain::path::percent_decode;
 use crate::sandbox::{self, Anchor, MountSource};
 
@@ -56,6 +57,21 @@ impl Place {
 }
 
 impl Door {
+    /// Joins the mount of the agent's session, where it is sealed and there is nothing else to do for that.
+    pub fn joined(site: &Site, agent: &AgentName) -> Result<Option<(Self, Entered)>, Failure> {
+        let entered = Live::enter(&site.store, agent).map_err(Failure::failed)?;
+        let Some((live, entered, anchor)) = entered else {
+            return Ok(None);
+        };
+        let place = Place::Sealed(anchor_of(anchor)?);
+        let door = Self {
+            live,
+            place,
+            is_new: false,
+        };
+        Ok(Some((door, entered)))
+    }
+
     /// Joins the session's mount, or raises one of the tier.
     pub fn open(site: &mut Site, session: &Session, tier: Tier) -> Result<Self, Failure> {
         let begin = Instant::now();
@@ -146,11 +162,9 @@ fn join(
     tier: Tier,
 ) -> Result<Option<Door>, Failure> {
     if let Some(anchor) = anchor {
-        let anchor = Anchor::of(anchor)
-            .ok_or_else(|| Failure::failed("the server did not hand over its mount"))?;
         return Ok(Some(Door {
             live,
-            place: Place::Sealed(anchor),
+            place: Place::Sealed(anchor_of(anchor)?),
             is_new: false,
         }));
     }
@@ -181,6 +195,10 @@ fn join(
         place,
         is_new: false,
     }))
+}
+
+fn anchor_of(descriptors: Vec<OwnedFd>) -> Result<Anchor, Failure> {
+    Anchor::of(descriptors).ok_or_else(|| Failure::failed("the server did not hand over its mount"))
 }
 
 fn place_of(live: &Live) -> PathBuf {

@@ -19,7 +19,7 @@ use crate::app::run::door::Door;
 use crate::app::run::{Job, room, steering};
 use crate::app::session::Session;
 use crate::app::site::Site;
-use crate::domain::charter::{Charter, HostPath};
+use crate::domain::charter::{HostPath, Sandbox};
 use crate::domain::event::Tier;
 use crate::domain::path::percent_encode;
 use crate::sandbox::{self, Bind, Identity, MountSource, Spec, Writable};
@@ -36,7 +36,7 @@ pub(super) struct Sealed {
 pub(super) fn spec(
     site: &Site,
     session: &Session,
-    charter: &Charter,
+    rules: &Sandbox,
     job: &Job,
     door: &Door,
 ) -> Result<Sealed, Failure> {
@@ -57,21 +57,20 @@ pub(super) fn spec(
         MountSource::Join(_) => super::identity(),
         MountSource::Dir(_) => Identity::Own,
     };
-    spec.network = job.network.unwrap_or(charter.sandbox.network);
-    spec.unix_sockets = charter.sandbox.af_unix;
-    spec.env = environment(charter, job, session);
-    spec.hidden = hidden(site, charter, job, home.as_deref())?;
+    spec.network = job.network.unwrap_or(rules.network);
+    spec.unix_sockets = rules.af_unix;
+    spec.env = environment(rules, job, session);
+    spec.hidden = hidden(site, rules, job, home.as_deref())?;
     let has_view = spec.tier == sandbox::Tier::A;
-    let own = states(charter, job, home.as_deref(), has_view)?;
+    let own = states(rules, job, home.as_deref(), has_view)?;
     spec.writable = own.writable;
-    spec.writable
-        .extend(writable(charter, job, home.as_deref()));
+    spec.writable.extend(writable(rules, job, home.as_deref()));
     spec.readonly = own.readonly;
     let room = room::of(site, session)?;
     let mut copied = Vec::new();
     // A copy in the place of the operator's own needs a mount namespace; without one the caches stay closed.
     if has_view {
-        let caches = charter.sandbox.copied.iter().chain(own.copied);
+        let caches = rules.copied.iter().chain(own.copied);
         (spec.copies, copied) = copies(&room, caches, home.as_deref(), &spec.writable)?;
     }
     let temporary = (spec.tier == sandbox::Tier::B)
@@ -124,12 +123,9 @@ pub fn on_host(path: &HostPath, home: Option<&Path>) -> Option<PathBuf> {
 }
 
 /// Returns what the program's environment is: what the charter passes, what the caller adds, and who it is.
-fn environment(charter: &Charter, job: &Job, session: &Session) -> Vec<(OsString, OsString)> {
+fn environment(rules: &Sandbox, job: &Job, session: &Session) -> Vec<(OsString, OsString)> {
     let mut env: Vec<(OsString, OsString)> = env::vars_os()
-        .filter(|(name, _)| {
-            name.to_str()
-                .is_some_and(|name| charter.sandbox.passes(name))
-        })
+        .filter(|(name, _)| name.to_str().is_some_and(|name| rules.passes(name)))
         .collect();
     let given = job.env.iter().filter_map(|(name, value)| {
         let value = value.clone().or_else(|| env::var_os(name))?;
@@ -152,11 +148,11 @@ fn environment(charter: &Charter, job: &Job, session: &Session) -> Vec<(OsString
 /// Returns what is absent: secrets, and everything of govfs and git but the mount.
 fn hidden(
     site: &Site,
-    charter: &Charter,
+    rules: &Sandbox,
     job: &Job,
     home: Option<&Path>,
 ) -> Result<Vec<PathBuf>, Failure> {
-    let listed = charter.sandbox.hidden.iter();
+    let listed = rules.hidden.iter();
     let mut hidden: Vec<PathBuf> = listed.filter_map(|path| on_host(path, home)).collect();
     hidden.extend(job.hidden.iter().cloned());
     hidden.push(site.repo.common_dir().to_owned());
@@ -180,20 +176,20 @@ struct States<'a> {
 /// Opens the state of the agents named on the command line. It is made where an agent is started for the first time;
 /// a single file is never made up.
 fn states<'a>(
-    charter: &'a Charter,
+    rules: &'a Sandbox,
     job: &Job,
     home: Option<&Path>,
     has_view: bool,
 ) -> Result<States<'a>, Failure> {
     let mut states = States::default();
-    for path in &charter.sandbox.states {
+    for path in &rules.states {
         let place = on_host(path, home).filter(|_| is_state_of(path.as_str(), &job.argv));
         let Some(place) = place.filter(|place| place.exists() || place.extension().is_none())
         else {
             continue;
         };
         // The caller's own word goes before what is known of agents; and what lies in a copied cache is copied with it.
-        let caches = charter.sandbox.copied.iter();
+        let caches = rules.copied.iter();
         let mut caches = caches.filter_map(|cache| on_host(cache, home));
         let in_cache = caches.any(|cache| place.starts_with(&cache) && cache.is_dir());
         if job.writable.contains(&place) || (in_cache && has_view) {
@@ -210,8 +206,8 @@ fn states<'a>(
 }
 
 /// Returns what is written through to the operator's own.
-fn writable(charter: &Charter, job: &Job, home: Option<&Path>) -> Vec<Writable> {
-    let listed = charter.sandbox.writable.iter();
+fn writable(rules: &Sandbox, job: &Job, home: Option<&Path>) -> Vec<Writable> {
+    let listed = rules.writable.iter();
     let listed = listed.filter_map(|path| on_host(path, home));
     let listed = listed.filter(|path| path.exists());
     let listed = listed.map(|path| Writable { path, create: true });

@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::ground::{Shown, pinned_charter, state_for};
 use super::holders::Holders;
-use super::{End, record, refs};
+use super::{End, refs};
 use crate::app::claim::{self, Answer as ClaimAnswer, Patience};
 use crate::app::control::{Answer, Ask, FORMAT, Handler, Hello, Sealing};
 use crate::app::failure::Failure;
@@ -25,12 +25,14 @@ use crate::app::session::Session;
 use crate::app::site::Site;
 use crate::domain::charter::ClaimMode;
 use crate::domain::claim::Ask as ClaimAsk;
-use crate::domain::event::{Event, Launched, Mode, Scratch};
+use crate::domain::event::{Mode, Scratch};
 use crate::domain::gate::Halt;
 use crate::domain::path::{RepoPath, percent_encode};
 use crate::domain::pattern::Pattern;
 use crate::sandbox::Anchor;
 use crate::vfs::server::Server;
+
+mod launches;
 
 /// How long the end of a server waits for an answer that is on its way.
 const LAST_WORD: Duration = Duration::from_secs(2);
@@ -364,26 +366,6 @@ impl Desk {
         self.seal(&mut Site::open(&self.dir)?)
     }
 
-    /// Records a launch over a way to the ledger that stays open: the next one finds it warm.
-    fn record_launch(&self, launched: Launched) -> Answer {
-        let mut kept = self.launches.lock();
-        let site = match kept.take() {
-            Some(site) => Ok(site),
-            None => Site::open(&self.dir),
-        };
-        let recorded = site.and_then(|mut site| {
-            record(&mut site, &self.session, Event::Launch(launched))?;
-            *kept = Some(site);
-            Ok(())
-        });
-        match recorded {
-            Ok(()) => Answer::Done,
-            Err(failure) => Answer::Failed {
-                why: failure.message,
-            },
-        }
-    }
-
     fn hold(&self) -> Answer {
         if self.holders.join() {
             return Answer::Done;
@@ -427,6 +409,9 @@ impl Handler for Desk {
                 Answer::Done => Answer::Joined(self.hello()),
                 failed => failed,
             },
+            Ask::Enter { agent } => self.enter(&agent).unwrap_or_else(|failure| Answer::Failed {
+                why: failure.message,
+            }),
             Ask::Leave => Answer::Failed {
                 why: "this connection holds nothing".into(),
             },

@@ -111,6 +111,13 @@ pub fn pinned_charter(state: &State, session: &Session) -> Result<Charter, Failu
         .ok_or_else(|| Failure::integrity("the session's charter is missing or cannot be read"))
 }
 
+/// Loads the charter that the session is pinned to.
+pub fn pinned(site: &mut Site, session: &Session) -> Result<Charter, Failure> {
+    let row = RowKey::new(Kind::Charter, &session.row.charter);
+    let state = site.ledger.state(&[Need::Row(row)])?;
+    pinned_charter(&state, session)
+}
+
 /// Opens everything that a session's server needs; takes its lock first.
 pub fn open(
     site: &mut Site,

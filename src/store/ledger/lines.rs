@@ -24,14 +24,12 @@ pub struct Lines<'a> {
 impl Ledger {
     /// Takes a snapshot for reading.
     pub fn lines(&mut self) -> Result<Lines<'_>, LedgerError> {
+        let known = self.known.clone();
         let transaction = self
-            .connection
+            .connection()?
             .transaction()
             .map_err(fault("read the ledger"))?;
-        Ok(Lines {
-            transaction,
-            known: self.known.clone(),
-        })
+        Ok(Lines { transaction, known })
     }
 
     /// Loads rows for reading.

@@ -32,6 +32,10 @@ fn clock() -> Now {
     }
 }
 
+fn raw(ledger: &mut Ledger) -> &mut Connection {
+    ledger.connection().expect("open")
+}
+
 fn ledger(dir: &Path) -> Ledger {
     let mut ledger = Ledger::create(dir).expect("made");
     let mut turn = ledger.turn(&clock).expect("a turn");
@@ -134,7 +138,7 @@ fn a_claim_that_is_filed_under_another_name_is_found() {
         run(&mut ledger, &Command::Claim(ask("alice", &["src"])));
         fold(&mut ledger).expect("projections are the fold");
         let sql = format!("UPDATE claim SET {change}");
-        ledger.connection.execute(&sql, []).expect(change);
+        raw(&mut ledger).execute(&sql, []).expect(change);
         assert!(fold(&mut ledger).is_err(), "{change}");
     }
 }
@@ -153,9 +157,9 @@ fn a_turn_that_is_dropped_has_never_been() {
 #[test]
 fn entries_cannot_be_changed_by_accident() {
     let dir = tempfile::tempdir().expect("a directory");
-    let ledger = ledger(dir.path());
+    let mut ledger = ledger(dir.path());
     for sql in ["UPDATE entry SET line = x'00'", "DELETE FROM entry"] {
-        let error = ledger.connection.execute(sql, []).expect_err(sql);
+        let error = raw(&mut ledger).execute(sql, []).expect_err(sql);
         assert!(error.to_string().contains("append-only"), "{error}");
     }
 }
@@ -204,8 +208,8 @@ fn rows_changed_behind_the_ledgers_back_are_found() {
         run(&mut ledger, &Command::Claim(ask("alice", &["src"])));
         run(&mut ledger, &Command::Claim(ask("bob", &["docs"])));
         let guards = "DROP TRIGGER entry_stays; DROP TRIGGER entry_lasts;";
-        ledger.connection.execute_batch(guards).expect("dropped");
-        let changed = ledger.connection.execute(sql, []).expect(sql);
+        raw(&mut ledger).execute_batch(guards).expect("dropped");
+        let changed = raw(&mut ledger).execute(sql, []).expect(sql);
         assert!(changed > 0, "{sql}");
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| fold(&mut ledger)));
         let found = match result {
@@ -223,12 +227,10 @@ fn a_full_disk_leaves_the_ledger_valid_and_says_so() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut ledger = ledger(dir.path());
     run(&mut ledger, &Command::Claim(ask("alice", &["src"])));
-    let pages: i64 = ledger
-        .connection
+    let pages: i64 = raw(&mut ledger)
         .query_row("PRAGMA page_count", [], |row| row.get(0))
         .expect("counted");
-    ledger
-        .connection
+    raw(&mut ledger)
         .pragma_update(None, "max_page_count", pages)
         .expect("limited");
     let many: Vec<String> = (0..500)
@@ -248,8 +250,7 @@ fn a_full_disk_leaves_the_ledger_valid_and_says_so() {
         failed.expect_err("full").to_string(),
         "the disk is full: nothing was changed"
     );
-    ledger
-        .connection
+    raw(&mut ledger)
         .pragma_update(None, "max_page_count", 1_000_000)
         .expect("lifted");
     assert_eq!(fold(&mut ledger).expect("whole").claims.len(), 1);
@@ -260,8 +261,8 @@ fn a_full_disk_leaves_the_ledger_valid_and_says_so() {
 #[test]
 fn a_newer_store_and_a_foreign_file_are_refused() {
     let dir = tempfile::tempdir().expect("a directory");
-    let made = ledger(dir.path());
-    made.connection
+    let mut made = ledger(dir.path());
+    raw(&mut made)
         .pragma_update(None, "user_version", FORMAT + 1)
         .expect("set");
     drop(made);
@@ -337,9 +338,9 @@ fn an_older_store_is_brought_forward_and_keeps_its_claims() {
     assert_eq!(claimed.expect("decided"), None);
     turn.commit().expect("committed");
     let before = made.state(&[Need::All(Kind::Claim)]).expect("read").claims;
-    made.connection
+    raw(&mut made)
         .execute_batch("CREATE TEMP TABLE kept AS SELECT * FROM claim")
-        .and_then(|()| made.connection.execute_batch(CLAIMS_BEFORE))
+        .and_then(|()| raw(&mut made).execute_batch(CLAIMS_BEFORE))
         .expect("made old");
     drop(made);
     assert!(matches!(
@@ -384,7 +385,7 @@ fn an_error_in_the_middle_of_a_turn_leaves_the_ledger_valid_and_is_said() {
             "CREATE TEMP TRIGGER trap BEFORE {event} ON main.{table} \
              BEGIN SELECT RAISE(ABORT, 'the disk said no'); END;"
         );
-        ledger.connection.execute_batch(&trap).expect("set");
+        raw(&mut ledger).execute_batch(&trap).expect("set");
         let mut turn = ledger.turn(&clock).expect("a turn");
         let command = Command::Claim(ask("bob", &["docs", "lib"]));
         let failed = match turn.command(&command) {
@@ -398,8 +399,7 @@ fn an_error_in_the_middle_of_a_turn_leaves_the_ledger_valid_and_is_said() {
         for word in ["the disk said no", "nothing was changed"] {
             assert!(said.contains(word), "{event} {table}: {said}");
         }
-        ledger
-            .connection
+        raw(&mut ledger)
             .execute_batch("DROP TRIGGER trap")
             .expect("gone");
         let after = ledger.lines().expect("lines").size().expect("size");
