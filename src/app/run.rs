@@ -71,6 +71,8 @@ struct Place {
     rules: Sandbox,
     tier: Tier,
     door: Door,
+    /// Where other sessions stand, where that is known already.
+    others: Option<Vec<PathBuf>>,
 }
 
 /// Runs the program of `job` until it ends.
@@ -90,9 +92,10 @@ pub fn run(site: &mut Site, job: &Job, tell: &mut dyn Tell) -> Result<Ended, Fai
         rules,
         tier,
         mut door,
+        others,
     } = place;
     let from = report::log_end(&session);
-    let outcome = launch(site, &session, &rules, job, &mut door);
+    let outcome = launch(site, &session, &rules, job, &mut door, others);
     let left = door.leave(site, &session);
     let (status, _ending) = outcome?; // its namespaces go while the report is made
     left?;
@@ -108,7 +111,9 @@ fn join(site: &Site, job: &Job, tell: &mut dyn Tell) -> Result<Option<Place>, Fa
     if !plain || job.lowest != Tier::A {
         return Ok(None);
     }
-    let Some((door, entered)) = Door::joined(site, &wish.agent)? else {
+    let mut others = None;
+    let meanwhile = || others = Some(seal::other_mounts(site));
+    let Some((door, entered)) = Door::joined(site, &wish.agent, meanwhile)? else {
         return Ok(None);
     };
     if entered.edited {
@@ -119,6 +124,7 @@ fn join(site: &Site, job: &Job, tell: &mut dyn Tell) -> Result<Option<Place>, Fa
         rules: entered.sandbox,
         tier: Tier::A,
         door,
+        others,
     }))
 }
 
@@ -139,6 +145,7 @@ fn enter(site: &mut Site, job: &Job, tell: &mut dyn Tell) -> Result<Place, Failu
         rules,
         tier,
         door,
+        others: None,
     })
 }
 
@@ -148,6 +155,7 @@ fn launch(
     rules: &Sandbox,
     job: &Job,
     door: &mut Door,
+    others: Option<Vec<PathBuf>>,
 ) -> Result<(i32, sandbox::Ending), Failure> {
     let mut sealed = seal::spec(site, session, rules, job, door)?;
     let argv = job.argv.iter().map(|arg| Bytes(arg.as_bytes().to_vec()));
@@ -161,7 +169,7 @@ fn launch(
     // The server writes the entry while the seal is prepared; the program does not start before both are done.
     // A lower tier stays with the session for good: that is recorded only once nothing else can fail.
     let asked = launched.tier == Tier::A && door.begin_launch(&launched);
-    sealed.spec.hidden_mounts = seal::other_mounts(site);
+    sealed.spec.hidden_mounts = others.unwrap_or_else(|| seal::other_mounts(site));
     let (source, is_recorded) = door.launching();
     let mut refused = None;
     let recorded = || {

@@ -48,7 +48,7 @@ impl Live {
     /// Connects and takes a hold on the session's sealed mount, in one question. Returns the descriptors of its
     /// anchor; a mount that stands on the host has none, and is not held yet. `None` also where the mount is ending.
     pub fn join(dir: &Path) -> io::Result<Option<(Self, Option<Vec<OwnedFd>>)>> {
-        let Some((mut live, answer, descriptors)) = Self::hold(dir, &Ask::Join)? else {
+        let Some((mut live, answer, descriptors)) = Self::hold(dir, &Ask::Join, || {})? else {
             return Ok(None);
         };
         let (hello, descriptors) = match answer {
@@ -61,16 +61,17 @@ impl Live {
         Ok(Some((live, descriptors)))
     }
 
-    /// Connects to the server that the agent's name leads to, and takes a hold on its sealed mount. `None` where
-    /// there is more to do for the agent than to join.
+    /// Connects to the server that the agent's name leads to, and takes a hold on its sealed mount; the caller's own
+    /// work is done before the answer is waited for. `None` where there is more to do for the agent than to join.
     pub fn enter(
         store: &Path,
         agent: &AgentName,
+        meanwhile: impl FnOnce(),
     ) -> io::Result<Option<(Self, Entered, Vec<OwnedFd>)>> {
         let ask = Ask::Enter {
             agent: agent.clone(),
         };
-        match Self::hold(&store.join(NAMES).join(agent.as_str()), &ask) {
+        match Self::hold(&store.join(NAMES).join(agent.as_str()), &ask, meanwhile) {
             Ok(Some((mut live, Answer::Entered(entered), descriptors))) => {
                 live.hello = entered.hello.clone();
                 Ok(Some((live, *entered, descriptors)))
@@ -83,12 +84,17 @@ impl Live {
     }
 
     /// Connects and asks what is answered with descriptors.
-    fn hold(dir: &Path, ask: &Ask) -> io::Result<Option<(Self, Answer, Vec<OwnedFd>)>> {
+    fn hold(
+        dir: &Path,
+        ask: &Ask,
+        meanwhile: impl FnOnce(),
+    ) -> io::Result<Option<(Self, Answer, Vec<OwnedFd>)>> {
         let Some(mut live) = Self::reach(dir)? else {
             return Ok(None);
         };
         live.begin(ask, HELLO)?;
         live.owed = 0;
+        meanwhile();
         // Nothing is read ahead of the line that the descriptors come with.
         match pass::receive(live.stream.get_ref()) {
             Err(error) if gone(&error) => Ok(None),

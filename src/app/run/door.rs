@@ -58,8 +58,12 @@ impl Place {
 
 impl Door {
     /// Joins the mount of the agent's session, where it is sealed and there is nothing else to do for that.
-    pub fn joined(site: &Site, agent: &AgentName) -> Result<Option<(Self, Entered)>, Failure> {
-        let entered = Live::enter(&site.store, agent).map_err(Failure::failed)?;
+    pub fn joined(
+        site: &Site,
+        agent: &AgentName,
+        meanwhile: impl FnOnce(),
+    ) -> Result<Option<(Self, Entered)>, Failure> {
+        let entered = Live::enter(&site.store, agent, meanwhile).map_err(Failure::failed)?;
         let Some((live, entered, anchor)) = entered else {
             return Ok(None);
         };

@@ -87,8 +87,8 @@ pub(super) fn spec(
     })
 }
 
-/// Returns where other sessions stand, which are none of this one's business. No widening, and slow to read: the
-/// entry need not wait for it.
+/// Returns where other sessions stand, which are none of this one's business. No widening, and slow to read: no
+/// entry waits for it.
 pub(super) fn other_mounts(site: &Site) -> Vec<PathBuf> {
     let mut mounts = mounts::governed();
     mounts.retain(|path| !path.starts_with(site.repo.root()));
