@@ -101,6 +101,27 @@ fn a_killed_launcher_leaves_no_process_and_no_mount() {
     });
 }
 
+/// Whatever a launch has got to, its hold on the mount goes with it.
+#[test]
+fn a_run_that_joins_may_be_killed_at_any_stage() {
+    each(|world| {
+        let mut first = world.spawn_sh(&["src"], "echo up; read line");
+        let _out = common::until_up(&mut first);
+        for stage in 0..40 {
+            let mut run = world.spawn_sh(&[], "echo x >> src/a.txt");
+            std::thread::sleep(Duration::from_micros(stage * 500));
+            run.kill().expect("killed");
+            run.wait().expect("the end");
+        }
+        let ran = world.sh(&[], "echo last >> src/a.txt");
+        assert_eq!(ran.status, 0, "{ran:?}");
+        common::tell(&mut first, "go\n");
+        assert_eq!(common::finish(first).status, 0);
+        world.nothing_is_left();
+        world.ok(&["verify", "--deep"]);
+    });
+}
+
 #[test]
 fn a_hundred_runs_leave_nothing_behind() {
     let world = World::new(None);
