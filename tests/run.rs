@@ -429,6 +429,30 @@ echo login > .credentials.json; mkdir -p projects && echo work > projects/one; e
     });
 }
 
+/// A machine that is put together anew at each start has such a home: nobody can plant anything there.
+#[test]
+fn a_home_that_is_mounted_read_only_is_enough() {
+    if !common::needs::root() {
+        return;
+    }
+    let world = World::new(None);
+    let home = world.house.home();
+    for name in [".claude", ".local/state"] {
+        fs::create_dir_all(home.join(name)).expect("a directory");
+    }
+    let script = r#"cd ~ && mount --make-rprivate / && mount --bind . . && cd ~ &&
+        mount --bind .local/state .local/state && mount -o remount,bind,ro . &&
+        cd "$0" && exec "$1" run alice -- sh -c 'true claude opencode pi; ls -A ~/.claude; echo x > ~/.claude/x || echo refused'"#;
+    let root = world.root().display().to_string();
+    let words = ["-m", "sh", "-c", script, &root, env!("CARGO_BIN_EXE_govfs")];
+    let ran = ran(world.command("unshare", &words).output().expect("started"));
+    assert_eq!(
+        (ran.status, ran.stdout.as_str()),
+        (0, "refused\n"),
+        "{ran:?}"
+    );
+}
+
 /// The toolchain is the operator's own and may be closed to others, so that it is named.
 #[test]
 fn cargo_builds_tests_and_runs_a_crate() {
