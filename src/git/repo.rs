@@ -11,7 +11,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use git2::{ErrorCode, ObjectType, Repository, Signature, Sort};
+use git2::{ErrorClass, ErrorCode, ObjectType, Repository, Signature, Sort};
 
 use crate::domain::base::Oid;
 use crate::domain::event::{Pinned, Place};
@@ -81,7 +81,10 @@ impl Repo {
         let inner = Repository::discover(start).map_err(|error| match error.code() {
             ErrorCode::NotFound => RepoError::NoRepository(start.to_owned()),
             ErrorCode::Owner => RepoError::Owner(error.message().to_owned()),
-            _ => RepoError::Unreadable(error.message().to_owned()),
+            _ if error.class() == ErrorClass::Repository => {
+                RepoError::Unreadable(error.message().to_owned())
+            }
+            _ => fault("the repository cannot be opened")(error),
         })?;
         refuse_unreadable(&inner)?;
         let common = fs::canonicalize(inner.commondir())

@@ -181,3 +181,13 @@ fn an_export_writes_over_nothing_but_an_export() {
     let other = House::new();
     other.fails(3, &["export", at]);
 }
+
+#[test]
+fn objects_named_by_sha256_are_refused_by_name() {
+    let house = House::new();
+    let other = house.path("other").display().to_string();
+    house.git(&["init", "-q", "--object-format=sha256", &other]);
+    let ran = house.fails(6, &["-C", &other, "init"]);
+    assert!(ran.stderr.contains("sha256"), "{ran:?}");
+    assert!(ran.stderr.contains("hint: govfs reads"), "{ran:?}");
+}

@@ -10,7 +10,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
 
 use crate::app::failure::Failure;
 use crate::sandbox::{Bind, Writable};
@@ -146,7 +147,7 @@ const COPIED: [&str; 3] = ["~/.cache/", "~/.config/", "~/.claude.json"];
 /// Opens the state that the charter calls `name` and that lies at `place`; where `has_view` is not so, there is
 /// nothing that could be shown in another way than it lies.
 pub(super) fn open(name: &str, place: &Path, has_view: bool) -> Result<Opened, Failure> {
-    if !place.exists() && is_on_read_only(place) {
+    if !place.exists() && is_closed(place) {
         return Ok(Opened::default());
     }
     let through = || Writable {
@@ -183,7 +184,7 @@ pub(super) fn open(name: &str, place: &Path, has_view: bool) -> Result<Opened, F
 /// Shows one name read-only. A directory on the way to it is shown by itself, so that it cannot be moved away.
 fn guard(place: &Path, name: &str, opened: &mut Opened) -> io::Result<()> {
     let path = place.join(name.trim_end_matches('/'));
-    if !path.exists() && is_on_read_only(place) {
+    if !path.exists() && is_closed(place) {
         return Ok(()); // nobody makes it there
     }
     if let Some(way) = path.parent().filter(|way| *way != place)
@@ -208,13 +209,12 @@ fn guard(place: &Path, name: &str, opened: &mut Opened) -> io::Result<()> {
     Ok(())
 }
 
-/// Says whether nothing can be made at a place because its file system is mounted read-only.
-fn is_on_read_only(place: &Path) -> bool {
+/// Says whether nothing can be made at a place by the operator, and so by no agent of theirs.
+fn is_closed(place: &Path) -> bool {
     let mut there = place.ancestors().filter(|path| path.exists());
-    there
-        .next()
-        .and_then(|path| statvfs(path).ok())
-        .is_some_and(|found| found.flags().contains(FsFlags::ST_RDONLY))
+    there.next().is_some_and(|path| {
+        faccessat(AT_FDCWD, path, AccessFlags::W_OK, AtFlags::AT_EACCESS).is_err()
+    })
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {
