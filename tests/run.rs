@@ -1,15 +1,16 @@
 //! `govfs run` through the real program: as root, and as an ordinary user.
 
+#[path = "run/asked.rs"]
+mod asked;
 mod common;
 #[path = "run/lives.rs"]
 mod lives;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use common::ran;
-use common::sealed::{World, each, give};
+use common::sealed::{World, each};
 use serde_json::Value;
 
 #[test]
@@ -117,45 +118,6 @@ fn the_repository_its_ledger_keys_and_secrets_are_absent() {
         );
         let ran = world.sh(&[], &script);
         assert_eq!(ran.stdout, "profile\nread-only\n", "{ran:?}");
-    });
-}
-
-#[test]
-fn directories_are_opened_and_hidden_by_flags_and_the_entry_says_so() {
-    each(|world| {
-        let out = world.house.path("out");
-        let gone = world.house.path("gone");
-        for dir in [&out, &gone] {
-            fs::create_dir(dir).expect("a directory");
-            fs::write(dir.join("here"), "").expect("a file");
-            give(dir, world.user);
-        }
-        let (out, gone) = (out.display().to_string(), gone.display().to_string());
-        let script = format!(
-            "echo new > {out}/new && ls {out}; ls {gone}; echo $TOKEN-$OTHER-$GOVFS-$GOVFS_AGENT"
-        );
-        let mut command = world.govfs(&[
-            "run", "alice", "--rw", &out, "--hide", &gone, "--env", "TOKEN=t", "--no-net", "--",
-            "sh", "-c", &script,
-        ]);
-        command.env("OTHER", "leaks");
-        let ran = ran(command.output().expect("the program starts"));
-        assert_eq!(ran.stdout, "here\nnew\nt--1-alice\n", "{ran:?}");
-        let log = world.log();
-        let launch = log
-            .iter()
-            .find(|entry| entry["op"] == "launch")
-            .expect("a launch");
-        let widenings = launch["widenings"].to_string();
-        assert!(
-            widenings.contains(&format!("writable {out}")),
-            "{widenings}"
-        );
-        assert!(
-            widenings.contains("env TOKEN") && !widenings.contains("network"),
-            "{widenings}"
-        );
-        assert_eq!(launch["tier"], "A");
     });
 }
 
@@ -339,118 +301,6 @@ fn a_report_goes_to_a_socket_as_well_as_to_a_file() {
         let report: Value = serde_json::from_str(&text).expect("a document");
         assert_eq!(report["schema"], "govfs/run/v1");
     });
-}
-
-#[test]
-fn an_agents_state_is_open_to_that_agent_alone() {
-    each(|world| {
-        let home = world.house.home();
-        for name in [".claude", ".codex"] {
-            fs::create_dir_all(home.join(name)).expect("a directory");
-        }
-        fs::write(home.join(".claude/settings.json"), "{}").expect("written");
-        fs::create_dir_all(home.join("bin")).expect("a directory");
-        let agent = "#!/bin/sh\necho mine > ~/.codex/state; echo evil > ~/.claude/settings.json || echo refused\n";
-        fs::write(home.join("bin/codex"), agent).expect("written");
-        let open = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(home.join("bin/codex"), open).expect("executable");
-        give(&home, world.user);
-        let program = home.join("bin/codex").display().to_string();
-        let ran = world.run(&["run", "alice", "--", &program]);
-        assert_eq!(ran.stdout, "refused\n", "{ran:?}");
-        let read = |name: &str| fs::read_to_string(home.join(name)).unwrap_or_default();
-        assert_eq!(read(".codex/state"), "mine\n");
-        let ran = world.sh(&[], "echo evil > ~/.codex/state || echo refused");
-        assert_eq!(ran.stdout, "refused\n", "{ran:?}");
-        assert_eq!(
-            (read(".codex/state"), read(".claude/settings.json")),
-            ("mine\n".into(), "{}".into())
-        );
-        let launches: Vec<Value> = world
-            .log()
-            .into_iter()
-            .filter(|entry| entry["op"] == "launch")
-            .collect();
-        let widenings = |at: usize| launches[at]["widenings"].to_string();
-        assert!(widenings(0).contains(".codex") && !widenings(0).contains(".claude"));
-        assert!(!widenings(1).contains(".codex"), "{launches:#?}");
-    });
-}
-
-#[test]
-fn what_steers_an_agent_stays_as_the_operator_left_it() {
-    each(|world| {
-        let home = world.house.home();
-        for name in [".claude", ".pi/agent", ".config/opencode", "bin"] {
-            fs::create_dir_all(home.join(name)).expect("a directory");
-        }
-        let files = [
-            (".claude/settings.json", "{\"mine\":1}"),
-            (".claude.json", "{\"mine\":2}"),
-            (".config/opencode/opencode.json", "{\"mine\":3}"),
-        ];
-        for (name, text) in files {
-            fs::write(home.join(name), text).expect("written");
-        }
-        // It tries what a hook that should run outside needs, each in its way, and works beside that.
-        let agent = r"#!/bin/sh
-cd ~/.claude || exit 1
-echo evil > settings.json; rm settings.json; mv settings.json gone; ln -sf /evil settings.json
-echo evil > settings.local.json; echo evil > CLAUDE.md; echo evil > hooks/evil; mkdir hooks/evil
-echo x > new; mv new settings.local.json; mv hooks gone; rmdir hooks; ln settings.json hard
-mv ~/.claude ~/.gone; mv ~/.pi/agent ~/.pi/gone; echo evil > ~/.pi/agent/settings.json
-echo evil > ~/.pi/agent/extensions/evil
-echo evil > ~/.claude.json && echo evil > ~/.config/opencode/opencode.json && cat ~/.claude.json
-echo login > .credentials.json; mkdir -p projects && echo work > projects/one; echo key > ~/.pi/agent/auth.json
-";
-        fs::write(home.join("bin/claude"), agent).expect("written");
-        let open = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(home.join("bin/claude"), open).expect("executable");
-        give(&home, world.user);
-        let line = "true opencode pi; exec ~/bin/claude 2>/dev/null";
-        let ran = world.run(&["run", "alice", "--", "sh", "-c", line]);
-        assert_eq!(ran.stdout, "evil\n", "{ran:?}");
-        let read = |name: &str| fs::read_to_string(home.join(name)).unwrap_or_default();
-        for (name, text) in files {
-            assert_eq!(read(name), text, "{name}");
-        }
-        for name in ["settings.local.json", "CLAUDE.md", "hooks/evil"] {
-            assert!(!read(&format!(".claude/{name}")).contains("evil"), "{name}");
-        }
-        assert!(!read(".pi/agent/settings.json").contains("evil"));
-        assert!(!home.join(".pi/agent/extensions/evil").exists());
-        assert!(!home.join(".gone").exists() && !home.join(".pi/gone").exists());
-        let work = [
-            ".claude/.credentials.json",
-            ".claude/projects/one",
-            ".pi/agent/auth.json",
-        ];
-        assert_eq!(work.map(read), ["login\n", "work\n", "key\n"]);
-    });
-}
-
-/// A machine that is put together anew at each start has such a home: nobody can plant anything there.
-#[test]
-fn a_home_that_is_mounted_read_only_is_enough() {
-    if !common::needs::root() {
-        return;
-    }
-    let world = World::new(None);
-    let home = world.house.home();
-    for name in [".claude", ".local/state"] {
-        fs::create_dir_all(home.join(name)).expect("a directory");
-    }
-    let script = r#"cd ~ && mount --make-rprivate / && mount --bind . . && cd ~ &&
-        mount --bind .local/state .local/state && mount -o remount,bind,ro . &&
-        cd "$0" && exec "$1" run alice -- sh -c 'true claude opencode pi; ls -A ~/.claude; echo x > ~/.claude/x || echo refused'"#;
-    let root = world.root().display().to_string();
-    let words = ["-m", "sh", "-c", script, &root, env!("CARGO_BIN_EXE_govfs")];
-    let ran = ran(world.command("unshare", &words).output().expect("started"));
-    assert_eq!(
-        (ran.status, ran.stdout.as_str()),
-        (0, "refused\n"),
-        "{ran:?}"
-    );
 }
 
 /// The toolchain is the operator's own and may be closed to others, so that it is named.

@@ -139,19 +139,23 @@ fn job(args: Args, context: &Context) -> Result<Job, Failure> {
             .into_iter()
             .map(absolute)
             .collect::<Result<_, _>>()?,
-        env: args.env.iter().map(variable).collect(),
+        env: args.env.iter().map(variable).collect::<Result<_, _>>()?,
         lowest: args.allow_tier.unwrap_or(Tier::A),
     })
 }
 
-fn variable(text: &OsString) -> (OsString, Option<OsString>) {
+fn variable(text: &OsString) -> Result<(OsString, Option<OsString>), Failure> {
     let bytes = text.as_bytes();
     match bytes.iter().position(|byte| *byte == b'=') {
-        Some(at) => (
+        Some(0) => Err(Failure::usage(format!(
+            "--env {}: a variable has a name",
+            text.display()
+        ))),
+        Some(at) => Ok((
             OsString::from_vec(bytes[..at].to_vec()),
             Some(OsString::from_vec(bytes[at + 1..].to_vec())),
-        ),
-        None => (text.clone(), None),
+        )),
+        None => Ok((text.clone(), None)),
     }
 }
 

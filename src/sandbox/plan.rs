@@ -269,7 +269,9 @@ impl Place {
 }
 
 fn resolved(path: &Path) -> Result<PathBuf, SealError> {
-    fs::canonicalize(path).context(Layer::View, &format!("cannot find {}", path.display()))
+    let what = format!("cannot find {}", path.display());
+    let found = fs::canonicalize(path).context(Layer::View, &what);
+    found.map_err(|error| error.fix("make it first, or name one that is there"))
 }
 
 /// Resolves what exists of a path and keeps the rest as it is.

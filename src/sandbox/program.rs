@@ -3,6 +3,7 @@
 //! Everything here happens after the view stands and every privilege is gone, and nothing that it takes on can be
 //! given back: Landlock, then the call filter, then the program.
 
+use std::ffi::CStr;
 use std::ffi::CString;
 use std::ffi::OsStr;
 use std::ffi::OsString;
@@ -18,6 +19,7 @@ use nix::sys::stat::umask;
 use nix::unistd::AccessFlags;
 use nix::unistd::Pid;
 
+use crate::domain::shell;
 use crate::sandbox::error::Context;
 use crate::sandbox::error::Layer;
 use crate::sandbox::error::SealError;
@@ -89,10 +91,10 @@ pub(super) fn look_up(setup: &Setup<'_>) -> Result<(), SealError> {
     let cwd = go_to_start(setup)?;
     let candidates = candidates(&setup.spec.argv, &environment(setup.spec, &cwd))?;
     let mut last = Errno::ENOENT;
-    for path in candidates {
+    for path in &candidates {
         match nix::unistd::access(path.as_c_str(), AccessFlags::X_OK) {
             Ok(()) => return Ok(()),
-            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+            Err(errno) if is_nowhere(path, errno, candidates.len()) => {}
             Err(errno) => last = errno,
         }
     }
@@ -214,7 +216,7 @@ fn exec_first(argv: &[CString], env: &[CString], candidates: &[CString]) -> Errn
             }
             errno => errno,
         };
-        if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR) {
+        if !is_nowhere(path, errno, candidates.len()) {
             last = errno;
         }
         if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) {
@@ -224,8 +226,28 @@ fn exec_first(argv: &[CString], env: &[CString], candidates: &[CString]) -> Errn
     last
 }
 
+/// Says whether a candidate is just not there. So it is in a directory of `PATH` that may not be entered.
+fn is_nowhere(path: &CStr, errno: Errno, candidates: usize) -> bool {
+    let unseen = || nix::unistd::access(path, AccessFlags::F_OK).is_err();
+    matches!(errno, Errno::ENOENT | Errno::ENOTDIR)
+        || (errno == Errno::EACCES && candidates > 1 && unseen())
+}
+
 fn cannot_run(argv: &[OsString], errno: Errno) -> SealError {
-    let name = argv.first().map(|name| name.to_string_lossy());
-    let what = format!("cannot run {}", name.unwrap_or_default());
-    SealError::errno(Layer::Program, &what, errno)
+    let name = argv.first().map_or(&[][..], |name| name.as_bytes());
+    let is_path = name.contains(&b'/');
+    let what = format!("cannot run {}", shell::word(name));
+    let failed = SealError::errno(Layer::Program, &what, errno);
+    match errno {
+        Errno::ENOENT if is_path => failed.fix(
+            "inside there is no such file, or none that its first line names; what is hidden or private is absent there",
+        ),
+        Errno::ENOENT => {
+            failed.fix("no directory of PATH has it inside, where what is hidden is absent: give its whole path")
+        }
+        Errno::EACCES => failed.fix(
+            "it has to be a file that may be executed, in directories that the run may enter",
+        ),
+        _ => failed,
+    }
 }

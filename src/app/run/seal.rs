@@ -154,13 +154,24 @@ fn hidden(
 ) -> Result<Vec<PathBuf>, Failure> {
     let listed = rules.hidden.iter();
     let mut hidden: Vec<PathBuf> = listed.filter_map(|path| on_host(path, home)).collect();
-    hidden.extend(job.hidden.iter().cloned());
+    let root = site.repo.root();
+    for path in &job.hidden {
+        // Its link may lead there, too.
+        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        if real.starts_with(root) {
+            return Err(Failure::usage(format!(
+                "--hide {}: it lies in the repository, of which a run sees what is committed",
+                path.display()
+            ))
+            .hint("what an agent may write there, its claims say"));
+        }
+        hidden.push(path.clone());
+    }
     hidden.push(site.repo.common_dir().to_owned());
     hidden.push(site.repo.git_dir().to_owned());
     hidden.push(keys::config_dir()?);
     hidden.push(keys::state_dir()?);
     // What lies in the repository is under the mount already.
-    let root = site.repo.root();
     hidden.retain(|path| !path.starts_with(root));
     Ok(hidden)
 }
