@@ -91,6 +91,8 @@ pub struct Hello {
     pub session: String,
     /// Where it stands: percent-encoded, and empty inside a seal.
     pub at: String,
+    /// The directory of the repository that it was made for, percent-encoded.
+    pub root: String,
     pub sealed: bool,
 }
 
@@ -149,6 +151,7 @@ impl Hello {
             uid: 0,
             session: String::new(),
             at: String::new(),
+            root: String::new(),
             sealed: false,
         }
     }
@@ -207,7 +210,8 @@ pub trait Handler: Send + Sync {
     fn speaking(&self) -> &RwLock<()>;
 }
 
-/// Lets the agent's name lead to its session kept in `dir`, whose server the caller is.
+/// Lets the agent's name lead to its session kept in `dir`, whose server the caller is: from where it stands, so
+/// that in a copy of the store it leads to the copy.
 pub fn name(store: &Path, agent: &AgentName, dir: &Path) -> io::Result<()> {
     let names = store.join(NAMES);
     DirBuilder::new()
@@ -220,7 +224,8 @@ pub fn name(store: &Path, agent: &AgentName, dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    std::os::unix::fs::symlink(dir, &aside)?;
+    let below = dir.strip_prefix(store).map_err(io::Error::other)?;
+    std::os::unix::fs::symlink(Path::new("..").join(below), &aside)?;
     std::fs::rename(&aside, names.join(agent.as_str()))
 }
 

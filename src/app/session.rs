@@ -101,6 +101,7 @@ pub fn enter(site: &mut Site, wish: &Wish) -> Result<Session, Failure> {
         None => None,
     };
     let state = site.ledger.state(&[Need::Agent(wish.agent.clone())])?;
+    site.refuse_other_place(&state.meta)?;
     if let Some((id, row)) = state.open_session(&wish.agent) {
         refuse_other_base(id, row, base)?;
         let session = Session::of(site, id, row);

@@ -1,9 +1,12 @@
 //! Where something is attached in the view.
 //!
 //! Owns: the way to a place (no symbolic link is followed on it), and making a place and
-//! its ancestors where the view has them to itself. Never attaches anything to it.
+//! its ancestors where the view has them to itself; and what tells a file from every other.
+//! Never attaches anything.
 
 use std::fs;
+use std::io;
+use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -16,6 +19,8 @@ use nix::fcntl::OpenHow;
 use nix::fcntl::ResolveFlag;
 use nix::fcntl::openat2;
 use nix::mount::MsFlags;
+use rustix::fs::AtFlags;
+use rustix::fs::StatxFlags;
 
 use crate::sandbox::error::Context;
 use crate::sandbox::error::Layer;
@@ -98,4 +103,15 @@ fn open_way(plan: &Plan, path: &Path) -> Result<PathBuf, SealError> {
         Layer::View,
         format!("{} is closed to the agent", path.display()),
     ))
+}
+
+/// What tells a file from every other: its device, and its number there.
+pub(super) type FileId = (u32, u32, u64);
+
+/// Identifies what lies at `path` below `directory`. A file system is not asked for it: the server of a mount may be
+/// the one who waits.
+pub(super) fn file_id(directory: impl AsFd, path: impl rustix::path::Arg) -> io::Result<FileId> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let found = rustix::fs::statx(directory, path, flags, StatxFlags::INO)?;
+    Ok((found.stx_dev_major, found.stx_dev_minor, found.stx_ino))
 }

@@ -14,6 +14,8 @@ use crate::sandbox::error::Context;
 use crate::sandbox::error::Layer;
 use crate::sandbox::error::SealError;
 use crate::sandbox::owners;
+use crate::sandbox::place::FileId;
+use crate::sandbox::place::file_id;
 use crate::sandbox::rules;
 use crate::sandbox::spec::Identity;
 use crate::sandbox::spec::MountSource;
@@ -52,6 +54,8 @@ pub(super) struct Place {
 pub(super) struct Plan {
     pub(super) repo: PathBuf,
     pub(super) repo_source: PathBuf,
+    /// The host's own file where the session's mount has to stand.
+    pub(super) ungoverned: Option<FileId>,
     pub(super) private: Vec<PathBuf>,
     pub(super) places: Vec<Place>,
     pub(super) hidden: Vec<PathBuf>,
@@ -63,9 +67,14 @@ impl Plan {
     /// Resolves and checks every path of the spec against the host.
     pub(super) fn new(spec: &Spec, source: &MountSource<'_>) -> Result<Self, SealError> {
         let repo = resolved(&spec.repo)?;
-        let repo_source = match source {
-            MountSource::Join(_) => repo.clone(),
-            MountSource::Dir(directory) => resolved(directory)?,
+        let (repo_source, ungoverned) = match source {
+            MountSource::Join(_) => {
+                let there = file_id(rustix::fs::CWD, &repo);
+                let there =
+                    there.context(Layer::View, &format!("cannot see {}", repo.display()))?;
+                (repo.clone(), Some(there))
+            }
+            MountSource::Dir(directory) => (resolved(directory)?, None),
         };
         let private = private_directories();
         let hidden: Vec<PathBuf> = spec
@@ -79,6 +88,7 @@ impl Plan {
         let mut plan = Self {
             repo,
             repo_source,
+            ungoverned,
             private,
             places: Vec::new(),
             hidden,

@@ -25,6 +25,7 @@ use crate::sandbox::error::Context;
 use crate::sandbox::error::Layer;
 use crate::sandbox::error::SealError;
 use crate::sandbox::fix;
+use crate::sandbox::place::file_id;
 use crate::sandbox::place::make_directory;
 use crate::sandbox::place::open_place;
 use crate::sandbox::place::target;
@@ -91,6 +92,7 @@ pub(super) fn build(plan: &mut Plan, spec: &Spec) -> Result<(), SealError> {
 
 fn collect(plan: &mut Plan) -> Result<Sources, SealError> {
     let repo = clone(&plan.repo_source)?;
+    refuse_ungoverned(plan, &repo)?;
     let writable = Change {
         set: sys::ATTR_NO_SUID | sys::ATTR_NO_DEV,
         clear: 0,
@@ -139,6 +141,22 @@ fn collect(plan: &mut Plan) -> Result<Sources, SealError> {
         places,
         devices,
     })
+}
+
+/// Refuses the host's own directory where the session's mount should stand: the mount may have been made elsewhere,
+/// for another worktree of the repository.
+fn refuse_ungoverned(plan: &Plan, repo: &OwnedFd) -> Result<(), SealError> {
+    let failed = format!("cannot see {}", plan.repo_source.display());
+    let here = file_id(repo, "").context(Layer::View, &failed)?;
+    if plan.ungoverned != Some(here) {
+        return Ok(());
+    }
+    let what = format!(
+        "the session's mount does not stand at {}",
+        plan.repo.display()
+    );
+    Err(SealError::new(Layer::FuseMount, what)
+        .fix("run it in the worktree where the session was mounted, or end that run first"))
 }
 
 /// Refuses a source that is another file here than it was outside (mounted over since the session began).

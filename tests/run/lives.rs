@@ -69,6 +69,58 @@ fn a_run_that_joins_hears_how_things_stand() {
     });
 }
 
+/// Its mount stands in one of them; the other's files are the operator's own.
+#[test]
+fn a_session_that_runs_in_one_worktree_is_not_joined_in_another() {
+    each(|world| {
+        let other = world.house.path("other");
+        let name = other.display().to_string();
+        let added = ["worktree", "add", "-q", "-b", "side", &name];
+        let added = world.command("git", &added).output().expect("git starts");
+        assert!(added.status.success(), "{added:?}");
+        let mut first = world.spawn_sh(&["src"], "echo up; read line");
+        let _out = common::until_up(&mut first);
+        let evil = ["sh", "-c", "echo evil > src/a.txt"];
+        let plain = [&["-C", &name, "run", "alice", "--"], &evil[..]].concat();
+        let claiming = [
+            &["-C", &name, "run", "alice", "--claim", "src", "--"],
+            &evil[..],
+        ]
+        .concat();
+        for words in [plain, claiming] {
+            let ran = world.run(&words);
+            assert_eq!(ran.status, 3, "{ran:?}");
+            assert!(
+                ran.stderr.contains("its mount stands only there"),
+                "{ran:?}"
+            );
+        }
+        let text = fs::read_to_string(other.join("src/a.txt")).expect("readable");
+        assert_eq!(text, "a\n");
+        common::tell(&mut first, "go\n");
+        assert_eq!(common::finish(first).status, 0);
+        // Where nobody runs it, it goes on in the other.
+        let ran = world.run(&[
+            "-C",
+            &name,
+            "run",
+            "alice",
+            "--",
+            "sh",
+            "-c",
+            "echo x > src/a.txt; pwd",
+        ]);
+        assert_eq!(
+            (ran.status, ran.stdout.trim()),
+            (0, name.as_str()),
+            "{ran:?}"
+        );
+        let text = fs::read_to_string(other.join("src/a.txt")).expect("readable");
+        assert_eq!(text, "a\n");
+        world.ok(&["verify", "--deep"]);
+    });
+}
+
 #[test]
 fn runs_that_start_together_share_one_mount() {
     each(|world| {

@@ -67,6 +67,7 @@ pub(crate) fn all() -> Vec<Case> {
             lives::missing_device,
         ),
         ("a_missing_program_is_named", lives::missing_program),
+        ("a_mount_elsewhere_is_not_taken", lives::mount_elsewhere),
         ("lower_tiers_hold_what_they_say", lives::lower_tiers),
         ("every_layer_is_tried_for_real", lives::probing),
         ("real_programs_work", lives::real_programs),

@@ -32,6 +32,8 @@ use serde::Serialize;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Job {
     pub(crate) repo: PathBuf,
+    /// Where the session's mount is made, if not over the repository.
+    pub(crate) raised_at: Option<PathBuf>,
     /// A directory to show as the mount; a FUSE mount of two files if there is none.
     pub(crate) directory: Option<PathBuf>,
     pub(crate) cwd: Option<PathBuf>,
@@ -135,7 +137,8 @@ fn launch(job: &Job) -> Result<i32, SealError> {
     if let Some(directory) = &job.directory {
         return repeat(job, &spec, &MountSource::Dir(directory.clone()));
     }
-    let raised = sandbox::raise(&job.repo, spec.identity, "max_read=131072")?;
+    let at = job.raised_at.as_ref().unwrap_or(&job.repo);
+    let raised = sandbox::raise(at, spec.identity, "max_read=131072")?;
     let mut server = Command::new(own_path())
         .args(["--serve", &raised.uid.to_string()])
         .stdin(Stdio::from(raised.fuse))

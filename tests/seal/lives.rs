@@ -359,6 +359,19 @@ pub(crate) fn missing_program() {
     });
 }
 
+/// The host's own directory is never shown for want of the mount.
+pub(crate) fn mount_elsewhere() {
+    each(|bench| {
+        let mut job = bench.shell("echo evil > mine.txt");
+        job.raised_at = Some(bench.path("home"));
+        let output = bench.run(&job);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(125), "{:?}", bench.caller);
+        assert!(said.contains("mount does not stand at"), "{said}");
+        assert!(!bench.path("repo/mine.txt").exists());
+    });
+}
+
 pub(crate) fn lower_tiers() {
     each(|bench| {
         if bench.caller == Caller::LesserRoot {

@@ -5,12 +5,12 @@
 //! nobody holds any more ends. Two runs that start together end up in one mount.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::app::control::{Answer, Ask, Entered, Live};
+use crate::app::control::{Answer, Ask, Entered, Hello, Live};
 use crate::app::failure::{Failure, Kind};
 use crate::app::mount;
 use crate::app::session::{Lock, Session, Wish};
@@ -18,7 +18,7 @@ use crate::app::site::Site;
 use crate::app::unmount;
 use crate::domain::event::{Launched, Tier};
 use crate::domain::names::AgentName;
-use crate::domain::path::percent_decode;
+use crate::domain::path::{percent_decode, percent_encode};
 use crate::sandbox::{self, Anchor, MountSource};
 
 /// How long a server may take to start or to end while another run waits for it.
@@ -67,6 +67,7 @@ impl Door {
         let Some((live, entered, anchor)) = entered else {
             return Ok(None);
         };
+        refuse_other_root(site, &live.hello)?;
         let place = Place::Sealed(anchor_of(anchor)?);
         let door = Self {
             live,
@@ -82,6 +83,9 @@ impl Door {
         loop {
             let met = Live::join(&session.dir).map_err(Failure::failed)?;
             if let Some((live, anchor)) = met {
+                if anchor.is_some() {
+                    refuse_other_root(site, &live.hello)?;
+                }
                 if let Some(door) = join(session, live, anchor, tier)? {
                     return Ok(door);
                 }
@@ -203,6 +207,21 @@ fn join(
 
 fn anchor_of(descriptors: Vec<OwnedFd>) -> Result<Anchor, Failure> {
     Anchor::of(descriptors).ok_or_else(|| Failure::failed("the server did not hand over its mount"))
+}
+
+/// A sealed mount stands at one path alone: in another worktree, or after the repository was moved, it does not.
+fn refuse_other_root(site: &Site, hello: &Hello) -> Result<(), Failure> {
+    let here = percent_encode(site.repo.root().as_os_str().as_bytes());
+    if hello.root == here {
+        return Ok(());
+    }
+    Err(Failure::refused(format!(
+        "session {} runs for {}, and its mount stands only there (server {})",
+        hello.session,
+        hello.root.trim_end_matches('/'),
+        hello.pid
+    ))
+    .hint("run it there, or here under another agent's name, or end that run first"))
 }
 
 fn place_of(live: &Live) -> PathBuf {

@@ -394,6 +394,7 @@ impl Desk {
             uid: self.shown.uid,
             session: self.session.id.to_string(),
             at: percent_encode(at),
+            root: percent_encode(self.dir.as_os_str().as_bytes()),
             sealed: self.shown.sealed,
         }
     }
