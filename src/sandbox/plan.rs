@@ -28,6 +28,9 @@ pub(super) const PROGRAM_DIRECTORY: &str = "/run/govfs/bin";
 /// Directories of the host that the program gets empty and for itself.
 const PRIVATE: [&str; 3] = ["/tmp", "/var/tmp", "/run"];
 
+/// Another, in a `/dev` that is the program's own too.
+pub(super) const SHARED_MEMORY: &str = "/dev/shm";
+
 /// One thing to attach.
 #[derive(Debug)]
 #[expect(
@@ -122,7 +125,8 @@ impl Plan {
         let Ok(home) = fs::canonicalize(home) else {
             return Ok(());
         };
-        if home == Path::new("/") || self.private.contains(&home) {
+        // In the repository, home is what the session's mount shows of it.
+        if home == Path::new("/") || self.private.contains(&home) || home.starts_with(&self.repo) {
             return Ok(());
         }
         if self.ids.is_some() || self.is_private(&home) {
@@ -239,7 +243,8 @@ impl Plan {
     }
 
     pub(super) fn is_private(&self, path: &Path) -> bool {
-        self.private.iter().any(|private| path.starts_with(private))
+        let mut private = self.private.iter().map(PathBuf::as_path);
+        path.starts_with(SHARED_MEMORY) || private.any(|private| path.starts_with(private))
     }
 
     /// Returns where the program may write, for Landlock.
@@ -247,7 +252,7 @@ impl Plan {
         let mut allowed = rules::common_writable();
         if tier == Tier::A {
             allowed.extend(self.private.iter().cloned());
-            allowed.push(PathBuf::from("/dev/shm"));
+            allowed.push(PathBuf::from(SHARED_MEMORY));
         }
         allowed.extend(
             self.places

@@ -32,6 +32,7 @@ use crate::sandbox::place::target;
 use crate::sandbox::plan::PROGRAM_DIRECTORY;
 use crate::sandbox::plan::Place;
 use crate::sandbox::plan::Plan;
+use crate::sandbox::plan::SHARED_MEMORY;
 use crate::sandbox::rules;
 use crate::sandbox::spec::Spec;
 use crate::sandbox::sys;
@@ -240,9 +241,9 @@ fn private_mounts(plan: &Plan, spec: &Spec, sources: &Sources) -> Result<(), Sea
             &path,
         )?;
     }
-    make_directory(Path::new("/dev/shm"))?;
+    make_directory(Path::new(SHARED_MEMORY))?;
     tmpfs(
-        Path::new("/dev/shm"),
+        Path::new(SHARED_MEMORY),
         &format!("mode=1777{owner}"),
         MsFlags::MS_NOEXEC,
     )?;

@@ -186,3 +186,28 @@ fn a_home_that_is_mounted_read_only_is_enough() {
         "{ran:?}"
     );
 }
+
+#[test]
+fn a_repository_may_lie_in_shared_memory_and_may_be_the_home() {
+    each(|world| {
+        let shared = tempfile::tempdir_in("/dev/shm").expect("a room");
+        give(shared.path(), world.user);
+        let govfs = env!("CARGO_BIN_EXE_govfs");
+        let work =
+            "pwd; echo x > src/a.txt; cat src/a.txt; echo evil > docs/guide.md; cat docs/guide.md";
+        let in_memory = r#"git clone -q . "$1/repo" && cd "$1/repo" && "$0" init >&2 && exec "$0" run alice --claim src -- sh -c "$2""#;
+        let as_home = r#"cd "$1" && HOME="$1" exec "$0" run bob --claim src -- sh -c "$2""#;
+        for (script, at) in [
+            (in_memory, shared.path().to_owned()),
+            (as_home, world.root()),
+        ] {
+            let at = at.display().to_string();
+            let ran = ran(world
+                .command("sh", &["-c", script, govfs, &at, work])
+                .output()
+                .expect("started"));
+            assert_eq!(ran.status, 0, "{ran:?}");
+            assert!(ran.stdout.ends_with("x\nguide\n"), "{ran:?}");
+        }
+    });
+}
