@@ -92,6 +92,7 @@ pub struct Hello {
     /// Where it stands: percent-encoded, and empty inside a seal.
     pub at: String,
     /// The directory of the repository that it was made for, percent-encoded.
+    #[serde(default)]
     pub root: String,
     pub sealed: bool,
 }
