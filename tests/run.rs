@@ -34,6 +34,40 @@ fn what_is_claimed_is_written_and_nothing_else() {
     });
 }
 
+/// Root in a container of an ordinary user's has no other id to give the agent, and needs none; the machine's
+/// own root in a namespace of its own is refused.
+#[test]
+fn root_of_an_ordinary_users_container_runs_an_agent_too() {
+    each(|world| {
+        let script =
+            "id -u; echo x > src/a.txt; echo evil > src/b.txt; cat src/b.txt; cat ~/.ssh/id";
+        let words = [
+            &["-Ur", env!("CARGO_BIN_EXE_govfs")][..],
+            &[
+                "run",
+                "alice",
+                "--claim",
+                "src/a.txt",
+                "--",
+                "sh",
+                "-c",
+                script,
+            ],
+        ];
+        let ran = ran(world
+            .command("unshare", &words.concat())
+            .output()
+            .expect("started"));
+        if world.user.is_none() && nix::unistd::geteuid().is_root() {
+            assert_eq!(ran.status, 6, "{ran:?}");
+            return;
+        }
+        assert_eq!(ran.stdout, "0\nb\n", "{ran:?}");
+        assert!(ran.stderr.contains("M src/a.txt"), "{ran:?}");
+        world.ok(&["verify", "--deep"]);
+    });
+}
+
 #[test]
 fn a_session_goes_on_where_the_last_run_ended() {
     each(|world| {

@@ -20,7 +20,7 @@ use crate::app::site::Site;
 use crate::domain::charter::Sandbox;
 use crate::domain::event::{Event, Launched, Tier};
 use crate::domain::logop::Bytes;
-use crate::sandbox::{self, Identity, Layer, MAPPED, SealError};
+use crate::sandbox::{self, Layer, SealError};
 
 pub mod door;
 pub mod report;
@@ -229,15 +229,6 @@ fn tier(job: &Job, rules: &Sandbox) -> Result<Tier, Failure> {
     .hint(format!(
         "govfs doctor; or, with less enforcement: --allow-tier {best:?}"
     )))
-}
-
-/// A root operator's agent has a kernel uid of its own.
-fn identity() -> Identity {
-    if nix::unistd::geteuid().is_root() {
-        MAPPED
-    } else {
-        Identity::Own
-    }
 }
 
 /// Says which switch turns off the sandbox that the program brings, if it brings one.

@@ -42,7 +42,7 @@ use crate::domain::validate::external::{ANSWER_BYTES_MAX, Outcome};
 use crate::domain::zone::gitdir_rule;
 use crate::git::base::GitBase;
 use crate::git::private::{EXCLUDE, PrivateSpec, object_dirs, prepare, prepare_index};
-use crate::sandbox::{self, Identity, MAPPED, MountSource, Spec};
+use crate::sandbox::{self, Identity, MountSource, Spec};
 use crate::vfs::overlay::{Caller, Control, Gitdir, History, Overlay, Parts, Since};
 use crate::vfs::server::{Mounting, ServeOptions, serve as serve_mount};
 
@@ -258,11 +258,7 @@ fn try_launch(
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(Failure::failed)?;
     let state = site.ledger.state(&[])?;
     let law = state.law.ok_or_else(crate::app::plan::no_law)?;
-    let identity = if nix::unistd::geteuid().is_root() {
-        MAPPED
-    } else {
-        Identity::Own
-    };
+    let identity = Identity::of_caller();
     let raised = sandbox::raise(site.repo.root(), identity, OPTIONS)?;
     let mut server = Program::new(own_program()?)
         .arg("-C")

@@ -1,5 +1,6 @@
 //! `govfs doctor`
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::Context;
@@ -39,6 +40,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
         context.out.document("doctor", found.fields());
         return found.verdict();
     }
+    let mut fixes = BTreeSet::new();
     for layer in &found.layers {
         let (ink, word) = if layer.ok {
             (Ink::Green, "yes")
@@ -49,8 +51,10 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
         context
             .out
             .line(format!("{word}  {:<20} {}", layer.name, layer.evidence));
-        if let Some(fix) = layer.fix.as_ref().filter(|_| !layer.ok) {
-            context.out.line(format!("     fix: {fix}"));
+        match layer.fix.as_ref().filter(|_| !layer.ok) {
+            Some(fix) if fixes.insert(fix) => context.out.line(format!("     fix: {fix}")),
+            Some(_) => context.out.line("     fix: as above"),
+            None => {}
         }
     }
     context.out.line(format!(

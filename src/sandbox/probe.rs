@@ -30,7 +30,6 @@ use crate::sandbox::rules;
 use crate::sandbox::rules::CallRules;
 use crate::sandbox::rules::WriteRules;
 use crate::sandbox::spec::Identity;
-use crate::sandbox::spec::MAPPED;
 use crate::sandbox::spec::Tier;
 use crate::sandbox::sys;
 use crate::sandbox::sys::Fork;
@@ -58,11 +57,7 @@ pub struct Findings {
 /// Tries every layer. The caller must be a process of one thread.
 pub fn probe() -> Result<Findings, SealError> {
     raise::single_thread()?;
-    let identity = if nix::unistd::geteuid().is_root() {
-        MAPPED
-    } else {
-        Identity::Own
-    };
+    let identity = Identity::of_caller();
     let mut layers = vec![
         tried(Layer::UserNamespace, || user_namespace(identity)),
         tried(Layer::MountNamespace, || mount_namespace(identity)),
@@ -75,8 +70,8 @@ pub fn probe() -> Result<Findings, SealError> {
         tried(Layer::UnixSockets, unix_sockets),
         tried(Layer::Fusermount, host_mount),
     ];
-    if matches!(identity, Identity::Mapped { .. }) {
-        layers.push(tried(Layer::Idmap, idmap));
+    if let Identity::Mapped { outside, .. } = identity {
+        layers.push(tried(Layer::Idmap, || idmap(outside)));
     }
     let landlock_version = rules::landlock_version();
     let tier = tier(&layers, landlock_version);
@@ -378,10 +373,7 @@ fn by_fusermount(place: &Path) -> Result<(), SealError> {
     ))
 }
 
-fn idmap() -> Result<String, SealError> {
-    let Identity::Mapped { outside, .. } = MAPPED else {
-        return Err(SealError::new(Layer::Idmap, "no id to map to"));
-    };
+fn idmap(outside: u32) -> Result<String, SealError> {
     let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
     crate::sandbox::owners::try_mapping(outside, &home)?;
     Ok(format!("mapped the owners of {}", home.display()))

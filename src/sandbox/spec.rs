@@ -28,12 +28,6 @@ pub enum Identity {
     Mapped { inside: u32, outside: u32 },
 }
 
-/// The numbers by which a mapped agent is known, unless the caller chooses others.
-pub const MAPPED: Identity = Identity::Mapped {
-    inside: 1000,
-    outside: 100_000,
-};
-
 /// A directory or file of the host that the program may write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Writable {
@@ -103,11 +97,7 @@ impl Spec {
             copies: Vec::new(),
             readonly: Vec::new(),
             program,
-            identity: if nix::unistd::geteuid().is_root() {
-                MAPPED
-            } else {
-                Identity::Own
-            },
+            identity: Identity::of_caller(),
             copy_room: None,
             without: Vec::new(),
         }

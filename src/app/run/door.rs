@@ -19,7 +19,7 @@ use crate::app::unmount;
 use crate::domain::event::{Launched, Tier};
 use crate::domain::names::AgentName;
 use crate::domain::path::{percent_decode, percent_encode};
-use crate::sandbox::{self, Anchor, MountSource};
+use crate::sandbox::{self, Anchor, Identity, MountSource};
 
 /// How long a server may take to start or to end while another run waits for it.
 const TURN: Duration = Duration::from_secs(30);
@@ -274,7 +274,7 @@ fn mount_on_host(site: &mut Site, session: &Session, tier: Tier) -> Result<Door,
 /// Raises the mount at the repository's own path, and starts its server.
 fn raise(site: &Site, session: &Session) -> Result<Door, Failure> {
     let root = site.repo.root();
-    let raised = sandbox::raise(root, super::identity(), OPTIONS)?;
+    let raised = sandbox::raise(root, Identity::of_caller(), OPTIONS)?;
     // First: preparing the server closes everything to it, then these are opened again.
     let mut server = mount::server(site, session)?;
     server.arg("--at").arg(root).arg("--sealed");

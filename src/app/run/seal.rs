@@ -53,10 +53,9 @@ pub(super) fn spec(
         Tier::C => sandbox::Tier::C,
     };
     // A mount of the host belongs to whoever made it, and that is the caller.
-    spec.identity = match door.source() {
-        MountSource::Join(_) => super::identity(),
-        MountSource::Dir(_) => Identity::Own,
-    };
+    if let MountSource::Dir(_) = door.source() {
+        spec.identity = Identity::Own;
+    }
     spec.network = job.network.unwrap_or(rules.network);
     spec.unix_sockets = rules.af_unix;
     spec.env = environment(rules, job, session);
