@@ -14,7 +14,7 @@ use std::time::Duration;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 
-use super::{Answer, Ask, Entered, Hello, NAMES, receive, send, short_path};
+use super::{Answer, Ask, Entered, FORMAT, Hello, NAMES, receive, send, short_path};
 use crate::domain::names::AgentName;
 use crate::sandbox::pass;
 
@@ -72,13 +72,22 @@ impl Live {
             agent: agent.clone(),
         };
         match Self::hold(&store.join(NAMES).join(agent.as_str()), &ask, meanwhile) {
-            Ok(Some((mut live, Answer::Entered(entered), descriptors))) => {
+            Ok(Some((mut live, Answer::Entered(entered), descriptors)))
+                if entered.hello.format == FORMAT =>
+            {
                 live.hello = entered.hello.clone();
                 Ok(Some((live, *entered, descriptors)))
             }
             Ok(_) => Ok(None),
-            // Its ledger is busy: whoever looks at that itself waits longer.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            // Its ledger is busy, or it is another govfs's: whoever looks at that itself waits, or says so.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::InvalidData
+                ) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
