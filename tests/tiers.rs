@@ -286,7 +286,8 @@ fn work_in_a_mount_of_the_host_stays_tier_c() {
     let mounted = world.on("", &["mount", "alice", &place, "--claim", "src/a.txt"]);
     assert_eq!(mounted.status, 0, "{mounted:?}");
     world.on("", &["unmount", "alice", "--force"]);
-    assert_eq!(world.sh("", "", "cat src/a.txt").stdout, "a\n");
+    let ran = world.sh("", "", "cat src/a.txt");
+    assert_eq!(ran.stdout, "a\n", "{ran:?}");
     let status = world.json(&["status"]);
     assert_eq!(status["sessions"][0]["tier"], "C", "{status:#}");
 }

@@ -21,8 +21,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{UnixCredentials, getsockopt};
 use parking_lot::RwLock;
 use serde::Deserialize;
 use serde::Serialize;
@@ -271,10 +271,22 @@ impl Listener {
     }
 }
 
+/// Says whether a caller is the operator, or root. A sealed agent has the operator's own uid, but not their pid
+/// namespace.
+fn may_ask(peer: UnixCredentials) -> bool {
+    let own = nix::unistd::geteuid().as_raw();
+    // One number for each pid namespace that it lies in, from this process's own on.
+    let is_here = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", peer.pid()));
+        let status = status.unwrap_or_default();
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        numbers.is_some_and(|numbers| numbers.split_whitespace().count() == 1)
+    };
+    peer.uid() == own && is_here() || peer.uid() == 0 && own != 0
+}
+
 fn converse(stream: UnixStream, handler: &dyn Handler) {
-    let allowed = getsockopt(&stream, PeerCredentials)
-        .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw());
-    if !allowed {
+    if !getsockopt(&stream, PeerCredentials).is_ok_and(may_ask) {
         return;
     }
     let mut stream = BufReader::new(stream);
@@ -381,6 +393,33 @@ mod tests {
             Answer::Ending,
             "the end waits for the answer"
         );
+    }
+
+    #[test]
+    fn a_caller_of_another_pid_namespace_is_nobody() {
+        let caller = |pid: i32| {
+            let uid = nix::unistd::geteuid().as_raw();
+            let gid = nix::unistd::getegid().as_raw();
+            may_ask(nix::libc::ucred { pid, uid, gid }.into())
+        };
+        assert!(caller(nix::unistd::getpid().as_raw()));
+        assert!(!caller(0), "one that cannot be seen");
+        let map = ["-Ur", "-pf", "sh", "-c", "echo up; read line"];
+        let mut outer = std::process::Command::new("unshare")
+            .args(map)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(outer.stdout.take().unwrap());
+        out.read_line(&mut String::new()).unwrap();
+        let pid = outer.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let inner: i32 = children.unwrap().trim().parse().unwrap();
+        let answers = caller(inner);
+        drop(outer.stdin.take());
+        outer.wait().unwrap();
+        assert!(!answers, "one that is sealed");
     }
 
     #[test]

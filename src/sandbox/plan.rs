@@ -4,6 +4,7 @@
 //! lets a writable path hold, or lie in, the repository or what is hidden.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::MetadataExt;
@@ -62,6 +63,8 @@ pub(super) struct Plan {
     pub(super) private: Vec<PathBuf>,
     pub(super) places: Vec<Place>,
     pub(super) hidden: Vec<PathBuf>,
+    /// What is hidden by name and not there on the host; in the session's older namespaces it may be.
+    pub(super) unseen: Vec<PathBuf>,
     /// The agent's ids inside, if they are not the caller's.
     pub(super) ids: Option<(u32, u32)>,
 }
@@ -80,14 +83,12 @@ impl Plan {
             MountSource::Dir(directory) => (resolved(directory)?, None),
         };
         let private = private_directories();
-        let hidden: Vec<PathBuf> = spec
-            .hidden
-            .iter()
-            // Most secrets that a charter names are not there; one look is cheaper than resolving each name.
-            .filter(|path| fs::symlink_metadata(path).is_ok())
-            .filter_map(|path| fs::canonicalize(path).ok())
-            .chain(spec.hidden_mounts.iter().cloned())
-            .collect();
+        // Most secrets that a charter names are not there; one look is cheaper than resolving each name.
+        let named = spec.hidden.iter().chain(&spec.kept).cloned();
+        let (unseen, there): (Vec<PathBuf>, Vec<PathBuf>) =
+            named.partition(|path| is_missing(path));
+        let there = there.iter().map(|path| settled(path));
+        let hidden = there.chain(spec.hidden_mounts.iter().cloned()).collect();
         let mut plan = Self {
             repo,
             repo_source,
@@ -95,6 +96,7 @@ impl Plan {
             private,
             places: Vec::new(),
             hidden,
+            unseen,
             ids: None,
         };
         if let Identity::Mapped { inside, .. } = spec.identity {
@@ -169,6 +171,7 @@ impl Plan {
             }
             let path = resolved(&writable.path)?;
             self.refuse_governed(&path)?;
+            self.refuse_holder(&path, &spec.kept)?;
             self.places.push(Place::new(path.clone(), path, true)?);
         }
         for copy in &spec.copies {
@@ -193,22 +196,43 @@ impl Plan {
         Ok(())
     }
 
-    /// A writable path may not hold, or lie in, what the mount governs, nor lie in what is hidden.
+    /// A writable path may not hold, or lie in, what the mount governs, by whatever name it is reached, nor lie in
+    /// what is hidden.
     fn refuse_governed(&self, path: &Path) -> Result<(), SealError> {
-        let refuse = |why: &str| {
-            let what = format!("{} cannot be writable: it {why}", path.display());
-            Err(SealError::new(Layer::View, what).fix("name a narrower directory"))
+        let id = |path: &Path| file_id(rustix::fs::CWD, path).ok();
+        let is_above = |one: &Path, other: &Path| {
+            let wanted = id(one);
+            let mut above = other.ancestors();
+            other.starts_with(one) || wanted.is_some() && above.any(|path| id(path) == wanted)
         };
-        if self.repo.starts_with(path) {
-            return refuse("contains the repository");
+        if is_above(path, &self.repo) {
+            return cannot_be_writable(path, "contains the repository");
         }
-        if path.starts_with(&self.repo) {
-            return refuse("lies in the repository");
+        if is_above(&self.repo, path) {
+            return cannot_be_writable(path, "lies in the repository");
         }
         if self.hidden.iter().any(|hidden| path.starts_with(hidden)) {
-            return refuse("is hidden from the agent");
+            return cannot_be_writable(path, "is hidden from the agent");
         }
         Ok(())
+    }
+
+    /// What is hidden stays so only while its directory cannot be moved away; what the operator's programs obey
+    /// could be made where it is not yet.
+    fn refuse_holder(&self, path: &Path, kept: &[PathBuf]) -> Result<(), SealError> {
+        if let Some(kept) = kept.iter().find(|kept| settled(kept).starts_with(path)) {
+            let why = format!("contains {}, which is git's or govfs's own", kept.display());
+            return cannot_be_writable(path, &why);
+        }
+        let unseen = self.unseen.iter().map(|path| settled(path));
+        let mut hidden = self.hidden.iter().cloned().chain(unseen);
+        match hidden.find(|hidden| hidden.starts_with(path) && hidden.parent() != Some(path)) {
+            Some(hidden) => {
+                let why = format!("contains {}, which is hidden", hidden.display());
+                cannot_be_writable(path, &why)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Returns where the program finds the mount: at the repository's own path, or without a mount namespace where
@@ -281,6 +305,17 @@ impl Place {
             closed: false,
         })
     }
+}
+
+fn cannot_be_writable(path: &Path, why: &str) -> Result<(), SealError> {
+    let what = format!("{} cannot be writable: it {why}", path.display());
+    Err(SealError::new(Layer::View, what).fix("name a narrower directory"))
+}
+
+/// Says whether nothing is there; what cannot be looked at may be.
+fn is_missing(path: &Path) -> bool {
+    let gone = [ErrorKind::NotFound, ErrorKind::NotADirectory];
+    fs::symlink_metadata(path).is_err_and(|error| gone.contains(&error.kind()))
 }
 
 fn resolved(path: &Path) -> Result<PathBuf, SealError> {

@@ -61,6 +61,8 @@ pub struct Spec {
     pub writable: Vec<Writable>,
     /// Paths that are absent from the view. They win over everything but the mount itself.
     pub hidden: Vec<PathBuf>,
+    /// Hidden as well, and never beneath a writable path, there or not: the operator obeys what lies in these.
+    pub kept: Vec<PathBuf>,
     /// Mount points that are absent too, as the kernel names them. Nobody looks at them: whoever serves one may be
     /// silent, and that is no reason to wait here.
     pub hidden_mounts: Vec<PathBuf>,
@@ -93,6 +95,7 @@ impl Spec {
             home: None,
             writable: Vec::new(),
             hidden: Vec::new(),
+            kept: Vec::new(),
             hidden_mounts: Vec::new(),
             copies: Vec::new(),
             readonly: Vec::new(),

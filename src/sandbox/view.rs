@@ -379,9 +379,12 @@ fn make_absent(plan: &Plan) -> Result<Vec<PathBuf>, SealError> {
         .filter(|place| place.writable)
         .map(|place| place.path.clone())
         .collect();
+    let unseen = plan.unseen.iter();
+    let appeared = unseen.filter(|path| fs::symlink_metadata(path).is_ok());
     let (here, below): (Vec<PathBuf>, Vec<PathBuf>) = plan
         .hidden
         .iter()
+        .chain(appeared)
         .cloned()
         .partition(|path| !plan.is_private(path) || plan.is_shown(path));
     // What lies in a private directory, and is not shown there, is absent already.

@@ -12,7 +12,9 @@ use crate::common::{needs, ran};
 fn what_cannot_be_asked_of_a_run_is_refused_by_name() {
     each(|world| {
         let missing = world.house.path("missing").display().to_string();
+        let home = world.house.home().display().to_string();
         for (flags, status, says) in [
+            (["--rw", &home], 125, "git's or govfs's own"),
             (["--hide", "src"], 2, "it lies in the repository"),
             (["--env", "=1"], 2, "a variable has a name"),
             (["--rw", &missing], 125, "hint: make it first"),
@@ -209,5 +211,51 @@ fn a_repository_may_lie_in_shared_memory_and_may_be_the_home() {
             assert_eq!(ran.status, 0, "{ran:?}");
             assert!(ran.stdout.ends_with("x\nguide\n"), "{ran:?}");
         }
+    });
+}
+
+#[test]
+fn what_is_hidden_has_no_directory_that_could_be_moved_away() {
+    each(|world| {
+        let home = world.house.home();
+        fs::create_dir_all(home.join("open/deep")).expect("a directory");
+        fs::write(home.join("open/deep/key"), "key\n").expect("written");
+        fs::write(home.join("open/near"), "near\n").expect("written");
+        give(&home, world.user);
+        let at = |name: &str| home.join(name).display().to_string();
+        let (open, deep, near) = (at("open"), at("open/deep/key"), at("open/near"));
+        let run = |hidden: &str| {
+            let tried =
+                format!("cat {hidden} || mv {hidden} {open}/x || rm {hidden} || echo absent");
+            world.run(&[
+                "run", "alice", "--rw", &open, "--hide", hidden, "--", "sh", "-c", &tried,
+            ])
+        };
+        let ran = run(&deep);
+        assert_eq!(ran.status, 125, "{ran:?}");
+        assert!(ran.stderr.contains("which is hidden"), "{ran:?}");
+        assert_eq!(run(&near).stdout, "absent\n");
+        assert_eq!(fs::read_to_string(&near).expect("still there"), "near\n");
+    });
+}
+
+#[test]
+fn a_state_directory_behind_a_link_is_the_sessions_own_copy() {
+    each(|world| {
+        let home = world.house.home();
+        for name in ["dots/pi", ".pi"] {
+            fs::create_dir_all(home.join(name)).expect("a directory");
+        }
+        fs::write(home.join("dots/pi/settings.json"), "{}").expect("written");
+        std::os::unix::fs::symlink(home.join("dots/pi"), home.join(".pi/agent")).expect("a link");
+        give(&home, world.user);
+        let script =
+            "true pi; rm ~/.pi/agent; mkdir -p ~/.pi/agent; echo evil > ~/.pi/agent/settings.json";
+        let ran = world.run(&["run", "alice", "--", "sh", "-c", script]);
+        assert_eq!(ran.status, 0, "{ran:?}");
+        let link = fs::read_link(home.join(".pi/agent")).expect("still a link");
+        assert_eq!(link, home.join("dots/pi"));
+        let text = fs::read_to_string(home.join(".pi/agent/settings.json")).expect("readable");
+        assert_eq!(text, "{}");
     });
 }

@@ -101,11 +101,13 @@ impl Live {
         let Some(mut live) = Self::reach(dir)? else {
             return Ok(None);
         };
-        live.begin(ask, HELLO)?;
-        live.owed = 0;
-        meanwhile();
         // Nothing is read ahead of the line that the descriptors come with.
-        match pass::receive(live.stream.get_ref()) {
+        let answer = live.begin(ask, HELLO).and_then(|()| {
+            live.owed = 0;
+            meanwhile();
+            pass::receive(live.stream.get_ref())
+        });
+        match answer {
             Err(error) if gone(&error) => Ok(None),
             received => {
                 let (line, descriptors) = received?;

@@ -41,8 +41,13 @@ fn all(site: &Site) -> Result<PathBuf, Failure> {
     Ok(keys::state_dir()?.join("rooms").join(&store[..12]))
 }
 
-/// Returns the session's copy of the directory or file `source`, which is known as `name`.
-pub(super) fn copy(room: &Path, name: &str, source: &Path) -> Result<Copy, Failure> {
+/// Returns the session's copy of the directory or file `source`, which is known as `name`, without what is hidden.
+pub(super) fn copy(
+    room: &Path,
+    name: &str,
+    source: &Path,
+    hidden: &[PathBuf],
+) -> Result<Copy, Failure> {
     let name = percent_encode(name.as_bytes()).replace('/', "%2F");
     let caches = room.join("caches");
     let fault = |error: io::Error| Failure::failed(format!("{}: {error}", caches.display()));
@@ -64,7 +69,7 @@ pub(super) fn copy(room: &Path, name: &str, source: &Path) -> Result<Copy, Failu
     let made = if source.is_file() {
         fs::copy(source, &aside).map(drop)
     } else {
-        measure(source, &mut budget).and_then(|()| copy_dir(source, &aside))
+        measure(source, &mut budget).and_then(|()| copy_dir(source, &aside, hidden))
     };
     let (dir, is_empty) = if made.is_ok() {
         (full, false)
@@ -109,14 +114,17 @@ fn measure(source: &Path, budget: &mut Budget) -> io::Result<()> {
 }
 
 /// Copies directories, files and links; sockets, fifos and devices are nobody's to copy.
-fn copy_dir(source: &Path, target: &Path) -> io::Result<()> {
+fn copy_dir(source: &Path, target: &Path, hidden: &[PathBuf]) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(target)?;
     for entry in fs::read_dir(source)? {
         let entry = entry?;
         let (from, to) = (entry.path(), target.join(entry.file_name()));
+        if hidden.contains(&from) {
+            continue;
+        }
         let meta = entry.metadata()?;
         if meta.is_dir() {
-            copy_dir(&from, &to)?;
+            copy_dir(&from, &to, hidden)?;
         } else if meta.is_symlink() {
             symlink(fs::read_link(&from)?, &to)?;
         } else if meta.is_file() {
@@ -160,18 +168,22 @@ mod tests {
         fs::write(cache.join("deep/file"), "bytes").unwrap();
         symlink("deep/file", cache.join("link")).unwrap();
         let room = dir.path().join("room");
-        let made = copy(&room, "~/.cache", &cache).unwrap();
+        let made = copy(&room, "~/.cache", &cache, &[]).unwrap();
         assert!(!made.empty);
         assert_eq!(fs::read_to_string(made.dir.join("link")).unwrap(), "bytes");
         fs::write(made.dir.join("new"), "").unwrap();
-        let again = copy(&room, "~/.cache", &cache).unwrap();
+        let again = copy(&room, "~/.cache", &cache, &[]).unwrap();
         assert!(again.dir.join("new").exists());
         fs::File::create(cache.join("large"))
             .unwrap()
             .set_len(BYTES_MAX + 1)
             .unwrap();
-        let other = copy(&dir.path().join("other"), "~/.cache", &cache).unwrap();
+        let other = copy(&dir.path().join("other"), "~/.cache", &cache, &[]).unwrap();
         assert!(other.empty);
         assert_eq!(fs::read_dir(other.dir).unwrap().count(), 0);
+        fs::remove_file(cache.join("large")).unwrap();
+        let hidden = [cache.join("deep/file")];
+        let third = copy(&dir.path().join("third"), "~/.cache", &cache, &hidden).unwrap();
+        assert!(third.dir.join("deep").exists() && !third.dir.join("deep/file").exists());
     }
 }

@@ -6,6 +6,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -60,6 +61,7 @@ pub(super) fn spec(
     spec.unix_sockets = rules.af_unix;
     spec.env = environment(rules, job, session);
     spec.hidden = hidden(site, rules, job, home.as_deref())?;
+    spec.kept = kept(site)?;
     let has_view = spec.tier == sandbox::Tier::A;
     let own = states(rules, job, home.as_deref(), has_view)?;
     spec.writable = own.writable;
@@ -70,7 +72,8 @@ pub(super) fn spec(
     // A copy in the place of the operator's own needs a mount namespace; without one the caches stay closed.
     if has_view {
         let caches = rules.copied.iter().chain(own.copied);
-        (spec.copies, copied) = copies(&room, caches, home.as_deref(), &spec.writable)?;
+        (spec.copies, copied) =
+            copies(&room, caches, home.as_deref(), &spec.writable, &spec.hidden)?;
     }
     let temporary = (spec.tier == sandbox::Tier::B)
         .then(|| temporary(&mut spec))
@@ -151,9 +154,20 @@ fn hidden(
     job: &Job,
     home: Option<&Path>,
 ) -> Result<Vec<PathBuf>, Failure> {
-    let listed = rules.hidden.iter();
-    let mut hidden: Vec<PathBuf> = listed.filter_map(|path| on_host(path, home)).collect();
     let root = site.repo.root();
+    let mut hidden = Vec::new();
+    for home in homes(home) {
+        hidden.extend(
+            rules
+                .hidden
+                .iter()
+                .filter_map(|path| on_host(path, Some(&home))),
+        );
+        hidden.extend(OWN.iter().map(|own| home.join(own)));
+    }
+    hidden.extend(rules.hidden.iter().filter_map(|path| on_host(path, None)));
+    hidden.sort_unstable();
+    hidden.dedup();
     for path in &job.hidden {
         // Its link may lead there, too.
         let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
@@ -166,13 +180,41 @@ fn hidden(
         }
         hidden.push(path.clone());
     }
-    hidden.push(site.repo.common_dir().to_owned());
-    hidden.push(site.repo.git_dir().to_owned());
-    hidden.push(keys::config_dir()?);
-    hidden.push(keys::state_dir()?);
-    // What lies in the repository is under the mount already.
-    hidden.retain(|path| !path.starts_with(root));
+    // What lies in the repository is under the mount already; what a link there leads to is not.
+    let leads_out = |path: &PathBuf| {
+        let real = std::fs::canonicalize(path);
+        real.is_ok_and(|real| !real.starts_with(root))
+    };
+    hidden.retain(|path| !path.starts_with(root) || leads_out(path));
     Ok(hidden)
+}
+
+/// Returns what is absent, and never to be made by an agent either: git's and govfs's own.
+fn kept(site: &Site) -> Result<Vec<PathBuf>, Failure> {
+    let mut kept = vec![
+        site.repo.common_dir().to_owned(),
+        site.repo.git_dir().to_owned(),
+        keys::config_dir()?,
+        keys::state_dir()?,
+    ];
+    kept.retain(|path| !path.starts_with(site.repo.root()));
+    Ok(kept)
+}
+
+/// Where keys and copies of checkpoints lie unless the environment says otherwise, which it may for this run alone.
+const OWN: [&str; 2] = [".config/govfs", ".local/state/govfs"];
+
+/// Returns where the operator's secrets are: at home, and in the home that the account has, where that is another.
+fn homes(home: Option<&Path>) -> Vec<PathBuf> {
+    let mut homes: Vec<PathBuf> = home.map(Path::to_owned).into_iter().collect();
+    let own = nix::unistd::geteuid().to_string();
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let account = accounts.lines().find_map(|line| {
+        let mut fields = line.split(':').skip(2);
+        (fields.next()? == own).then(|| fields.nth(2).map(PathBuf::from))?
+    });
+    homes.extend(account.filter(|account| account.is_absolute() && home != Some(account)));
+    homes
 }
 
 /// What is open of the state directories of the agents that are started.
@@ -267,6 +309,7 @@ fn copies<'a>(
     caches: impl Iterator<Item = &'a HostPath>,
     home: Option<&Path>,
     writable: &[Writable],
+    hidden: &[PathBuf],
 ) -> Result<(Vec<Bind>, Vec<String>), Failure> {
     let (mut copies, mut words) = (Vec::new(), Vec::new());
     for path in caches {
@@ -276,7 +319,7 @@ fn copies<'a>(
         if writable.iter().any(|one| one.path == place) {
             continue;
         }
-        let copy = room::copy(room, path.as_str(), &place)?;
+        let copy = room::copy(room, path.as_str(), &place, hidden)?;
         let empty = if copy.empty { " (empty)" } else { "" };
         words.push(format!("copied {}{empty}", shown(&place)));
         // What is written through beneath a copy needs a place in it to stand at.
@@ -284,7 +327,7 @@ fn copies<'a>(
             .iter()
             .filter_map(|one| one.path.strip_prefix(&place).ok())
         {
-            std::fs::create_dir_all(copy.dir.join(inner))
+            make_below(&copy.dir, inner)
                 .map_err(|error| Failure::failed(format!("{}: {error}", copy.dir.display())))?;
         }
         copies.push(Bind {
@@ -293,6 +336,20 @@ fn copies<'a>(
         });
     }
     Ok((copies, words))
+}
+
+/// Makes a directory in a copy, by no link that an earlier run left there.
+fn make_below(dir: &Path, inner: &Path) -> std::io::Result<()> {
+    let mut place = dir.to_owned();
+    for name in inner {
+        place.push(name);
+        match std::fs::symlink_metadata(&place) {
+            Ok(meta) if meta.is_dir() => {}
+            Ok(_) => return Err(ErrorKind::NotADirectory.into()),
+            Err(_) => std::fs::create_dir(&place)?,
+        }
+    }
+    Ok(())
 }
 
 fn shown(path: &Path) -> String {

@@ -37,6 +37,7 @@ const STEERING: &[(&str, &[&str])] = &[
             "agents/",
             "commands/",
             "hooks/",
+            "local/",
             "output-styles/",
             "plugins/",
             "rules/",
@@ -81,6 +82,7 @@ const STEERING: &[(&str, &[&str])] = &[
         &[
             "settings.json",
             "mcp.json",
+            "bin/",
             "commands/",
             "droids/",
             "hooks/",
@@ -160,10 +162,12 @@ pub(super) fn open(name: &str, place: &Path, has_view: bool) -> Result<Opened, F
         copied: has_view && COPIED.iter().any(|copied| name.starts_with(copied)),
         ..Opened::default()
     };
-    // What a link leads to can be shown read-only, but the link itself could be replaced.
+    // What a link leads to can be shown read-only, but the link itself, also one on the way, could be replaced.
     let is_link = |name: &&str| {
         let path = place.join(name.trim_end_matches('/'));
-        fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink())
+        path.ancestors()
+            .take_while(|path| *path != place)
+            .any(|path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink()))
     };
     opened.copied |= has_view && names.iter().any(is_link);
     if opened.copied {
