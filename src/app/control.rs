@@ -5,7 +5,7 @@
 //! time limits, and the listening loop. Only the operator's own uid (and root)
 //! gets an answer. Never decides anything: the server's handler does.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
@@ -13,7 +13,6 @@ use std::io::Read;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -33,6 +32,7 @@ use crate::domain::event::Launched;
 use crate::domain::names::{AgentName, SessionId};
 use crate::domain::state::SessionRow;
 use crate::sandbox::pass;
+use crate::store::make_dir;
 
 /// What the store's layout and this protocol are; a server of another format is never talked into anything.
 pub const FORMAT: u64 = crate::store::ledger::FORMAT.unsigned_abs();
@@ -215,10 +215,7 @@ pub trait Handler: Send + Sync {
 /// that in a copy of the store it leads to the copy.
 pub fn name(store: &Path, agent: &AgentName, dir: &Path) -> io::Result<()> {
     let names = store.join(NAMES);
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&names)?;
+    make_dir(&names)?;
     // Made aside and renamed: the name of an earlier session gives way at once. No agent's name ends so.
     let aside = names.join(format!("{agent}.lock"));
     match std::fs::remove_file(&aside) {

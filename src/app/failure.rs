@@ -180,6 +180,9 @@ impl From<RepoError> for Failure {
             ),
             RepoError::Owner(_) => Self::failed(&error)
                 .hint("the directory belongs to somebody else: see safe.directory in git config"),
+            RepoError::Apart(_) => Self::machine(&error).hint(
+                "start in the checkout, or name it: git config core.worktree DIR (a linked one: git worktree repair)",
+            ),
             RepoError::NoCommit(_) => {
                 Self::missing(&error).hint("git log --oneline --all shows some")
             }

@@ -6,9 +6,9 @@
 //! killed reads them and goes on, and nothing is run twice.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::app::checks;
@@ -22,6 +22,7 @@ use crate::domain::names::PlanId;
 use crate::domain::plan::Plan;
 use crate::domain::queue::{Queue, stored};
 use crate::domain::state::{FleetRow, JobRow, Kind, PlanRow, State};
+use crate::store::make_dir;
 
 pub mod coordinator;
 pub mod job;
@@ -178,11 +179,7 @@ impl Places {
     }
 
     fn make(&self) -> Result<(), Failure> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.0)
-            .map_err(|error| Failure::failed(format!("{}: {error}", self.0.display())))
+        make_dir(&self.0).map_err(|error| Failure::failed(format!("{}: {error}", self.0.display())))
     }
 
     fn job_lock(&self, plan: &PlanId) -> PathBuf {

@@ -121,7 +121,8 @@ fn closed(site: &mut Site, session: &Session) -> bool {
 
 /// Opens the operator's repository for promotion.
 pub fn open(site: &Site) -> Result<Promote, Failure> {
-    Promote::open(site.repo.common_dir()).map_err(git_failure)
+    let promote = Promote::open(site.repo.common_dir()).map_err(git_failure)?;
+    Ok(promote.seen_from(site.repo.workdir()))
 }
 
 /// One merge under way.

@@ -164,6 +164,8 @@ fn from_git(oid: git2::Oid) -> Oid {
 /// The operator's repository, as promotion sees it.
 pub struct Promote {
     repo: Repository,
+    /// Where the repository was found: perhaps a checkout that it does not know.
+    seen_from: Option<PathBuf>,
     trees: tree::Trees,
     /// Objects that are not on disk yet; empty but in a stage's view.
     memory: objects::Memory,
@@ -179,12 +181,20 @@ impl Promote {
     /// Opens the repository whose git directory or worktree is `path`.
     pub fn open(path: &Path) -> Result<Self> {
         let repo = Repository::open(path)?;
-        Ok(Self::over(repo))
+        Ok(Self::over(repo, None))
     }
 
-    fn over(repo: Repository) -> Self {
+    /// Lets the checkout `root` follow too, if it is one of this repository.
+    #[must_use]
+    pub fn seen_from(mut self, root: Option<&Path>) -> Self {
+        self.seen_from = root.map(Path::to_path_buf);
+        self
+    }
+
+    fn over(repo: Repository, seen_from: Option<PathBuf>) -> Self {
         Self {
             repo,
+            seen_from,
             trees: tree::Trees::default(),
             memory: objects::Memory::default(),
         }

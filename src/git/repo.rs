@@ -11,12 +11,13 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use git2::{ErrorClass, ErrorCode, ObjectType, Repository, Signature, Sort};
+use git2::{ErrorClass, ErrorCode, ObjectType, Repository, RepositoryOpenFlags, Signature, Sort};
 
 use crate::domain::base::Oid;
 use crate::domain::event::{Pinned, Place};
 use crate::domain::logop::Bytes;
 use crate::git::base::{Fetch as _, PromisorGit, program};
+use crate::git::link;
 
 mod changes;
 mod commits;
@@ -38,6 +39,8 @@ pub enum RepoError {
     Unreadable(String),
     #[error("{0}")]
     Owner(String),
+    #[error("the git directory {} does not say where its checkout is", .0.display())]
+    Apart(PathBuf),
     #[error("another git process holds the index: {}", .0.display())]
     Busy(PathBuf),
     #[error("the checkout's index cannot be read: {0}")]
@@ -78,7 +81,10 @@ pub struct Trailer {
 impl Repo {
     /// Finds the repository that `start` lies in.
     pub fn discover(start: &Path) -> Result<Self, RepoError> {
-        let inner = Repository::discover(start).map_err(|error| match error.code() {
+        // From `start` itself: a git directory kept apart does not know its checkout.
+        let none: [&Path; 0] = [];
+        let found = Repository::open_ext(start, RepositoryOpenFlags::CROSS_FS, none);
+        let inner = found.map_err(|error| match error.code() {
             ErrorCode::NotFound => RepoError::NoRepository(start.to_owned()),
             ErrorCode::Owner => RepoError::Owner(error.message().to_owned()),
             _ if error.class() == ErrorClass::Repository => {
@@ -87,6 +93,7 @@ impl Repo {
             _ => fault("the repository cannot be opened")(error),
         })?;
         refuse_unreadable(&inner)?;
+        refuse_apart(&inner)?;
         let common = fs::canonicalize(inner.commondir())
             .map_err(|error| RepoError::Unreadable(error.to_string()))?;
         Ok(Self { inner, common })
@@ -418,6 +425,20 @@ fn refuse_unreadable(repository: &Repository) -> Result<(), RepoError> {
         ));
     }
     Ok(())
+}
+
+/// The directory around a git directory that is kept apart is not its checkout.
+fn refuse_apart(repository: &Repository) -> Result<(), RepoError> {
+    let Some(root) = repository.workdir() else {
+        return Ok(());
+    };
+    // A linked worktree that is not there can still be read about.
+    let away = repository.is_worktree() && !root.exists();
+    if away || link::checkout(repository).is_some() {
+        Ok(())
+    } else {
+        Err(RepoError::Apart(repository.path().to_owned()))
+    }
 }
 
 fn to_oid(oid: git2::Oid) -> Oid {

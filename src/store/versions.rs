@@ -8,10 +8,10 @@
 //! synced before [`Versions::make_durable`]. Never knows which path a content
 //! belongs to.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,6 +20,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::linkat;
 
 use crate::domain::digest::{Digest, Hasher};
+use crate::store::make_dir;
 
 /// More contents than this are made durable by syncing the whole file system once,
 /// which waits for whatever else was written there.
@@ -58,7 +59,7 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// The versions of the store `store`; directories are made as they are needed.
+    /// The versions of the store `store`; directories in it are made as they are needed.
     pub fn of(store: &Path) -> Self {
         Self {
             dir: store.join("versions"),
@@ -108,7 +109,7 @@ impl Versions {
         let link = || linkat(dir.as_fd(), name, AT_FDCWD, &path, AtFlags::empty());
         let linked = match link() {
             Err(Errno::ENOENT) => {
-                make_parent(&path).map_err(fault)?;
+                self.make_parent(&path).map_err(fault)?;
                 link()
             }
             linked => linked,
@@ -142,7 +143,7 @@ impl Versions {
             return Ok(());
         }
         let made = (|| {
-            make_parent(&path)?;
+            self.make_parent(&path)?;
             let fresh = self.dir.join(format!(
                 "new-{}-{}",
                 std::process::id(),
@@ -161,6 +162,17 @@ impl Versions {
             sha256: *sha256,
             source,
         })
+    }
+
+    /// Makes the directory of a version, in a store that is there.
+    fn make_parent(&self, path: &Path) -> io::Result<()> {
+        match path.parent() {
+            Some(parent) if !parent.exists() => {
+                make_dir(&self.dir)?;
+                make_dir(parent)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Opens a version for reading; the bytes are not checked.
@@ -342,15 +354,6 @@ impl Versions {
     }
 }
 
-fn make_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) if !parent.exists() => {
-            DirBuilder::new().recursive(true).mode(0o700).create(parent)
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Opens the same file with an offset of its own.
 fn reopen(file: &File) -> io::Result<File> {
     use std::os::fd::AsRawFd;
@@ -423,6 +426,29 @@ mod tests {
         let none = versions.adopt(&work, "7", &work, &sha256);
         assert!(matches!(none, Err(VersionError::Io { .. })), "{none:?}");
         assert!(!versions.has(&sha256));
+    }
+
+    #[test]
+    fn a_store_that_has_moved_is_not_made_again_where_it_was() {
+        let (dir, _) = versions();
+        let [store, moved] = ["store", "moved"].map(|name| dir.path().join(name));
+        fs::create_dir(&store).expect("a store");
+        let versions = Versions::of(&store);
+        let before = versions.put(b"before").expect("stored");
+        fs::write(dir.path().join("7"), b"bytes").expect("a working file");
+        let work = File::open(dir.path()).expect("the directory");
+        let file = File::open(dir.path().join("7")).expect("a working file");
+        let sha256 = Digest::of(b"bytes");
+        fs::rename(&store, &moved).expect("moved");
+        for result in [
+            versions.adopt(&work, "7", &file, &sha256),
+            versions.keep(&file, &sha256),
+            versions.put(b"bytes").map(drop),
+        ] {
+            assert!(matches!(result, Err(VersionError::Io { .. })), "{result:?}");
+            assert!(!store.exists());
+        }
+        assert_eq!(Versions::of(&moved).all().expect("listed"), [before]);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Repositories that are not one plain clone: linked worktrees, submodules, partial and shallow ones.
 
 use std::fs;
+use std::path::Path;
 
 use super::{World, lines, needs};
+use crate::common::House;
 
 #[test]
 fn a_linked_worktree_on_the_branch_follows_or_stops_the_merge() {
@@ -97,4 +99,82 @@ fn partial_and_shallow_clones_are_merged_into() {
         let text = world.git_in(&bare, &["show", "main:src/d.txt"]);
         assert_eq!(text, "b", "{how:?}");
     }
+}
+
+/// A repository whose git directory is `home/d.git`, its checkout, and a linked one.
+fn kept_apart() -> (House, [std::path::PathBuf; 3]) {
+    let house = House::empty();
+    let [home, co, linked] = ["home", "repo", "linked"].map(|name| house.path(name));
+    let git_dir = format!("--separate-git-dir={}", home.join("d.git").display());
+    house.git(&["init", "-q", "-b", "main", &git_dir]);
+    house.commit("f", "same");
+    house.commit("g", "same");
+    let place = linked.to_str().unwrap();
+    house.git(&["worktree", "add", "-q", place, "-b", "lw"]);
+    for name in ["f", "g"] {
+        fs::write(home.join(name), "same").unwrap();
+    }
+    (house, [home, co, linked])
+}
+
+#[test]
+fn a_git_directory_kept_apart_has_no_checkout_around_it() {
+    if !needs::root() {
+        return;
+    }
+    let govfs = |house: &House, dir: &Path, args: &[&str]| {
+        let mut all = vec!["-C", dir.to_str().unwrap()];
+        all.extend(args);
+        house.run(&all)
+    };
+    let work = ["sh", "-c", "rm f; echo new > g; echo h > h"];
+    for from_linked in [true, false] {
+        let (house, [home, co, linked]) = kept_apart();
+        let here = if from_linked { &linked } else { &co };
+        govfs(&house, here, &["init"]).is(0);
+        let mut run = vec!["run", "alice"];
+        for claim in ["f", "g", "h"] {
+            run.extend(["--claim", claim]);
+        }
+        run.push("--");
+        run.extend(work);
+        govfs(&house, here, &run).is(0);
+        govfs(&house, here, &["merge", "alice"]).is(0);
+        for name in ["f", "g"] {
+            assert_eq!(fs::read_to_string(home.join(name)).unwrap(), "same");
+        }
+        assert!(!home.join("h").exists() && !home.join("governor.md").exists());
+        assert_eq!(house.git(&["show", "main:h"]), "h");
+        if !from_linked {
+            assert_eq!(house.git(&["status", "--porcelain"]), "", "it followed");
+            assert_eq!(fs::read_to_string(co.join("g")).unwrap(), "new\n");
+        }
+        // Inside the git directory nothing says where the checkout is.
+        let git_dir = home.join("d.git");
+        let refused = govfs(&house, &git_dir, &["status"]).is(6);
+        assert!(refused.stderr.contains("core.worktree"), "{refused:?}");
+        house.git(&["config", "core.worktree", co.to_str().unwrap()]);
+        govfs(&house, &git_dir, &["status"]).is(0);
+        govfs(&house, &git_dir, &["verify", "--deep"]).is(0);
+    }
+}
+
+#[test]
+fn another_repository_in_the_place_of_a_linked_worktree_is_left_alone() {
+    if !needs::root() {
+        return;
+    }
+    let mut world = World::new(&[("a.txt", "a\n")]);
+    let linked = world.path("linked");
+    let place = linked.to_str().unwrap();
+    world.git(&["checkout", "-q", "-b", "other"]);
+    world.git(&["worktree", "add", "-q", place, "main"]);
+    fs::rename(&linked, world.path("moved")).unwrap();
+    world.git(&["init", "-q", "-b", "main", place]);
+    fs::write(linked.join("a.txt"), "a\n").unwrap();
+    let dir = world.mount("alice", &["a.txt"]);
+    world.work(&dir, "echo 1 > a.txt");
+    world.govfs(&["merge", "alice"]).is(0);
+    assert_eq!(world.at("main", "a.txt"), "1\n");
+    assert_eq!(fs::read_to_string(linked.join("a.txt")).unwrap(), "a\n");
 }

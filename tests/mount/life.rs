@@ -26,6 +26,31 @@ fn a_killed_server_fails_closed_and_the_next_mount_has_every_write() {
 }
 
 #[test]
+fn a_repository_that_has_moved_is_not_made_again_where_it_was() {
+    let mut world = two_files();
+    world.mount("alice", &["d"]);
+    world.sh("echo one > d/a; sync d/a");
+    let moved = world.at("moved");
+    std::fs::rename(world.repo(), &moved).unwrap();
+    // Whether it is taken or refused, nothing of it goes to the old place.
+    let taken = world.run("echo two > d/b; sync d/b").status.success();
+    world.run("echo three > d/c; setfattr -n user.k -v v d/b; sync d/c");
+    world.govfs_in(&moved, &["status"]);
+    assert!(!world.repo().exists());
+    world.govfs_in(&moved, &["unmount", "alice"]);
+    assert!(!world.repo().exists());
+    std::fs::rename(&moved, world.repo()).unwrap();
+    world.govfs(&["unmount", "alice", "--force"]);
+    world.mount_again("alice", &[]);
+    assert_eq!(world.sh("cat d/a"), "one\n");
+    if taken {
+        assert_eq!(world.sh("cat d/b"), "two\n");
+    }
+    world.ok(&["unmount", "alice"]);
+    world.ok(&["verify", "--deep"]);
+}
+
+#[test]
 fn a_small_limit_of_descriptors_is_enough() {
     let mut world = two_files();
     world.ok(&["init"]);

@@ -60,8 +60,8 @@ impl Promote {
         let view = Repository::open(self.repo.path())?;
         let disk = Repository::open(self.repo.path())?;
         Ok(Stage {
-            view: Self::over(view),
-            disk: Self::over(disk),
+            view: Self::over(view, self.seen_from.clone()),
+            disk: Self::over(disk, None),
             staged: BTreeSet::new(),
             staged_bytes: 0,
             loose: Vec::new(),

@@ -12,6 +12,7 @@ use git2::Repository;
 use super::checkout::{Obstacle, Trouble};
 use super::index::break_lock;
 use super::{Promote, Result, Target, io_error};
+use crate::git::link;
 
 /// A worktree that has the branch checked out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +33,10 @@ impl Promote {
         let common = self.common_dir();
         let mut out = Vec::new();
         let main = Repository::open(&common)?;
-        if let Some(root) = main.workdir() {
+        // Where the git directory is kept apart, only its checkout leads to it.
+        let seen = self.seen_from.as_deref();
+        let seen = seen.filter(|root| !main.is_bare() && link::leads_to(root, &common));
+        if let Some(root) = link::checkout(&main).or(seen) {
             let place = place_of(&main, root, &common);
             self.judge(target, place, &mut out, obstacles);
         }
@@ -44,7 +48,9 @@ impl Promote {
             let Some(root) = linked_root(&admin) else {
                 continue;
             };
-            if let Ok(repo) = Repository::open(&root) {
+            // Another repository may stand where a worktree was.
+            let repo = Repository::open(&root).ok();
+            if let Some(repo) = repo.filter(|_| link::leads_to(&root, &admin)) {
                 let place = place_of(&repo, &root, &admin);
                 self.judge(target, place, &mut out, obstacles);
             } else if admin.join("locked").exists() && self.is_on(target, &admin) {
