@@ -13,7 +13,7 @@ use crate::app::clock;
 use crate::app::failure::Failure;
 use crate::app::live;
 use crate::app::merge::candidate::{git_failure, letter};
-use crate::app::merge::landing::{self, Shown, crash_point};
+use crate::app::merge::landing::{self, Shown, crash_point, finish_follow, half_done};
 use crate::app::merge::{self, append, recover};
 use crate::app::session::{self, Session};
 use crate::app::site::Site;
@@ -253,11 +253,10 @@ impl Plan<'_> {
         }
         crash_point("ref");
         let mut remarks = Vec::new();
-        if let Err(error) = follow.finish(&promote, &shown) {
-            remarks.push(format!("a checkout did not follow to the end: {error}"));
-        }
+        let told = |failure: Failure| half_done(&body.branch, commit, &failure);
+        finish_follow(follow, &promote, &shown, &mut remarks).map_err(told)?;
         crash_point("follow");
-        let entry = append(site, self.session, Event::Revert(body.clone()))?;
+        let entry = append(site, self.session, Event::Revert(body.clone())).map_err(told)?;
         live::refresh(site, &self.session.id)?;
         Ok(Report {
             merge: self.number,

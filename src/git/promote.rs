@@ -134,6 +134,14 @@ pub enum PromoteError {
     Promise { path: RepoPath },
 }
 
+impl PromoteError {
+    /// Says whether there was no room: the same can be done once there is.
+    pub fn is_full(&self) -> bool {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        matches!(self, Self::Io { source, .. } if full.contains(&source.kind()))
+    }
+}
+
 fn tip(oid: Option<Oid>) -> String {
     oid.map_or_else(|| "no commit".to_owned(), |oid| oid.to_string())
 }

@@ -55,15 +55,15 @@ pub enum LedgerError {
     Newer { found: i64, known: i64 },
     #[error("the ledger has the older format {found}; this govfs writes {known}")]
     Older { found: i64, known: i64 },
-    #[error("the disk is full: nothing was changed")]
+    #[error("the disk is full: nothing was recorded")]
     Full,
-    #[error("the ledger cannot be written, nothing was changed: {0}")]
+    #[error("the ledger cannot be written, nothing was recorded: {0}")]
     ReadOnly(String),
-    #[error("the ledger stayed busy for {} seconds: nothing was changed", PATIENCE.as_secs())]
+    #[error("the ledger stayed busy for {} seconds: nothing was recorded", PATIENCE.as_secs())]
     Busy,
     #[error("the ledger is damaged: {0}")]
     Damaged(String),
-    #[error("{doing}: {what}: nothing was changed")]
+    #[error("{doing}: {what}: nothing was recorded")]
     Sqlite { doing: &'static str, what: String },
     #[error("the ledger's last entry does not fit its projections: {0}")]
     Tail(String),

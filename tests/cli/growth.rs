@@ -175,7 +175,7 @@ fn reads_and_refuses(house: &House, run: &dyn Fn(&[&str]) -> Ran) {
     let before = fs::read(&size).expect("a ledger");
     let ran = run(&["claim", "bob", "lib"]);
     assert_eq!(ran.status, 1, "{ran:?}");
-    assert!(ran.stderr.contains("nothing was changed"), "{ran:?}");
+    assert!(ran.stderr.contains("nothing was recorded"), "{ran:?}");
     assert_eq!(fs::read(&size).expect("a ledger"), before);
 }
 

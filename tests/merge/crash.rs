@@ -1,8 +1,11 @@
 //! A process that ends at any step between the intent and the end of a merge.
 
 use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 
 use super::{World, needs};
+use crate::common::House;
 
 const STEPS: [(&str, bool); 8] = [
     ("objects", false),
@@ -177,4 +180,55 @@ fn a_kill_at_any_system_call_leaves_it_finished_or_undone() {
     }
     world.git(&["fsck", "--strict", "--no-dangling"]);
     world.is_whole();
+}
+
+/// A small file system; it is gone before the directory that it stands on.
+struct Small(PathBuf);
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn a_disk_that_fills_after_the_branch_moved_is_not_said_to_have_changed_nothing() {
+    const FREE: u64 = 500 << 10;
+    if !needs::root() {
+        return;
+    }
+    let house = House::empty();
+    let root = house.root();
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]);
+    assert!(mount.arg(&root).status().unwrap().success());
+    let _small = Small(root.clone());
+    house.git(&["init", "-q", "-b", "main"]);
+    house.commit("a.txt", "a\n");
+    house.ok(&["init"]);
+    house.work("alice", "big", "head -c 300k /dev/urandom > big");
+    let stat = nix::sys::statvfs::statvfs(&root).unwrap();
+    let filler = root.join(".git/filler");
+    let len = stat.blocks_available() * stat.fragment_size() - FREE;
+    fs::write(&filler, vec![0; usize::try_from(len).unwrap()]).unwrap();
+
+    // There is room for the object, and none for the file of the checkout.
+    let said = house.fails(1, &["merge", "alice"]).stderr;
+    let tip = house.git(&["rev-parse", "main"]);
+    assert!(said.contains(&format!("main moved to {tip}")), "{said}");
+    let file = root.join("big").display().to_string();
+    assert!(said.contains(&file), "{said}");
+    assert!(!said.contains("nothing was"), "{said}");
+    let left = root.join(".govfs-checkout.tmp");
+    assert!(!left.exists(), "half a file stays in the checkout");
+    house.fails(1, &["merge", "alice"]);
+    let said = house.fails(0, &["claims"]).stderr;
+    assert!(said.contains("no room for the files"), "{said}");
+
+    fs::remove_file(&filler).unwrap();
+    house.ok(&["claims"]);
+    assert_eq!(house.git(&["rev-parse", "main"]), tip);
+    assert_eq!(house.git(&["status", "--porcelain"]), "", "it followed");
+    assert_eq!(fs::metadata(file).unwrap().len(), 300 << 10);
+    house.holds();
 }

@@ -168,10 +168,11 @@ pub fn land(round: &Round<'_>, site: &mut Site, _lock: &RepoLock) -> Result<Land
     crash_point("recheck");
     let mut remarks = Vec::new();
     let began = Instant::now();
-    finish_follow(follow, promote, &shown, &mut remarks);
+    let told = |failure: Failure| half_done(&round.target.branch, commit, &failure);
+    finish_follow(follow, promote, &shown, &mut remarks).map_err(told)?;
     checkout += began.elapsed();
     crash_point("follow");
-    let entry = record(site, round.session(), body)?;
+    let entry = record(site, round.session(), body).map_err(told)?;
     crash_point("merge");
     keep(promote, round.session(), commit, &mut remarks);
     let mut report = round.told(true, Some(entry))?;
@@ -181,13 +182,37 @@ pub fn land(round: &Round<'_>, site: &mut Site, _lock: &RepoLock) -> Result<Land
     Ok(Landed::Done(Box::new(report)))
 }
 
-/// The branch has moved, so a checkout that could not follow is only told of.
-fn finish_follow(follow: Follow, promote: &Promote, shown: &Shown, remarks: &mut Vec<String>) {
-    if let Err(error) = follow.finish(promote, shown) {
-        remarks.push(format!(
-            "the branch has moved, but a checkout did not follow to the end: {error}"
-        ));
+/// Lets the checkouts follow. The branch has moved, so what keeps one from it is only told of;
+/// but for a full disk the entry waits, so that the next command finds what is left to do.
+pub fn finish_follow(
+    follow: Follow,
+    promote: &Promote,
+    shown: &Shown,
+    remarks: &mut Vec<String>,
+) -> Result<(), Failure> {
+    match follow.finish(promote, shown) {
+        Ok(()) => Ok(()),
+        Err(error) if error.is_full() => Err(Failure::failed(format!(
+            "a checkout did not follow: {error}"
+        ))),
+        Err(error) => {
+            remarks.push(format!(
+                "the branch has moved, but a checkout did not follow to the end: {error}"
+            ));
+            Ok(())
+        }
     }
+}
+
+/// What is said where the branch has moved and the ledger's entry does not say so yet:
+/// the intent stands, and the next command finishes from it.
+pub fn half_done(branch: &str, commit: Oid, failure: &Failure) -> Failure {
+    let message = format!(
+        "{branch} moved to {commit}, but the ledger's entry of it is not written: {}",
+        failure.message
+    );
+    Failure::new(failure.kind, message)
+        .hint("the next govfs command finishes it, once there is space or what failed is mended")
 }
 
 /// Keeps the merged candidate until retention ends; where it does not come from the base, the base stays kept.

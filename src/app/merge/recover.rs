@@ -58,20 +58,31 @@ fn under(site: &mut Site, _lock: &RepoLock) -> Result<Vec<Recovered>, Failure> {
     let promote = open(site)?;
     promote.break_locks();
     let mut done = Vec::new();
+    let mut waits = false;
     for (id, row) in pending(site)? {
-        let recovered = one(site, &promote, &id, &row)?;
-        live::refresh(site, &id)?;
-        done.push(recovered);
+        if let Some(recovered) = one(site, &promote, &id, &row)? {
+            live::refresh(site, &id)?;
+            done.push(recovered);
+        } else {
+            waits = true;
+        }
+    }
+    if waits {
+        return Err(
+            Failure::failed("a merge waits: its checkout has no room for the files")
+                .hint("free some space and try again"),
+        );
     }
     Ok(done)
 }
 
+/// `None` where a checkout has no room to follow: it stays to be finished.
 fn one(
     site: &mut Site,
     promote: &Promote,
     id: &SessionId,
     row: &IntentRow,
-) -> Result<Recovered, Failure> {
+) -> Result<Option<Recovered>, Failure> {
     let intent = intent(site, row)?;
     let session_row = session::load(site, id)?;
     let session = Session::of(site, id, &session_row);
@@ -85,18 +96,20 @@ fn one(
     };
     let mut remarks = Vec::new();
     let entry = if landed {
-        follow(site, promote, row, &now, &mut remarks)?;
+        if !follow(site, promote, row, &now, &mut remarks)? {
+            return Ok(None);
+        }
         finish(site, &session, intent)?
     } else {
         let why = "the process that merged ended before the branch moved";
         landing::undo(site, &session, &promised(&intent, row)?, why)?
     };
-    Ok(Recovered {
+    Ok(Some(Recovered {
         session: id.clone(),
         finished: landed,
         entry,
         remarks,
-    })
+    }))
 }
 
 /// A commit that is not there never landed; one that cannot be read now says nothing.
@@ -172,16 +185,17 @@ fn finish(site: &mut Site, session: &Session, intent: MergeIntended) -> Result<u
     }
 }
 
-/// Lets the checkouts follow to the end, where the branch still is where the merge put it.
+/// Lets the checkouts follow to the end, where the branch still is where the merge put it;
+/// `false` where there is no room for that now.
 fn follow(
     site: &Site,
     promote: &Promote,
     row: &IntentRow,
     now: &Target,
     remarks: &mut Vec<String>,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     if now.tip != Some(row.commit) {
-        return Ok(());
+        return Ok(true);
     }
     let before = Target {
         tip: Some(row.onto),
@@ -192,10 +206,11 @@ fn follow(
         .prepare_follow(&before, row.tree, &shown, true)
         .and_then(|follow| follow.finish(promote, &shown));
     match followed {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.is_full() => Ok(false),
         Err(error @ (PromoteError::Blocked(_) | PromoteError::Io { .. })) => {
             remarks.push(error.to_string());
-            Ok(())
+            Ok(true)
         }
         Err(error) => Err(git_failure(error)),
     }

@@ -367,7 +367,7 @@ impl Held {
         conversion: &dyn Conversion,
     ) -> Result<()> {
         for delta in deltas {
-            let failed = io_error(delta.path.to_string());
+            let failed = io_error(self.place.file(&delta.path));
             match delta.new {
                 None => {
                     if delta.old.is_some_and(|old| old.mode != MODE_COMMIT) {
@@ -392,7 +392,7 @@ impl Held {
             self.index.put(path, leaf, None, true);
             return Ok(());
         }
-        let failed = || io_error(path.to_string());
+        let failed = || io_error(self.place.file(path));
         if leaf.mode == MODE_COMMIT {
             self.worktree.make_dir(path).map_err(failed())?;
             self.index.put(path, leaf, None, false);

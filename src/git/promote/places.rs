@@ -4,7 +4,9 @@
 //! the work under way that a move of the branch would disturb. Never opens an
 //! index, never changes anything.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use git2::Repository;
@@ -12,6 +14,7 @@ use git2::Repository;
 use super::checkout::{Obstacle, Trouble};
 use super::index::break_lock;
 use super::{Promote, Result, Target, io_error};
+use crate::domain::path::RepoPath;
 use crate::git::link;
 
 /// A worktree that has the branch checked out.
@@ -21,6 +24,14 @@ pub struct Place {
     pub(super) git_dir: PathBuf,
     pub(super) symlinks: bool,
     pub(super) file_mode: bool,
+}
+
+impl Place {
+    /// Names one of its files, with the worktree.
+    pub(super) fn file(&self, path: &RepoPath) -> String {
+        let path = OsStr::from_bytes(path.as_bytes());
+        self.root.join(path).display().to_string()
+    }
 }
 
 impl Promote {

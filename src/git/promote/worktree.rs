@@ -134,16 +134,13 @@ impl Worktree {
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(error) => return Err(error.into()),
         }
-        match content {
-            Content::File { bytes, exec } => {
-                let mode = if *exec { 0o777 } else { 0o666 };
-                let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-                let fd = openat(&dir, TEMPORARY, flags, Mode::from_bits_truncate(mode))?;
-                File::from(fd).write_all(bytes)?;
-            }
-            Content::Link { target } => symlinkat(OsStr::from_bytes(target), &dir, TEMPORARY)?,
+        let placed =
+            make(&dir, content).and_then(|()| Ok(renameat(&dir, TEMPORARY, &dir, path.name())?));
+        if let Err(error) = placed {
+            // Half a file is nobody's: the operator would find it beside their own.
+            let _ = unlinkat(&dir, TEMPORARY, UnlinkatFlags::NoRemoveDir);
+            return Err(error);
         }
-        renameat(&dir, TEMPORARY, &dir, path.name())?;
         Ok(fstatat(&dir, path.name(), AtFlags::AT_SYMLINK_NOFOLLOW)?)
     }
 
@@ -202,6 +199,19 @@ impl Worktree {
             self.remove_empty_dirs(&child)?;
         }
         self.remove_dir(path).map(drop)
+    }
+}
+
+/// Makes `content` aside, in `dir`.
+fn make(dir: &OwnedFd, content: &Content<'_>) -> io::Result<()> {
+    match content {
+        Content::File { bytes, exec } => {
+            let mode = if *exec { 0o777 } else { 0o666 };
+            let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+            let fd = openat(dir, TEMPORARY, flags, Mode::from_bits_truncate(mode))?;
+            File::from(fd).write_all(bytes)
+        }
+        Content::Link { target } => Ok(symlinkat(OsStr::from_bytes(target), dir, TEMPORARY)?),
     }
 }
 

@@ -248,7 +248,7 @@ fn a_full_disk_leaves_the_ledger_valid_and_says_so() {
     assert!(matches!(failed, Err(LedgerError::Full)), "{failed:?}");
     assert_eq!(
         failed.expect_err("full").to_string(),
-        "the disk is full: nothing was changed"
+        "the disk is full: nothing was recorded"
     );
     raw(&mut ledger)
         .pragma_update(None, "max_page_count", 1_000_000)
@@ -396,7 +396,7 @@ fn an_error_in_the_middle_of_a_turn_leaves_the_ledger_valid_and_is_said() {
             }
         };
         let said = failed.expect_err("refused").to_string();
-        for word in ["the disk said no", "nothing was changed"] {
+        for word in ["the disk said no", "nothing was recorded"] {
             assert!(said.contains(word), "{event} {table}: {said}");
         }
         raw(&mut ledger)
