@@ -209,6 +209,34 @@ fn a_stopped_fleet_ends_its_programs_and_takes_them_up_again() {
 }
 
 #[test]
+fn a_fleet_whose_worktree_is_gone_still_merges() {
+    let house = House::new();
+    let mark = "work/0/x";
+    let work = |_| format!("mkdir -p work/0; echo x > {mark}; sleep 2");
+    plans(&house, 1, work, |_| Vec::new());
+    let other = house.path("other").display().to_string();
+    house.git(&["worktree", "add", "-q", "-b", "side", &other]);
+    let child = house.spawn(&["-C", &other, "--json", "fleet", "run", "--once"]);
+    let begin = Instant::now();
+    while !house
+        .ok(&["--json", "log", "--session", "p0-1"])
+        .contains(mark)
+    {
+        assert!(
+            begin.elapsed() < Duration::from_secs(60),
+            "it never started"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    house.git(&["worktree", "remove", "--force", &other]);
+    let output = child.wait_with_output().expect("an end");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(states(&house)[0].1, "done");
+    assert_eq!(house.git(&["show", "HEAD:work/0/x"]), "x");
+    clean(&house);
+}
+
+#[test]
 fn a_fleet_waits_for_reviews_and_goes_on_when_they_come() {
     let house = House::new();
     house.charter("[reviews]\nrequired = 1\n[merge]\npeople = [\"op\"]");

@@ -6,7 +6,7 @@
 //! and leaves their sessions settled and sealed. Never decides what comes next.
 
 use std::collections::BTreeMap;
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -357,19 +357,29 @@ impl Coordinator<'_> {
 
     /// Looks after children that have ended.
     pub(super) fn reap(&mut self) -> Result<bool, Failure> {
-        let before = self.jobs.len() + self.merges.len();
-        for children in [&mut self.jobs, &mut self.merges] {
-            let mut gone = Vec::new();
-            for (plan, child) in children.iter_mut() {
-                if child.try_wait().map_err(Failure::failed)?.is_some() {
-                    gone.push(plan.clone());
-                }
-            }
-            for plan in gone {
-                children.remove(&plan);
-            }
+        let jobs = gone(&mut self.jobs)?;
+        let merges = gone(&mut self.merges)?;
+        let is_any = !jobs.is_empty() || !merges.is_empty();
+        for (plan, status) in merges {
+            self.count_failed(&plan, status)?;
         }
-        Ok(self.jobs.len() + self.merges.len() < before)
+        Ok(is_any)
+    }
+
+    /// A merge that recorded nothing would be begun again for ever: it is an attempt that failed. One that was
+    /// refused met another process of its plan; one that was killed was stopped.
+    fn count_failed(&mut self, plan: &PlanId, status: ExitStatus) -> Result<(), Failure> {
+        let Some(code) = status.code().filter(|code| ![0, 3].contains(code)) else {
+            return Ok(());
+        };
+        let need = Need::Row(RowKey::new(Row::Plan, plan));
+        let state = self.site.ledger.state(&[need])?;
+        if let Some(owner) = find(&state, plan)?.owner.clone() {
+            let reason =
+                format!("its merge ended with status {code}: govfs merge {owner} says why");
+            self.refused(plan, &owner, reason)?;
+        }
+        Ok(())
     }
 
     /// Records that a check or the merge refused.
@@ -422,6 +432,19 @@ impl Coordinator<'_> {
         }
         ended
     }
+}
+
+/// Takes out the children that have ended, and how.
+fn gone(children: &mut BTreeMap<PlanId, Child>) -> Result<Vec<(PlanId, ExitStatus)>, Failure> {
+    let mut gone = Vec::new();
+    for (plan, child) in children.iter_mut() {
+        let status = child.try_wait().map_err(Failure::failed)?;
+        gone.extend(status.map(|status| (plan.clone(), status)));
+    }
+    for (plan, _) in &gone {
+        children.remove(plan);
+    }
+    Ok(gone)
 }
 
 fn lives(picture: &Picture) -> bool {

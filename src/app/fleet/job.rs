@@ -84,9 +84,11 @@ pub fn start(site: &Site, orders: &Orders) -> Result<Child, Failure> {
 
 /// Starts the process that merges a plan's session; it outlives whoever starts it.
 pub fn start_merge(site: &Site, plan: &PlanId) -> Result<Child, Failure> {
+    // A worktree may be gone by then; what is merged lies in the repository.
+    let root = Some(site.repo.root()).filter(|root| root.exists());
     Program::new(own_program()?)
         .arg("-C")
-        .arg(site.repo.root())
+        .arg(root.unwrap_or(site.repo.common_dir()))
         .args(["fleet-merge", plan.as_str()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
