@@ -12,6 +12,8 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::app::failure::Failure;
+use crate::app::merge;
+use crate::app::merge::candidate::git_failure;
 use crate::app::plan::{current, no_law};
 use crate::app::queue::has_leave;
 use crate::app::site::Site;
@@ -54,6 +56,9 @@ pub fn protect(site: &mut Site, branch: Option<&str>, on: bool) -> Result<Report
     };
     if on && site.repo.tip(&branch)?.is_none() {
         return Err(Failure::missing(format!("there is no branch {branch}")));
+    }
+    if on {
+        refuse_alias(site, &branch)?;
     }
     let was = state.protects.get(&branch).is_some_and(|row| row.on);
     if !on && !was {
@@ -107,6 +112,19 @@ fn record(site: &mut Site, branch: &str, on: bool, was: bool) -> Result<(), Fail
     let draft = Draft::new(Event::Protect(body));
     site.act(|turn| turn.append(&draft).map(|_| ()).map_err(Failure::from))?;
     Ok(())
+}
+
+/// What moves is the branch that a symbolic ref names, and the hook hears of that one alone.
+fn refuse_alias(site: &Site, branch: &str) -> Result<(), Failure> {
+    let target = merge::open(site)?.target(branch).map_err(git_failure)?;
+    match target.refname.strip_prefix("refs/heads/") {
+        Some(name) if name == branch => Ok(()),
+        name => {
+            let name = name.unwrap_or(&target.refname);
+            let failure = Failure::refused(format!("{branch} is another name of {name}"));
+            Err(failure.hint(format!("govfs protect {name}")))
+        }
+    }
 }
 
 /// Returns the directory in which git looks for this repository's hooks.

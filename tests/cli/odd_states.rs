@@ -191,3 +191,17 @@ fn objects_named_by_sha256_are_refused_by_name() {
     assert!(ran.stderr.contains("sha256"), "{ran:?}");
     assert!(ran.stderr.contains("hint: govfs reads"), "{ran:?}");
 }
+
+#[test]
+fn a_branch_is_protected_under_its_own_name() {
+    let house = House::new();
+    house.git(&["branch", "-m", "main", "trunk"]);
+    house.git(&["symbolic-ref", "refs/heads/main", "refs/heads/trunk"]);
+    let ran = house.fails(3, &["protect"]);
+    assert!(
+        ran.stderr.contains("main is another name of trunk"),
+        "{ran:?}"
+    );
+    assert!(ran.stderr.contains("hint: govfs protect trunk"), "{ran:?}");
+    house.ok(&["protect", "trunk"]);
+}
