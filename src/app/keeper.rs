@@ -26,7 +26,7 @@ use crate::domain::names::{AgentName, SessionId};
 use crate::domain::path::RepoPath;
 use crate::domain::state::State;
 use crate::store::versions::Versions;
-use crate::store::writelog::WriteLog;
+use crate::store::writelog::{Durable, WriteLog};
 use crate::vfs::counters::{Histogram, Latency};
 
 /// How many refusals `.govfs/denials` shows.
@@ -40,7 +40,7 @@ pub struct Keeper {
     pub session: SessionId,
     rules: RwLock<Rules>,
     log: Mutex<WriteLog>,
-    durable: File,
+    durable: Durable,
     versions: Versions,
     work: OwnedFd,
     /// Versions that no seal has made durable yet.
@@ -80,7 +80,7 @@ impl std::fmt::Debug for Ground {
 
 impl Keeper {
     pub fn new(ground: Ground) -> io::Result<Self> {
-        let durable = ground.log.handle()?;
+        let durable = Durable::new(ground.log.handle()?);
         Ok(Self {
             agent: ground.agent,
             session: ground.session,
@@ -136,7 +136,7 @@ impl Keeper {
             (log.seal(), std::mem::take(&mut *self.fresh.lock()))
         };
         let durable = self.versions.make_durable(&fresh).map_err(io::Error::from);
-        if let Err(error) = durable.and_then(|()| self.durable.sync_data()) {
+        if let Err(error) = durable.and_then(|()| self.durable.sync()) {
             self.fresh.lock().extend(fresh);
             return Err(error);
         }
@@ -253,7 +253,7 @@ impl Gate for Keeper {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.durable.sync_data()
+        self.durable.sync()
     }
 
     fn keep(&self, file: &File, name: &str, sha256: &Digest, take: bool) -> io::Result<bool> {

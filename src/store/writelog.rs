@@ -16,6 +16,7 @@
 //! Never decides what is logged, and never locks: whoever opens a log for
 //! writing holds its session's lock.
 
+mod durable;
 mod lines;
 mod packed;
 mod reserve;
@@ -35,6 +36,7 @@ use crate::domain::names::{AgentName, SessionId};
 use crate::domain::proof::Tree;
 use crate::domain::time::Timestamp;
 
+pub use durable::Durable;
 pub use lines::Lines;
 pub use packed::{LogFile, LogLines, pack_log, read_log};
 use reserve::Reserve;

@@ -347,7 +347,7 @@ impl Overlay {
     pub fn fsync(&self, ino: u64) -> Result<()> {
         match Realm::of(ino) {
             Realm::Tree => {
-                self.sync_working(ino)?;
+                self.sync_bytes(ino)?;
                 self.settle(ino)?;
                 Ok(self.gate.sync()?)
             }
@@ -377,17 +377,25 @@ impl Overlay {
         }
     }
 
-    fn sync_working(&self, ino: u64) -> Result<()> {
+    /// Makes a file's bytes durable where they are: also where they have settled by themselves a moment before,
+    /// as a version that no seal waited for yet.
+    fn sync_bytes(&self, ino: u64) -> Result<()> {
         let more = {
             let tree = self.tree.read();
             tree.node(tree.by_ino(ino)?).file().cloned()
         };
         let Some(more) = more else { return Ok(()) };
-        let working = more.lock().body == Body::Working;
-        if working {
-            self.work.open(ino)?.sync_data()?;
-        }
-        Ok(())
+        let (working, version) = {
+            // Opened while the file is held: it cannot settle under its old name meanwhile.
+            let data = more.lock();
+            match data.body {
+                Body::Working => (Some(self.work.open(ino)?), None),
+                Body::Version(sha256) => (None, Some(self.gate.version(&sha256)?)),
+                Body::Base | Body::Empty => (None, None),
+            }
+        };
+        working.map_or(Ok(()), |file| file.sync_data())?;
+        Ok(version.map_or(Ok(()), |file| file.sync_data())?)
     }
 }
 
