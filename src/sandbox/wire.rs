@@ -121,8 +121,9 @@ impl Channel {
                 self.receive_raw(&mut bytes, &mut space)
             });
             match received {
-                Err(Errno::EINTR) => {}
-                Err(Errno::ECONNRESET) => return Ok(None),
+                // A side that left an order unread resets the socket. The kernel says so once, and before what that
+                // side said last, which is why it left: what follows is its words, then the end.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(errno) => {
                     return Err(SealError::errno(Layer::Launcher, "cannot receive", errno));
                 }
@@ -169,5 +170,23 @@ impl Channel {
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_of_a_side_that_left_an_order_unread_is_heard() {
+        let (near, far) = Channel::pair().expect("a pair");
+        near.send(&Order::Proceed, &[]).expect("an order");
+        let why = SealError::new(Layer::Launcher, "no");
+        far.send(&Report::Failed(why), &[]).expect("a report");
+        drop(far);
+        let heard: Option<(Report, _)> = near.receive().expect("a report");
+        assert!(matches!(heard, Some((Report::Failed(_), _))), "{heard:?}");
+        let after: Option<(Report, _)> = near.receive().expect("the end");
+        assert!(after.is_none(), "{after:?}");
     }
 }
