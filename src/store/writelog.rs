@@ -98,7 +98,7 @@ impl Medium for File {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
+        durable::on_disk(self)
     }
 
     fn set_aside(&mut self, from: u64, len: u64) -> io::Result<()> {
