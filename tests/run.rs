@@ -3,6 +3,8 @@
 #[path = "run/asked.rs"]
 mod asked;
 mod common;
+#[path = "run/covered.rs"]
+mod covered;
 #[path = "run/lives.rs"]
 mod lives;
 

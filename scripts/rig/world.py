@@ -43,12 +43,12 @@ class Loop:
 
     def detach(self):
         if self.place:
-            wait_for(lambda: subprocess.run(["umount", self.place], capture_output=True).returncode == 0, "umount of the loop device", 10)
+            wait_for(lambda: subprocess.run(["umount", self.place], capture_output=True).returncode == 0, "umount of the loop device")
             self.place = None
         if self.device:
             run(["losetup", "-d", self.device])
             name = os.path.basename(self.device)
-            wait_for(lambda: not os.path.exists(f"/sys/block/{name}/loop"), "the loop device to go", 10)
+            wait_for(lambda: not os.path.exists(f"/sys/block/{name}/loop"), "the loop device to go")
             self.device = None
 
     def drop(self):

@@ -97,11 +97,15 @@ pub fn run(site: &mut Site, job: &Job, tell: &mut dyn Tell) -> Result<Ended, Fai
     let from = report::log_end(&session);
     let outcome = launch(site, &session, &rules, job, &mut door, others);
     let left = door.leave(site, &session);
-    let (status, _ending) = outcome?; // its namespaces go while the report is made
+    let over = outcome?; // its namespaces go while the report is made
     left?;
     room::sweep(site)?;
-    let report = report::of(site, &session, from, tier)?;
-    Ok(Ended { status, report })
+    let mut report = report::of(site, &session, from, tier)?;
+    report.uncovered = report::uncovered(&over.uncovered);
+    Ok(Ended {
+        status: over.status,
+        report,
+    })
 }
 
 /// Joins the mount that the agent's session has, where that is all there is to do: its server knows the rest.
@@ -156,7 +160,7 @@ fn launch(
     job: &Job,
     door: &mut Door,
     others: Option<Vec<PathBuf>>,
-) -> Result<(i32, sandbox::Ending), Failure> {
+) -> Result<sandbox::Over, Failure> {
     let mut sealed = seal::spec(site, session, rules, job, door)?;
     let argv = job.argv.iter().map(|arg| Bytes(arg.as_bytes().to_vec()));
     let launched = Launched {

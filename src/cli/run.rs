@@ -193,6 +193,17 @@ fn write_report(mut file: File, ended: &Ended) -> Result<(), Failure> {
 /// Says on stderr what came of it; stdout is the program's.
 fn show(report: &Report, context: &Context) {
     let out = &context.out;
+    for one in &report.uncovered {
+        let what = if one.hidden {
+            "could be read for a moment"
+        } else {
+            "could be written for a moment: look at it before it is obeyed"
+        };
+        out.note(format!(
+            "warning: {} was replaced while the agent ran, and {what}",
+            one.path
+        ));
+    }
     if report.changes.is_empty() && report.denials.is_empty() && report.leftovers.is_empty() {
         return;
     }

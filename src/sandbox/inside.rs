@@ -196,6 +196,7 @@ fn prepare(
     }
     umask(Mode::empty());
     view::build(plan, spec)?;
+    channel.send(&Report::View, &[own_view()?.as_fd()])?;
     let inner = open_terminal(channel, mode)?;
     if spec.has(Layer::Privileges) {
         sys::drop_capabilities().context(Layer::Privileges, "cannot drop capabilities")?;
@@ -206,6 +207,13 @@ fn prepare(
     prctl::set_pdeathsig(Signal::SIGKILL)
         .context(Layer::Launcher, "cannot tie the session to its launcher")?;
     Ok(inner)
+}
+
+/// Opens the mount namespace of this process, through which the launcher can cover again what is uncovered.
+fn own_view() -> Result<OwnedFd, SealError> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    nix::fcntl::open("/proc/self/ns/mnt", flags, Mode::empty())
+        .context(Layer::View, "cannot open the view")
 }
 
 fn open_terminal(channel: &Channel, mode: TerminalMode) -> Result<Option<Inner>, SealError> {

@@ -1,14 +1,17 @@
 //! Where something is attached in the view.
 //!
 //! Owns: the way to a place (no symbolic link is followed on it), and making a place and
-//! its ancestors where the view has them to itself; and what tells a file from every other.
+//! its ancestors where the view has them to itself, or for a cover to stand on; and what tells a file from every other.
 //! Never attaches anything.
 
 use std::fs;
+use std::fs::OpenOptions;
 use std::io;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -82,6 +85,18 @@ pub(super) fn make_place(path: &Path, directory: bool) -> Result<(), SealError> 
         Layer::View,
         &format!("cannot make a place for {}", path.display()),
     )
+}
+
+/// Makes a file that says nothing, in the form that its name promises, where there is none.
+pub fn make_file(path: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new();
+    match file.write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) if path.extension().is_some_and(|kind| kind == "json") => {
+            file.write_all(b"{}\n")
+        }
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()), // made, or somebody else was faster
+    }
 }
 
 /// Under a mapped uid an ancestor may be closed: it is replaced by an empty one, so that the path stands alone in it.

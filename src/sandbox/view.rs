@@ -182,7 +182,7 @@ fn c_path(path: &Path) -> Result<CString, SealError> {
         .map_err(|_| SealError::new(Layer::View, format!("{} has a NUL byte", path.display())))
 }
 
-fn clone(path: &Path) -> Result<OwnedFd, SealError> {
+pub(super) fn clone(path: &Path) -> Result<OwnedFd, SealError> {
     sys::clone_tree(&c_path(path)?)
         .map_err(|errno| fix::mounting(&format!("cannot clone {}", path.display()), errno))
 }
@@ -193,7 +193,7 @@ fn change(tree: &OwnedFd, change: Change, path: &Path) -> Result<(), SealError> 
 }
 
 /// Takes the agent's ids. Capabilities over the program's own namespaces stay until they are dropped.
-fn become_agent(uid: u32, gid: u32) -> Result<(), SealError> {
+pub(super) fn become_agent(uid: u32, gid: u32) -> Result<(), SealError> {
     let (uid, gid) = (
         nix::unistd::Uid::from_raw(uid),
         nix::unistd::Gid::from_raw(gid),
@@ -421,7 +421,7 @@ pub(super) fn attach_at(tree: &OwnedFd, path: &Path) -> Result<(), SealError> {
 }
 
 /// Covers a hidden path with nothing. What no longer exists in the view needs no cover.
-fn cover(path: &Path) -> Result<(), SealError> {
+pub(super) fn cover(path: &Path) -> Result<(), SealError> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return Ok(());
     };

@@ -46,6 +46,8 @@ pub(super) enum Report {
     Unstarted(SealError),
     /// In a tier below A: all that can be done before the program is started has been done.
     Prepared,
+    /// The view stands; beside it, its mount namespace.
+    View,
     /// The terminal's master side, beside the message.
     Terminal,
     /// The program, stopped by the terminal, asks for the keyboard.

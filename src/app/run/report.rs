@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 
 use serde::Serialize;
 
@@ -20,7 +21,7 @@ use crate::domain::event::Tier;
 use crate::domain::layer::Status;
 use crate::domain::logop::LogOp;
 use crate::domain::names::{AgentName, SessionId};
-use crate::domain::path::RepoPath;
+use crate::domain::path::{RepoPath, percent_encode};
 use crate::domain::pattern::Pattern;
 use crate::sandbox;
 use crate::store::writelog::{LogLines, read_log};
@@ -37,7 +38,17 @@ pub struct Report {
     pub denials: Vec<Refused>,
     /// Files of atomic saves that were never finished.
     pub leftovers: Vec<RepoPath>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub uncovered: Vec<Uncovered>,
     pub next: Vec<String>,
+}
+
+/// A path outside the repository that a program outside replaced while the agent ran: until it was covered again,
+/// a moment later, the agent could write to it, or read it where it is hidden.
+#[derive(Clone, Debug, Serialize)]
+pub struct Uncovered {
+    pub path: String,
+    pub hidden: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -72,6 +83,14 @@ pub fn to_descriptor(number: i32) -> std::io::Result<File> {
     sandbox::pass::inherited(number).map(File::from)
 }
 
+pub(super) fn uncovered(found: &[sandbox::Uncovered]) -> Vec<Uncovered> {
+    let found = found.iter().map(|one| Uncovered {
+        path: percent_encode(one.path.as_os_str().as_bytes()),
+        hidden: one.hidden,
+    });
+    found.collect()
+}
+
 /// Returns where the session's log ends now.
 pub(super) fn log_end(session: &Session) -> u64 {
     std::fs::metadata(session.log()).map_or(0, |meta| meta.len())
@@ -91,6 +110,7 @@ pub(super) fn of(
         changes: Vec::new(),
         denials: Vec::new(),
         leftovers: Vec::new(),
+        uncovered: Vec::new(),
         next: Vec::new(),
     };
     // Where nothing was ever written or refused, how the session stands by now makes no difference.

@@ -5,16 +5,16 @@
 //! under the seal is obeyed by a later run outside of it. A name that is not there yet is made, empty, because only
 //! what is there can be shown read-only.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{AccessFlags, faccessat};
 
 use crate::app::failure::Failure;
-use crate::sandbox::{Bind, Writable};
+use crate::sandbox::{Bind, Writable, make_file};
 
 /// How one state directory or file is opened to its agent.
 #[derive(Debug, Default)]
@@ -203,6 +203,7 @@ fn guard(place: &Path, name: &str, opened: &mut Opened) -> io::Result<()> {
     if name.ends_with('/') {
         make_directory(&path)?;
     } else {
+        path.parent().map_or(Ok(()), make_directory)?;
         make_file(&path)?;
     }
     let source: PathBuf = path.clone();
@@ -224,22 +225,6 @@ fn is_closed(place: &Path) -> bool {
 fn make_directory(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700).create(path)
-}
-
-/// Makes a file that says nothing, in the form that its name promises.
-fn make_file(path: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(path).is_ok() {
-        return Ok(());
-    }
-    path.parent().map_or(Ok(()), make_directory)?;
-    let mut file = OpenOptions::new();
-    match file.write(true).create_new(true).mode(0o600).open(path) {
-        Ok(mut file) if path.extension().is_some_and(|kind| kind == "json") => {
-            file.write_all(b"{}\n")
-        }
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()), // made, or another run was faster
-    }
 }
 
 #[cfg(test)]
