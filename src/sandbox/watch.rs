@@ -28,7 +28,6 @@ use nix::sched::setns;
 use nix::sys::inotify::AddWatchFlags;
 use nix::sys::inotify::InitFlags;
 use nix::sys::inotify::Inotify;
-use nix::sys::inotify::InotifyEvent;
 use nix::sys::inotify::WatchDescriptor;
 use nix::sys::wait::waitpid;
 use rustix::fs::AtFlags;
@@ -89,6 +88,8 @@ pub(super) struct Watch<'a> {
     covers: Vec<Cover>,
     /// The program's mount namespace, once the view in it stands.
     view: Option<OwnedFd>,
+    /// Which covers may be gone, by their number.
+    due: BTreeSet<usize>,
     uncovered: BTreeSet<Uncovered>,
 }
 
@@ -110,6 +111,7 @@ impl<'a> Watch<'a> {
             directories: HashMap::new(),
             covers: covers(spec, plan),
             view: None,
+            due: BTreeSet::new(),
             uncovered: BTreeSet::new(),
         };
         watch.watch_ways()?;
@@ -132,12 +134,10 @@ impl<'a> Watch<'a> {
 
     /// Covers again whatever the changes that were noticed have uncovered.
     pub(super) fn cover_again(&mut self) -> Result<(), SealError> {
-        if !self.concerns_a_cover()? {
-            return Ok(());
-        }
+        self.notice()?;
         // More can change while this is done, and be the reason that it fails.
         let mut tries = 0;
-        while let Err(error) = self.cover_all() {
+        while let Err(error) = self.cover_due() {
             tries += 1;
             if tries == TRIES {
                 return Err(error);
@@ -146,22 +146,22 @@ impl<'a> Watch<'a> {
                 &mut [PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)],
                 PAUSE,
             );
-            self.concerns_a_cover()?;
+            self.notice()?;
         }
         Ok(())
     }
 
-    fn cover_all(&mut self) -> Result<(), SealError> {
-        self.watch_ways()?; // a directory on a way may be new
-        let Some(view) = &self.view else {
+    fn cover_due(&mut self) -> Result<(), SealError> {
+        let Some(view) = self.view.as_ref().filter(|_| !self.due.is_empty()) else {
             return Ok(());
         };
-        let (anchor, ids, covers) = (self.anchor, self.ids, &self.covers);
+        let (anchor, ids) = (self.anchor, self.ids);
+        let (covers, due) = (&self.covers, &self.due);
         let mut open = Vec::new();
         let mut done = Err(SealError::new(Layer::Hidden, FAILED));
         let mut work = || {
             done = enter(anchor, view, ids).and_then(|()| {
-                for cover in covers {
+                for cover in due.iter().filter_map(|&at| covers.get(at)) {
                     if cover.put_back()? {
                         open.extend(cover.told());
                     }
@@ -173,29 +173,34 @@ impl<'a> Watch<'a> {
         let child = sys::fork_sharing(&mut work).context(Layer::Hidden, FAILED)?;
         while waitpid(child, None) == Err(Errno::EINTR) {}
         self.uncovered.extend(open);
-        done
+        done.map(|()| self.due.clear())
     }
 
-    /// Reads what changed, and says whether it can have uncovered anything.
-    fn concerns_a_cover(&mut self) -> Result<bool, SealError> {
-        let mut concerns = false;
+    /// Reads what changed: covers that it can have uncovered are due. A directory on the way to one may be new.
+    fn notice(&mut self) -> Result<(), SealError> {
+        let mut is_way = false;
         loop {
-            match self.inotify.read_events() {
-                Ok(events) => concerns |= events.iter().any(|event| self.concerns(event)),
-                Err(Errno::EAGAIN) => return Ok(concerns),
-                Err(Errno::EINTR) => {}
+            let events = match self.inotify.read_events() {
+                Ok(events) => events,
+                Err(Errno::EAGAIN) => break,
+                Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(SealError::errno(Layer::Hidden, FAILED, errno)),
+            };
+            for event in events {
+                let changed = match (self.directories.get(&event.wd), &event.name) {
+                    (Some(directory), Some(name)) => directory.join(name),
+                    _ if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) => PathBuf::from("/"),
+                    _ => continue,
+                };
+                for (at, cover) in self.covers.iter().enumerate() {
+                    if cover.path.starts_with(&changed) {
+                        is_way |= cover.path != changed;
+                        self.due.insert(at);
+                    }
+                }
             }
         }
-    }
-
-    fn concerns(&self, event: &InotifyEvent) -> bool {
-        let (Some(directory), Some(name)) = (self.directories.get(&event.wd), &event.name) else {
-            return event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
-        };
-        let changed = directory.join(name);
-        let mut covers = self.covers.iter();
-        covers.any(|cover| cover.path.starts_with(&changed))
+        if is_way { self.watch_ways() } else { Ok(()) }
     }
 
     /// Watches every directory that leads to a cover, as far as they exist. Whoever may not list a directory cannot

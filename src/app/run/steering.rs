@@ -102,6 +102,7 @@ const STEERING: &[(&str, &[&str])] = &[
             "hooks/",
             "policies/",
             "skills/",
+            "tmp/bin/",
         ],
     ),
     ("~/.kimi", &["config.toml", "mcp.json", "skills/"]),
