@@ -259,3 +259,22 @@ fn a_state_directory_behind_a_link_is_the_sessions_own_copy() {
         assert_eq!(text, "{}");
     });
 }
+
+#[test]
+fn one_file_of_a_copied_cache_can_be_written_through() {
+    each(|world| {
+        let home = world.house.home();
+        fs::create_dir_all(home.join(".cache/deep")).expect("a directory");
+        fs::write(home.join(".cache/deep/file"), "one\n").expect("written");
+        give(&home, world.user);
+        let file = home.join(".cache/deep/file").display().to_string();
+        let script = "echo two > ~/.cache/deep/file; echo mine > ~/.cache/other; ls ~/.cache";
+        let words = ["run", "alice", "--rw", &file, "--", "sh", "-c", script];
+        for _ in 0..2 {
+            let ran = world.run(&words);
+            assert_eq!(ran.stdout, "deep\nother\n", "{ran:?}");
+        }
+        assert_eq!(fs::read_to_string(file).expect("readable"), "two\n");
+        assert!(!home.join(".cache/other").exists());
+    });
+}

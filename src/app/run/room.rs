@@ -7,6 +7,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,6 @@ use crate::app::session::Session;
 use crate::app::site::Site;
 use crate::domain::command::Need;
 use crate::domain::digest::Digest;
-use crate::domain::path::percent_encode;
 use crate::domain::state::{Kind, SessionState};
 
 /// More than this is not copied: the first run should not take long.
@@ -36,23 +36,18 @@ pub(super) fn of(site: &Site, session: &Session) -> Result<PathBuf, Failure> {
 }
 
 fn all(site: &Site) -> Result<PathBuf, Failure> {
-    use std::os::unix::ffi::OsStrExt;
     let store = Digest::of(site.store.as_os_str().as_bytes()).hex();
     Ok(keys::state_dir()?.join("rooms").join(&store[..12]))
 }
 
-/// Returns the session's copy of the directory or file `source`, which is known as `name`, without what is hidden.
-pub(super) fn copy(
-    room: &Path,
-    name: &str,
-    source: &Path,
-    hidden: &[PathBuf],
-) -> Result<Copy, Failure> {
-    let name = percent_encode(name.as_bytes()).replace('/', "%2F");
+/// Returns the session's copy of the directory or file `source`, without what is hidden.
+pub(super) fn copy(room: &Path, source: &Path, hidden: &[PathBuf]) -> Result<Copy, Failure> {
+    let name = Digest::of(source.as_os_str().as_bytes()).hex();
+    let name = &name[..12];
     let caches = room.join("caches");
     let fault = |error: io::Error| Failure::failed(format!("{}: {error}", caches.display()));
     private(&caches).map_err(fault)?;
-    let (full, empty) = (caches.join(&name), caches.join(format!("{name}.empty")));
+    let (full, empty) = (caches.join(name), caches.join(format!("{name}.empty")));
     for (dir, empty) in [(&full, false), (&empty, true)] {
         if dir.exists() {
             let dir = dir.clone();
@@ -168,22 +163,22 @@ mod tests {
         fs::write(cache.join("deep/file"), "bytes").unwrap();
         symlink("deep/file", cache.join("link")).unwrap();
         let room = dir.path().join("room");
-        let made = copy(&room, "~/.cache", &cache, &[]).unwrap();
+        let made = copy(&room, &cache, &[]).unwrap();
         assert!(!made.empty);
         assert_eq!(fs::read_to_string(made.dir.join("link")).unwrap(), "bytes");
         fs::write(made.dir.join("new"), "").unwrap();
-        let again = copy(&room, "~/.cache", &cache, &[]).unwrap();
+        let again = copy(&room, &cache, &[]).unwrap();
         assert!(again.dir.join("new").exists());
         fs::File::create(cache.join("large"))
             .unwrap()
             .set_len(BYTES_MAX + 1)
             .unwrap();
-        let other = copy(&dir.path().join("other"), "~/.cache", &cache, &[]).unwrap();
+        let other = copy(&dir.path().join("other"), &cache, &[]).unwrap();
         assert!(other.empty);
         assert_eq!(fs::read_dir(other.dir).unwrap().count(), 0);
         fs::remove_file(cache.join("large")).unwrap();
         let hidden = [cache.join("deep/file")];
-        let third = copy(&dir.path().join("third"), "~/.cache", &cache, &hidden).unwrap();
+        let third = copy(&dir.path().join("third"), &cache, &hidden).unwrap();
         assert!(third.dir.join("deep").exists() && !third.dir.join("deep/file").exists());
     }
 }

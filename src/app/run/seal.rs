@@ -319,7 +319,7 @@ fn copies<'a>(
         if writable.iter().any(|one| one.path == place) {
             continue;
         }
-        let copy = room::copy(room, path.as_str(), &place, hidden)?;
+        let copy = room::copy(room, &place, hidden)?;
         let empty = if copy.empty { " (empty)" } else { "" };
         words.push(format!("copied {}{empty}", shown(&place)));
         // What is written through beneath a copy needs a place in it to stand at.
@@ -327,7 +327,7 @@ fn copies<'a>(
             .iter()
             .filter_map(|one| one.path.strip_prefix(&place).ok())
         {
-            make_below(&copy.dir, inner)
+            make_below(&copy.dir, inner, place.join(inner).is_file())
                 .map_err(|error| Failure::failed(format!("{}: {error}", copy.dir.display())))?;
         }
         copies.push(Bind {
@@ -338,14 +338,17 @@ fn copies<'a>(
     Ok((copies, words))
 }
 
-/// Makes a directory in a copy, by no link that an earlier run left there.
-fn make_below(dir: &Path, inner: &Path) -> std::io::Result<()> {
+/// Makes a directory or a file in a copy, by no link that an earlier run left there.
+fn make_below(dir: &Path, inner: &Path, is_file: bool) -> std::io::Result<()> {
     let mut place = dir.to_owned();
-    for name in inner {
+    let mut names = inner.iter().peekable();
+    while let Some(name) = names.next() {
         place.push(name);
+        let is_file = is_file && names.peek().is_none();
         match std::fs::symlink_metadata(&place) {
-            Ok(meta) if meta.is_dir() => {}
+            Ok(meta) if meta.is_dir() != is_file && !meta.is_symlink() => {}
             Ok(_) => return Err(ErrorKind::NotADirectory.into()),
+            Err(_) if is_file => std::fs::write(&place, "")?,
             Err(_) => std::fs::create_dir(&place)?,
         }
     }
