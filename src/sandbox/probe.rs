@@ -306,7 +306,7 @@ fn seccomp() -> Result<String, SealError> {
 fn unix_sockets() -> Result<String, SealError> {
     filtered()?;
     let made = std::os::unix::net::UnixDatagram::unbound();
-    let pair = std::os::unix::net::UnixDatagram::pair();
+    let pair = std::os::unix::net::UnixStream::pair();
     match (made, pair) {
         (Err(error), Ok(_)) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             Ok("filter loaded: socket(AF_UNIX) was refused, socketpair works".to_owned())

@@ -230,6 +230,9 @@ const REFUSED_LEGACY: &[i64] = &[];
 const TIOCSTI: u32 = 0x5412;
 const TIOCLINUX: u32 = 0x541C;
 
+/// In the types `SOCK_DGRAM` and `SOCK_RAW`, which Unix sockets take for the same, and not in those of streams.
+const DATAGRAM_BIT: u32 = 2;
+
 /// Every flag of clone(2) that makes a namespace. `CLONE_NEWTIME` shares its bit with the exit signal there, so that
 /// it cannot be asked for.
 const CLONE_NAMESPACES: [libc::c_int; 7] = [
@@ -264,6 +267,11 @@ fn refusals(rules: CallRules) -> Refusals {
         refuse(libc::SYS_ioprio_set, other_by_kind(1));
     }
     refuse(libc::SYS_socket, any(0, &families(rules)));
+    if !rules.unix_sockets {
+        // One of a pair of datagram sockets can be sent to, and connected to, any path: as good as a socket.
+        let (index, bits) = (1, DATAGRAM_BIT);
+        refuse(libc::SYS_socketpair, vec![vec![Test::AnyBit { index, bits }]]);
+    }
     for (number, mode) in mode_calls() {
         refuse(number, vec![vec![set_id(mode)]]);
     }

@@ -75,6 +75,7 @@ fn attempt(name: &str, args: &[&str]) -> Attempt {
         "memory" => file(fs::File::open(format!("/proc/{}/mem", args[0]))),
         "first-memory" => first_memory(),
         "unix" => unix_connect(args[0]),
+        "unix-pair" => unix_pair(args[0]),
         "abstract" => abstract_connect(args[0]),
         "tcp" => file(std::net::TcpStream::connect(args[0])),
         "type-into-terminal" => type_into_terminal(),
@@ -154,6 +155,11 @@ fn first_memory() -> Attempt {
     file(fs::OpenOptions::new().read(true).open("/proc/1/mem"))
         .or_else(|_| file(fs::read_dir("/proc/1/fd")))
         .or_else(|_| file(fs::read("/proc/1/environ")))
+}
+
+fn unix_pair(path: &str) -> Attempt {
+    let pair = std::os::unix::net::UnixDatagram::pair();
+    file(pair.and_then(|(one, _)| one.send_to(b"x", path)))
 }
 
 fn unix_connect(path: &str) -> Attempt {

@@ -218,6 +218,16 @@ pub(crate) fn sockets() {
             "{:?}: a read-only bind does not stop connect; the filter does",
             bench.caller
         );
+        let path = bench.path("elsewhere/datagrams");
+        let _receiver = std::os::unix::net::UnixDatagram::bind(&path).expect("a socket");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("an open socket");
+        let text = bench.text("elsewhere/datagrams");
+        refused(bench, &["unix-pair", &text]);
+        assert!(
+            bench.attack(&["unix-pair", &text], |job| job.unix_sockets = true),
+            "{:?}: one of a pair reaches a path; the filter stops it",
+            bench.caller
+        );
         let name = format!("govfs-seal-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).expect("a name");
         let _abstract = std::os::unix::net::UnixListener::bind_addr(&address).expect("a socket");
