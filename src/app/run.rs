@@ -23,6 +23,7 @@ use crate::domain::logop::Bytes;
 use crate::sandbox::{self, Layer, SealError};
 
 pub mod door;
+pub mod places;
 pub mod report;
 mod room;
 pub mod seal;

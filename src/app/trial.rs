@@ -25,7 +25,7 @@ use crate::app::clock;
 use crate::app::failure::Failure;
 use crate::app::keys;
 use crate::app::mount::own_program;
-use crate::app::run::seal;
+use crate::app::run::places;
 use crate::app::serve::ground::{
     Shown, asked, base_options, directory, eol_of, objects_seen, options as options_of, shares,
 };
@@ -290,7 +290,7 @@ fn try_launch(
 
 /// The seal: as the charter has it, without anything that is written through, and without keys.
 fn spec(site: &Site, law: &Charter, argv: Vec<OsString>) -> Result<Spec, Failure> {
-    let home = seal::home();
+    let home = places::home();
     let mut spec = Spec::new(site.repo.root().to_owned(), own_program()?, argv);
     spec.network = law.sandbox.network;
     spec.env = std::env::vars_os()
@@ -301,7 +301,7 @@ fn spec(site: &Site, law: &Charter, argv: Vec<OsString>) -> Result<Spec, Failure
         .collect();
     let listed = law.sandbox.hidden.iter();
     spec.hidden = listed
-        .filter_map(|path| seal::on_host(path, home.as_deref()))
+        .flat_map(|path| places::everywhere(path, home.as_deref()))
         .collect();
     spec.hidden.push(site.repo.common_dir().to_owned());
     spec.hidden.push(site.repo.git_dir().to_owned());

@@ -23,6 +23,7 @@ pub mod names;
 pub mod path;
 pub mod pattern;
 pub mod plan;
+pub mod programs;
 pub mod proof;
 pub mod queue;
 pub mod review;

@@ -4,7 +4,8 @@
 //! exceptions can be made, so such a sandbox fails there, and is not needed there.
 
 use std::ffi::OsString;
-use std::path::Path;
+
+use crate::domain::programs;
 
 /// Program, a word of its command line that shows the sandbox is off already, and what to say otherwise.
 const KNOWN: &[(&str, &[&str], &str)] = &[
@@ -26,6 +27,11 @@ const KNOWN: &[(&str, &[&str], &str)] = &[
         "gemini",
         &["--no-sandbox", "--sandbox=false"],
         "if the sandbox of gemini is on, it cannot start inside this one: leave out `--sandbox` and unset GEMINI_SANDBOX",
+    ),
+    (
+        "qwen",
+        &["--no-sandbox", "--sandbox=false"],
+        "if the sandbox of qwen is on, it cannot start inside this one: leave out `--sandbox` and unset QWEN_SANDBOX",
     ),
     (
         "bwrap",
@@ -64,40 +70,21 @@ const KNOWN: &[(&str, &[&str], &str)] = &[
     ),
 ];
 
-/// Programs that only start another one named after them.
-const LAUNCHERS: &[&str] = &[
-    "npx", "bunx", "uvx", "pipx", "env", "exec", "node", "run", "dlx", "pnpm", "yarn",
-];
-
 /// Returns what to tell somebody who runs an agent that brings its own sandbox.
 pub fn brings_own_sandbox(argv: &[OsString]) -> Option<&'static str> {
-    let name = program(argv)?;
-    let (_, off, hint) = KNOWN.iter().find(|(known, _, _)| *known == name)?;
-    let is_off = argv.iter().any(|word| {
-        off.iter()
-            .any(|switch| word.to_string_lossy().contains(switch))
-    });
-    if is_off { None } else { Some(hint) }
-}
-
-/// Returns the name of the program that a command line runs in the end.
-fn program(argv: &[OsString]) -> Option<String> {
-    argv.iter()
+    let words: Vec<String> = argv
+        .iter()
         .map(|word| word.to_string_lossy().into_owned())
-        .filter(|word| !word.starts_with('-') && !word.contains('='))
-        .map(|word| {
-            let name = Path::new(&word)
-                .file_name()
-                .map_or(word.clone(), |name| name.to_string_lossy().into_owned());
-            let name = name
-                .split_once('@')
-                .map_or(name.clone(), |(package, _)| package.to_owned());
-            name.trim_end_matches(".js")
-                .trim_end_matches("-cli")
-                .trim_end_matches("-code")
-                .to_owned()
-        })
-        .find(|name| !LAUNCHERS.contains(&name.as_str()))
+        .collect();
+    let mut started = programs::started(&words).into_iter();
+    let (_, off, hint) = started.find_map(|name| {
+        let name = name.trim_end_matches("-cli").trim_end_matches("-code");
+        KNOWN.iter().find(|(known, _, _)| *known == name)
+    })?;
+    let is_off = words
+        .iter()
+        .any(|word| off.iter().any(|switch| word.contains(switch)));
+    if is_off { None } else { Some(hint) }
 }
 
 #[cfg(test)]
@@ -118,15 +105,16 @@ mod tests {
             "npx @anthropic-ai/claude-code",
             "gemini",
             "npx @google/gemini-cli",
+            "timeout 5 codex exec hello",
             "env A=b bwrap --ro-bind / / sh",
             "srt npm test",
+            "bash -c codex",
         ] {
             assert!(says(line).is_some(), "{line}");
         }
         for line in [
             "codex exec --sandbox danger-full-access hello",
             "codex -c sandbox_mode=danger-full-access exec",
-            "bash -c codex",
             "aider",
             "opencode run hello",
             "python3 codex_test.py",

@@ -270,7 +270,10 @@ fn refusals(rules: CallRules) -> Refusals {
     if !rules.unix_sockets {
         // One of a pair of datagram sockets can be sent to, and connected to, any path: as good as a socket.
         let (index, bits) = (1, DATAGRAM_BIT);
-        refuse(libc::SYS_socketpair, vec![vec![Test::AnyBit { index, bits }]]);
+        refuse(
+            libc::SYS_socketpair,
+            vec![vec![Test::AnyBit { index, bits }]],
+        );
     }
     for (number, mode) in mode_calls() {
         refuse(number, vec![vec![set_id(mode)]]);

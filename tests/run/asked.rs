@@ -143,7 +143,7 @@ echo login > .credentials.json; mkdir -p projects && echo work > projects/one; e
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(home.join("bin/claude"), open).expect("executable");
         give(&home, world.user);
-        let line = "true opencode pi; exec ~/bin/claude 2>/dev/null";
+        let line = "command -v opencode; command -v pi; exec ~/bin/claude 2>/dev/null";
         let ran = world.run(&["run", "alice", "--", "sh", "-c", line]);
         assert_eq!(ran.stdout, "evil\n", "{ran:?}");
         let read = |name: &str| fs::read_to_string(home.join(name)).unwrap_or_default();
@@ -178,7 +178,7 @@ fn a_home_that_is_mounted_read_only_is_enough() {
     }
     let script = r#"cd ~ && mount --make-rprivate / && mount --bind . . && cd ~ &&
         mount --bind .local/state .local/state && mount -o remount,bind,ro . &&
-        cd "$0" && exec "$1" run alice -- sh -c 'true claude opencode pi; ls -A ~/.claude; echo x > ~/.claude/x || echo refused'"#;
+        cd "$0" && exec "$1" run alice -- sh -c 'command -v claude; command -v opencode; command -v pi; ls -A ~/.claude; echo x > ~/.claude/x || echo refused'"#;
     let root = world.root().display().to_string();
     let words = ["-m", "sh", "-c", script, &root, env!("CARGO_BIN_EXE_govfs")];
     let ran = ran(world.command("unshare", &words).output().expect("started"));
@@ -198,7 +198,8 @@ fn a_repository_may_lie_in_shared_memory_and_may_be_the_home() {
         let work =
             "pwd; echo x > src/a.txt; cat src/a.txt; echo evil > docs/guide.md; cat docs/guide.md";
         let in_memory = r#"git clone -q . "$1/repo" && cd "$1/repo" && "$0" init >&2 && exec "$0" run alice --claim src -- sh -c "$2""#;
-        let as_home = r#"cd "$1" && HOME="$1" exec "$0" run bob --claim src -- sh -c "$2""#;
+        let as_home =
+            r#"cd "$1" && mkdir .cache && HOME="$1" exec "$0" run bob --claim src -- sh -c "$2""#;
         for (script, at) in [
             (in_memory, shared.path().to_owned()),
             (as_home, world.root()),
@@ -249,8 +250,7 @@ fn a_state_directory_behind_a_link_is_the_sessions_own_copy() {
         fs::write(home.join("dots/pi/settings.json"), "{}").expect("written");
         std::os::unix::fs::symlink(home.join("dots/pi"), home.join(".pi/agent")).expect("a link");
         give(&home, world.user);
-        let script =
-            "true pi; rm ~/.pi/agent; mkdir -p ~/.pi/agent; echo evil > ~/.pi/agent/settings.json";
+        let script = "command -v pi; rm ~/.pi/agent; mkdir -p ~/.pi/agent; echo evil > ~/.pi/agent/settings.json";
         let ran = world.run(&["run", "alice", "--", "sh", "-c", script]);
         assert_eq!(ran.status, 0, "{ran:?}");
         let link = fs::read_link(home.join(".pi/agent")).expect("still a link");
@@ -276,5 +276,38 @@ fn one_file_of_a_copied_cache_can_be_written_through() {
         }
         assert_eq!(fs::read_to_string(file).expect("readable"), "two\n");
         assert!(!home.join(".cache/other").exists());
+    });
+}
+
+#[test]
+fn a_variable_moves_what_is_hidden_and_where_an_agent_keeps_its_state() {
+    each(|world| {
+        let home = world.house.home();
+        let (data, state) = (world.house.path("data"), world.house.path("state"));
+        for dir in [data.join("keyrings"), state.clone(), home.join("bin")] {
+            fs::create_dir_all(&dir).expect("a directory");
+        }
+        fs::write(data.join("keyrings/login"), "secret\n").expect("written");
+        fs::write(state.join("config.toml"), "mine\n").expect("written");
+        let agent = "#!/bin/sh\ncat $XDG_DATA_HOME/keyrings/login || echo absent\necho work >$CODEX_HOME/auth.json; echo evil >$CODEX_HOME/config.toml || echo refused\n";
+        fs::write(home.join("bin/codex"), agent).expect("written");
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(home.join("bin/codex"), open).expect("executable");
+        for dir in [&data, &state, &home] {
+            give(dir, world.user);
+        }
+        let program = home.join("bin/codex").display().to_string();
+        let mut command = world.govfs(&["run", "alice", "--", &program]);
+        command
+            .env("XDG_DATA_HOME", &data)
+            .env("CODEX_HOME", &state);
+        let ran = ran(command.output().expect("the program starts"));
+        assert_eq!(ran.stdout, "absent\nrefused\n", "{ran:?}");
+        let read = |name: &str| fs::read_to_string(state.join(name)).expect("readable");
+        assert_eq!(
+            (read("auth.json"), read("config.toml")),
+            ("work\n".into(), "mine\n".into())
+        );
+        assert!(!home.join(".codex").exists());
     });
 }

@@ -53,7 +53,7 @@ fn what_steers_an_agent_stays_read_only_when_it_is_replaced() {
         ];
         put(world, &steering);
         let home = world.house.home();
-        let script = "true claude pi; echo up; read line
+        let script = "command -v claude; command -v pi; echo up; read line
             for name in .claude/settings.json .claude/CLAUDE.md .claude/hooks .pi/agent .pi/agent/settings.json; do
                 until grep -q \" $HOME/$name \" /proc/self/mountinfo; do sleep 0.01; done
             done

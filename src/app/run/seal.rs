@@ -17,12 +17,13 @@ use crate::app::keys;
 use crate::app::mount;
 use crate::app::mounts;
 use crate::app::run::door::Door;
-use crate::app::run::{Job, room, steering};
+use crate::app::run::{Job, places, room, steering};
 use crate::app::session::Session;
 use crate::app::site::Site;
 use crate::domain::charter::{HostPath, Sandbox};
 use crate::domain::event::Tier;
 use crate::domain::path::percent_encode;
+use crate::domain::programs;
 use crate::sandbox::{self, Bind, Identity, MountSource, Spec, Writable};
 
 /// A spec, and in words what it opens beyond the repository.
@@ -41,7 +42,7 @@ pub(super) fn spec(
     job: &Job,
     door: &Door,
 ) -> Result<Sealed, Failure> {
-    let home = home();
+    let home = places::home();
     let mut spec = Spec::new(
         site.repo.root().to_owned(),
         mount::own_program()?,
@@ -63,17 +64,21 @@ pub(super) fn spec(
     spec.hidden = hidden(site, rules, job, home.as_deref())?;
     spec.kept = kept(site)?;
     let has_view = spec.tier == sandbox::Tier::A;
-    let own = states(rules, job, home.as_deref(), has_view)?;
+    // What lies in the repository is what the mount shows of it.
+    let root = site.repo.root();
+    let find = |path: &HostPath| {
+        places::on_host(path, home.as_deref()).filter(|place| !place.starts_with(root))
+    };
+    let own = states(rules, job, &find, has_view)?;
     spec.writable = own.writable;
-    spec.writable.extend(writable(rules, job, home.as_deref()));
+    spec.writable.extend(writable(rules, job, &find));
     spec.readonly = own.readonly;
     let room = room::of(site, session)?;
     let mut copied = Vec::new();
     // A copy in the place of the operator's own needs a mount namespace; without one the caches stay closed.
     if has_view {
         let caches = rules.copied.iter().chain(own.copied);
-        (spec.copies, copied) =
-            copies(&room, caches, home.as_deref(), &spec.writable, &spec.hidden)?;
+        (spec.copies, copied) = copies(&room, caches, &find, &spec.writable, &spec.hidden)?;
     }
     let temporary = (spec.tier == sandbox::Tier::B)
         .then(|| temporary(&mut spec))
@@ -111,19 +116,6 @@ fn temporary(spec: &mut Spec) -> Result<TempDir, Failure> {
     Ok(made)
 }
 
-pub fn home() -> Option<PathBuf> {
-    let home = PathBuf::from(env::var_os("HOME")?);
-    home.is_absolute().then_some(home)
-}
-
-/// Returns a charter's path on this host.
-pub fn on_host(path: &HostPath, home: Option<&Path>) -> Option<PathBuf> {
-    match path.as_str().strip_prefix("~/") {
-        Some(rest) => home.map(|home| home.join(rest)),
-        None => Some(PathBuf::from(path.as_str())),
-    }
-}
-
 /// Returns what the program's environment is: what the charter passes, what the caller adds, and who it is.
 fn environment(rules: &Sandbox, job: &Job, session: &Session) -> Vec<(OsString, OsString)> {
     let mut env: Vec<(OsString, OsString)> = env::vars_os()
@@ -157,15 +149,12 @@ fn hidden(
     let root = site.repo.root();
     let mut hidden = Vec::new();
     for home in homes(home) {
-        hidden.extend(
-            rules
-                .hidden
-                .iter()
-                .filter_map(|path| on_host(path, Some(&home))),
-        );
+        let listed = rules.hidden.iter();
+        hidden.extend(listed.flat_map(|path| places::everywhere(path, Some(&home))));
         hidden.extend(OWN.iter().map(|own| home.join(own)));
     }
-    hidden.extend(rules.hidden.iter().filter_map(|path| on_host(path, None)));
+    let listed = rules.hidden.iter();
+    hidden.extend(listed.flat_map(|path| places::everywhere(path, None)));
     hidden.sort_unstable();
     hidden.dedup();
     for path in &job.hidden {
@@ -217,6 +206,9 @@ fn homes(home: Option<&Path>) -> Vec<PathBuf> {
     homes
 }
 
+/// Says where a charter's path lies outside the repository.
+type Find<'a> = dyn Fn(&HostPath) -> Option<PathBuf> + 'a;
+
 /// What is open of the state directories of the agents that are started.
 #[derive(Default)]
 struct States<'a> {
@@ -230,19 +222,25 @@ struct States<'a> {
 fn states<'a>(
     rules: &'a Sandbox,
     job: &Job,
-    home: Option<&Path>,
+    find: &Find<'_>,
     has_view: bool,
 ) -> Result<States<'a>, Failure> {
     let mut states = States::default();
+    let words: Vec<String> = job
+        .argv
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let started = programs::started(&words);
     for path in &rules.states {
-        let place = on_host(path, home).filter(|_| is_state_of(path.as_str(), &job.argv));
-        let Some(place) = place.filter(|place| place.exists() || place.extension().is_none())
-        else {
+        let place = find(path).filter(|_| is_state_of(path.as_str(), &started));
+        let may_be = |place: &PathBuf| place.exists() || place.extension().is_none();
+        let Some(place) = place.filter(|place| may_be(place)) else {
             continue;
         };
         // The caller's own word goes before what is known of agents; and what lies in a copied cache is copied with it.
         let caches = rules.copied.iter();
-        let mut caches = caches.filter_map(|cache| on_host(cache, home));
+        let mut caches = caches.filter_map(find);
         let in_cache = caches.any(|cache| place.starts_with(&cache) && cache.is_dir());
         if job.writable.contains(&place) || (in_cache && has_view) {
             continue;
@@ -258,9 +256,9 @@ fn states<'a>(
 }
 
 /// Returns what is written through to the operator's own.
-fn writable(rules: &Sandbox, job: &Job, home: Option<&Path>) -> Vec<Writable> {
+fn writable(rules: &Sandbox, job: &Job, find: &Find<'_>) -> Vec<Writable> {
     let listed = rules.writable.iter();
-    let listed = listed.filter_map(|path| on_host(path, home));
+    let listed = listed.filter_map(find);
     let listed = listed.filter(|path| path.exists());
     let listed = listed.map(|path| Writable { path, create: true });
     let asked = job.writable.iter().map(|path| Writable {
@@ -282,38 +280,32 @@ const OTHER_NAMES: &[(&str, &str)] = &[
 /// Names that are everyday words of scripts; their agents are known by the program's own name.
 const EVERYDAY: [&str; 1] = ["continue"];
 
-/// Says whether one of the programs named on the command line keeps its state there: `.codex` of
-/// `npx @openai/codex`, `.claude.json` of `sh -c 'claude -p …'`. The command line is the operator's own.
-fn is_state_of(state: &str, argv: &[OsString]) -> bool {
+/// Says whether one of the programs that the command line starts keeps its state there: `.codex` of
+/// `npx @openai/codex`, `.claude.json` of `sh -c 'claude -p …'`. What is said to a program names none.
+fn is_state_of(state: &str, started: &[String]) -> bool {
     let name = state.rsplit('/').next().unwrap_or(state);
     let name = name.trim_start_matches('.');
     let name = name.strip_suffix(".json").unwrap_or(name);
-    let is_owner = |word: &str| {
+    let is_owner = |word: &String| {
         let starts = |rest: &str| rest.starts_with('-');
         OTHER_NAMES.contains(&(word, name))
             || (word == name && !EVERYDAY.contains(&name))
             || word.strip_prefix(name).is_some_and(starts)
     };
-    let words = argv.iter().filter_map(|word| word.to_str());
-    words
-        .flat_map(|word| word.split(|c: char| c.is_whitespace() || ";|&()'\"".contains(c)))
-        .filter_map(|word| word.rsplit('/').next())
-        .filter_map(|word| word.split('@').next())
-        .map(|word| word.trim_end_matches(".js"))
-        .any(is_owner)
+    started.iter().any(is_owner)
 }
 
 /// Returns the caches that each session has for itself, and in words which they are.
 fn copies<'a>(
     room: &Path,
     caches: impl Iterator<Item = &'a HostPath>,
-    home: Option<&Path>,
+    find: &Find<'_>,
     writable: &[Writable],
     hidden: &[PathBuf],
 ) -> Result<(Vec<Bind>, Vec<String>), Failure> {
     let (mut copies, mut words) = (Vec::new(), Vec::new());
     for path in caches {
-        let Some(place) = on_host(path, home).filter(|place| place.exists()) else {
+        let Some(place) = find(path).filter(|place| place.exists()) else {
             continue;
         };
         if writable.iter().any(|one| one.path == place) {
@@ -384,8 +376,8 @@ mod tests {
     #[test]
     fn a_state_directory_is_its_own_agents() {
         let owns = |state: &str, line: &[&str]| {
-            let argv: Vec<OsString> = line.iter().map(OsString::from).collect();
-            is_state_of(state, &argv)
+            let words: Vec<String> = line.iter().map(ToString::to_string).collect();
+            is_state_of(state, &programs::started(&words))
         };
         for (state, line) in [
             ("~/.codex", &["codex", "exec", "do it"][..]),
@@ -409,6 +401,11 @@ mod tests {
             ),
             ("~/.claude.json", &["sh", "-c", "cat ~/.claude.json"]),
             ("~/.pi", &["pip", "install"]),
+            (
+                "~/.cursor",
+                &["claude", "-p", "fix the cursor of the agent"],
+            ),
+            ("~/.codex", &["git", "log", "--grep", "codex"]),
             (
                 "~/.continue",
                 &["sh", "-c", "for x in *; do continue; done"],

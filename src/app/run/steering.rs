@@ -25,15 +25,27 @@ pub(super) struct Opened {
     pub(super) copied: bool,
 }
 
-/// Names in state directories; a directory's ends in a slash.
+/// Names in state directories; a directory's ends in a slash, and one after a question mark is not made where it is
+/// not there: only what the operator has put into another of these leads to it.
 const STEERING: &[(&str, &[&str])] = &[
-    ("~/.augment", &["settings.json", "commands/", "rules/"]),
+    (
+        "~/.augment",
+        &[
+            "settings.json",
+            "user-guidelines.md",
+            "agents/",
+            "commands/",
+            "rules/",
+        ],
+    ),
     (
         "~/.claude",
         &[
             "settings.json",
             "settings.local.json",
             "CLAUDE.md",
+            "?statusline.sh",
+            "?statusline-command.sh",
             "agents/",
             "commands/",
             "hooks/",
@@ -42,15 +54,29 @@ const STEERING: &[(&str, &[&str])] = &[
             "plugins/",
             "rules/",
             "skills/",
+            "workflows/",
+        ],
+    ),
+    (
+        "~/.cline",
+        &[
+            "data/settings/",
+            "hooks/",
+            "rules/",
+            "skills/",
+            "workflows/",
         ],
     ),
     (
         "~/.codex",
         &[
+            ".env",
             "config.toml",
             "hooks.json",
             "AGENTS.md",
             "AGENTS.override.md",
+            "agents/",
+            "packages/",
             "plugins/",
             "prompts/",
             "rules/",
@@ -59,15 +85,33 @@ const STEERING: &[(&str, &[&str])] = &[
     ),
     (
         "~/.continue",
-        &["config.yaml", "mcpServers/", "prompts/", "rules/"],
+        &[
+            ".env",
+            "config.json",
+            "config.ts",
+            "config.yaml",
+            "mcpServers/",
+            "prompts/",
+            "rules/",
+        ],
     ),
     (
         "~/.copilot",
-        &["mcp-config.json", "agents/", "hooks/", "skills/"],
+        &[
+            "config.json",
+            "copilot-instructions.md",
+            "mcp-config.json",
+            "agents/",
+            "hooks/",
+            "pkg/",
+            "skills/",
+        ],
     ),
     (
         "~/.cursor",
         &[
+            "argv.json",
+            "cli-config.json",
             "hooks.json",
             "mcp.json",
             "agents/",
@@ -80,12 +124,16 @@ const STEERING: &[(&str, &[&str])] = &[
     (
         "~/.factory",
         &[
+            "config.json",
             "settings.json",
+            "settings.local.json",
             "mcp.json",
+            "AGENTS.md",
             "bin/",
             "commands/",
             "droids/",
             "hooks/",
+            "plugins/",
             "skills/",
         ],
     ),
@@ -105,12 +153,22 @@ const STEERING: &[(&str, &[&str])] = &[
             "tmp/bin/",
         ],
     ),
-    ("~/.kimi", &["config.toml", "mcp.json", "skills/"]),
+    (
+        "~/.kimi",
+        &["config.json", "config.toml", "mcp.json", "skills/"],
+    ),
     ("~/.local/share/crush", &["crush.json"]),
     ("~/.local/share/opencode", &["bin/"]),
     (
         "~/.openhands",
-        &["mcp.json", "hooks/", "microagents/", "skills/"],
+        &[
+            "agent_settings.json",
+            "settings.json",
+            "mcp.json",
+            "hooks/",
+            "microagents/",
+            "skills/",
+        ],
     ),
     (
         "~/.pi",
@@ -118,11 +176,16 @@ const STEERING: &[(&str, &[&str])] = &[
             "agent/settings.json",
             "agent/models.json",
             "agent/AGENTS.md",
+            "agent/APPEND_SYSTEM.md",
             "agent/SYSTEM.md",
             "agent/bin/",
             "agent/extensions/",
+            "agent/git/",
+            "agent/npm/",
             "agent/prompts/",
             "agent/skills/",
+            "agent/themes/",
+            "agent/tools/",
         ],
     ),
     (
@@ -140,7 +203,14 @@ const STEERING: &[(&str, &[&str])] = &[
     ),
     (
         "~/.vibe",
-        &["config.toml", "agents/", "prompts/", "skills/", "tools/"],
+        &[
+            ".env",
+            "config.toml",
+            "agents/",
+            "prompts/",
+            "skills/",
+            "tools/",
+        ],
     ),
 ];
 
@@ -165,7 +235,7 @@ pub(super) fn open(name: &str, place: &Path, has_view: bool) -> Result<Opened, F
     };
     // What a link leads to can be shown read-only, but the link itself, also one on the way, could be replaced.
     let is_link = |name: &&str| {
-        let path = place.join(name.trim_end_matches('/'));
+        let path = place.join(name.trim_matches(['?', '/']));
         path.ancestors()
             .take_while(|path| *path != place)
             .any(|path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink()))
@@ -180,6 +250,11 @@ pub(super) fn open(name: &str, place: &Path, has_view: bool) -> Result<Opened, F
     }
     opened.writable.push(through());
     for name in names.iter().filter(|_| has_view) {
+        let name = match name.strip_prefix('?') {
+            Some(name) if fs::symlink_metadata(place.join(name)).is_err() => continue,
+            Some(name) => name,
+            None => name,
+        };
         let fault = |error| Failure::failed(format!("{}: {error}", place.join(name).display()));
         guard(place, name, &mut opened).map_err(fault)?;
     }
