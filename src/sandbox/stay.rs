@@ -47,6 +47,9 @@ const FORWARDED: [Signal; 9] = [
     Signal::SIGCONT,
 ];
 
+/// How often a job in the background looks whether it is in front.
+const LOOK_AGAIN_MS: u8 = 200;
+
 /// What is left of a launch whose program has ended: nothing runs in it, but its namespaces are still being taken
 /// down. Dropping it waits until they are gone.
 #[derive(Debug)]
@@ -217,6 +220,9 @@ impl Side<'_> {
             if ready.keys {
                 self.outer.read_keys();
             }
+            if self.outer.waits_for_front() {
+                self.outer.refresh();
+            }
             if ready.signals {
                 self.forward();
             }
@@ -249,7 +255,12 @@ impl Side<'_> {
             .flatten()
             .map(|&(descriptor, wanted)| PollFd::new(descriptor, wanted))
             .collect();
-        match poll(&mut polled, PollTimeout::NONE) {
+        let patience = if self.outer.waits_for_front() {
+            PollTimeout::from(LOOK_AGAIN_MS)
+        } else {
+            PollTimeout::NONE
+        };
+        match poll(&mut polled, patience) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(SealError::errno(Layer::Launcher, "cannot wait", errno)),
         }

@@ -34,6 +34,8 @@ use crate::sandbox::sys;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mode {
     streams: [bool; 3],
+    /// The job begins in the background: the terminal's settings are those of whoever is in front, a shell's editor say.
+    behind: bool,
 }
 
 fn stream(index: usize) -> BorrowedFd<'static> {
@@ -46,9 +48,14 @@ fn stream(index: usize) -> BorrowedFd<'static> {
 
 impl Mode {
     pub(super) fn of_streams() -> Self {
-        Self {
+        let mut mode = Self {
             streams: [0, 1, 2].map(|index| isatty(stream(index)).unwrap_or(false)),
-        }
+            behind: false,
+        };
+        let in_front = mode.outer([0, 1, 2]).map(nix::unistd::tcgetpgrp);
+        mode.behind =
+            in_front.is_some_and(|group| group.is_ok_and(|group| group != nix::unistd::getpgrp()));
+        mode
     }
 
     /// Whether the program has the keyboard from the start.
@@ -85,7 +92,9 @@ pub(super) fn open_inner(mode: Mode) -> Result<Option<(PtyMaster, Inner)>, SealE
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let slave = nix::fcntl::open(name.as_str(), flags, FileMode::empty())
         .context(Layer::Terminal, failed)?;
-    if let Ok(settings) = termios::tcgetattr(outer) {
+    if !mode.behind
+        && let Ok(settings) = termios::tcgetattr(outer)
+    {
         termios::tcsetattr(&slave, SetArg::TCSANOW, &settings).context(Layer::Terminal, failed)?;
     }
     if let Ok(size) = sys::window_size(outer) {
@@ -184,7 +193,16 @@ impl Outer {
         raw.input_flags |= saved.input_flags & InputFlags::IUTF8;
         if termios::tcsetattr(outer, SetArg::TCSADRAIN, &raw).is_ok() {
             self.saved = Some(saved);
+            self.resize(); // a job that is not in front hears of no change
         }
+    }
+
+    /// Says whether this job is to have the keys as soon as it is in front: a shell brings a job there that runs
+    /// already without a word to it.
+    pub(super) fn waits_for_front(&self) -> bool {
+        let waits = self.keyboard && self.saved.is_none() && self.master.is_some();
+        let outer = self.mode.outer([0, 2, 1]).filter(|_| waits);
+        outer.is_some_and(|outer| nix::unistd::tcgetpgrp(outer).is_ok())
     }
 
     /// Gives the operator's terminal back as it was found.

@@ -20,6 +20,10 @@ pub(crate) fn all() -> Vec<Case> {
             "ctrl_z_stops_the_job_and_fg_goes_on_with_it",
             screens::stop_and_go_on,
         ),
+        (
+            "a_job_that_is_brought_to_the_front_has_the_keys",
+            screens::brought_to_the_front,
+        ),
         ("a_shell_inside_has_job_control", screens::inner_jobs),
         ("a_full_screen_editor_works", screens::editor),
         ("the_window_size_follows", screens::window_size),

@@ -219,6 +219,37 @@ pub(crate) fn stop_and_go_on() {
     });
 }
 
+pub(crate) fn brought_to_the_front() {
+    each(|bench| {
+        let job = bench.shell("echo re''ady; while read line; do echo got $line; done");
+        let go = script(bench, &job, ("", ""));
+        for ending in [" &", ""] {
+            let mut screen = Screen::open(&outer_shell());
+            screen.until("outer> ");
+            screen.keys(&format!("{go}{ending}\n"));
+            screen.until("ready");
+            if ending.is_empty() {
+                screen.keys("\x1a");
+                screen.until("Stopped");
+                screen.until("outer> ");
+                screen.keys("bg\n");
+            }
+            screen.keys("echo outer''most\n");
+            screen.until("outermost");
+            screen.until("outer> ");
+            // A shell says nothing to a job that runs already.
+            screen.keys("fg\n");
+            screen.until(&go);
+            screen.keys("hello\n");
+            screen.until("got hello");
+            screen.keys("\x04");
+            screen.until("outer> ");
+            screen.keys("exit\n");
+            screen.status();
+        }
+    });
+}
+
 pub(crate) fn inner_jobs() {
     each(|bench| {
         let mut job = bench.job(&["bash", "--norc", "--noprofile", "-i"]);
