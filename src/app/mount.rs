@@ -231,8 +231,8 @@ pub fn own_program() -> Result<PathBuf, Failure> {
         .map_err(|error| Failure::failed(format!("cannot find this program's own file: {error}")))
 }
 
-/// Starts a server and returns when it serves.
-pub fn start(server: &mut Program, session: &Session) -> Result<(), Failure> {
+/// Starts a server and returns when it serves. Whoever sees its end reaps it.
+pub fn start(server: &mut Program, session: &Session) -> Result<Child, Failure> {
     let from = fs::metadata(session.dir.join("server.log")).map_or(0, |meta| meta.len());
     let mut child = server
         .spawn()
@@ -245,7 +245,7 @@ pub fn start(server: &mut Program, session: &Session) -> Result<(), Failure> {
             .map_err(Failure::failed)?;
     }
     if said.ends_with(b"\n") {
-        Ok(())
+        Ok(child)
     } else {
         Err(why_not(child, session, from))
     }

@@ -30,6 +30,20 @@ fn a_second_run_joins_the_first_ones_mount() {
     });
 }
 
+/// In a container the first process may reap nobody but its own children.
+#[test]
+fn a_run_leaves_no_dead_process_to_be_reaped() {
+    nix::sys::prctl::set_child_subreaper(true).expect("whoever is left is this process's child");
+    each(|world| {
+        while nix::sys::wait::waitpid(None, None).is_ok() {} // what git left behind
+        for _ in 0..3 {
+            world.ok(&["run", "alice", "--claim", "src", "--", "true"]);
+        }
+        let left = nix::sys::wait::waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG));
+        assert_eq!(left, Err(nix::errno::Errno::ECHILD));
+    });
+}
+
 #[test]
 fn a_run_that_joins_hears_how_things_stand() {
     each(|world| {

@@ -9,8 +9,11 @@ use crate::screens;
 pub(crate) type Case = (&'static str, fn());
 
 pub(crate) fn all() -> Vec<Case> {
+    [of_terminals(), of_lives()].concat()
+}
+
+fn of_terminals() -> Vec<Case> {
     vec![
-        ("a_program_runs_at_the_repository_s_own_path", runs_in_place),
         (
             "an_interactive_program_has_a_terminal_of_its_own",
             screens::own_terminal,
@@ -32,6 +35,12 @@ pub(crate) fn all() -> Vec<Case> {
             "a_pipeline_keeps_the_operator_s_terminal",
             screens::pipeline,
         ),
+    ]
+}
+
+fn of_lives() -> Vec<Case> {
+    vec![
+        ("a_program_runs_at_the_repository_s_own_path", runs_in_place),
         (
             "a_killed_launcher_leaves_nothing_behind",
             lives::killed_launcher,

@@ -7,7 +7,7 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::app::control::{Answer, Ask, Entered, Hello, Live};
@@ -35,6 +35,8 @@ const OPTIONS: &str = "max_read=1048576";
 pub struct Door {
     live: Live,
     place: Place,
+    /// The server, where this run started it.
+    server: Option<Child>,
     /// The mount was made for this run.
     pub(super) is_new: bool,
 }
@@ -72,6 +74,7 @@ impl Door {
         let door = Self {
             live,
             place,
+            server: None,
             is_new: false,
         };
         Ok(Some((door, entered)))
@@ -150,7 +153,11 @@ impl Door {
             // A server that ends settles and seals before it is gone.
             Ok(Answer::Ending) => {
                 self.live.wait_for_end(END).map_err(Failure::failed)?;
-                unmount::wait_for_end(session, END)
+                unmount::wait_for_end(session, END)?;
+                // Not left to the system's first process, which in a container may reap nobody.
+                self.server.map_or(Ok(()), |mut server| {
+                    server.wait().map(drop).map_err(Failure::failed)
+                })
             }
             Ok(Answer::Done) => Ok(()),
             Ok(Answer::Failed { why }) => Err(Failure::failed(why)),
@@ -173,6 +180,7 @@ fn join(
         return Ok(Some(Door {
             live,
             place: Place::Sealed(anchor_of(anchor)?),
+            server: None,
             is_new: false,
         }));
     }
@@ -201,6 +209,7 @@ fn join(
     Ok(Some(Door {
         live,
         place,
+        server: None,
         is_new: false,
     }))
 }
@@ -267,6 +276,7 @@ fn mount_on_host(site: &mut Site, session: &Session, tier: Tier) -> Result<Door,
     Ok(Door {
         live,
         place,
+        server: None,
         is_new: true,
     })
 }
@@ -286,9 +296,10 @@ fn raise(site: &Site, session: &Session) -> Result<Door, Failure> {
         .arg(raised.uid.to_string())
         .arg("--gid")
         .arg(raised.gid.to_string());
-    mount::start(server.stdin(Stdio::from(raised.fuse)), session)?;
+    let server = mount::start(server.stdin(Stdio::from(raised.fuse)), session)?;
     Ok(Door {
         live: hold(session)?,
+        server: Some(server),
         place: Place::Sealed(raised.anchor),
         is_new: true,
     })
