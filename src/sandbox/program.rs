@@ -7,6 +7,7 @@ use std::ffi::CStr;
 use std::ffi::CString;
 use std::ffi::OsStr;
 use std::ffi::OsString;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
@@ -69,7 +70,8 @@ fn restrict(setup: &Setup<'_>, inner: Option<&Inner>) -> Result<Invocation, Seal
         sys::close_on_exec_from(3).context(Layer::Descriptors, "cannot close descriptors")?;
     }
     if spec.has(Layer::Landlock) && spec.tier != Tier::C {
-        let allowed = setup.plan.write_allowed(spec.tier);
+        let mut allowed = setup.plan.write_allowed(spec.tier);
+        allowed.extend(own_files());
         rules::restrict_writes(&WriteRules {
             allowed,
             scopes_redundant: scopes_redundant(spec),
@@ -84,6 +86,21 @@ fn restrict(setup: &Setup<'_>, inner: Option<&Inner>) -> Result<Invocation, Seal
         rules::restrict_calls(filter)?;
     }
     Ok(invocation)
+}
+
+/// Returns the files that the caller has redirected to: what is open for writing may also be opened by its name,
+/// `/dev/stderr`.
+fn own_files() -> impl Iterator<Item = PathBuf> {
+    let streams = [sys::standard_stream::<1>(), sys::standard_stream::<2>()];
+    let is_file = |stream| {
+        let found = nix::sys::stat::fstat(stream);
+        let flags = nix::fcntl::fcntl(stream, nix::fcntl::FcntlArg::F_GETFL).unwrap_or_default();
+        // One without a name left (a memory file, say) lies beneath nothing that a rule could name.
+        found.is_ok_and(|found| found.st_mode & libc::S_IFMT == libc::S_IFREG && found.st_nlink > 0)
+            && flags & libc::O_ACCMODE != libc::O_RDONLY
+    };
+    let files = streams.into_iter().filter(move |stream| is_file(*stream));
+    files.map(|stream| PathBuf::from(format!("/proc/self/fd/{}", stream.as_raw_fd())))
 }
 
 /// Says why nothing could be run under the program's name, as far as it can be known before it is tried.

@@ -84,6 +84,10 @@ fn of_lives() -> Vec<Case> {
         ("lower_tiers_hold_what_they_say", lives::lower_tiers),
         ("every_layer_is_tried_for_real", lives::probing),
         ("real_programs_work", lives::real_programs),
+        (
+            "streams_can_be_opened_by_name_and_lead_nowhere_else",
+            screens::streams,
+        ),
         ("the_exit_status_passes_through", exit_status),
         ("what_is_hidden_is_absent", hidden),
         (

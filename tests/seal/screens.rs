@@ -1,6 +1,7 @@
-//! Interactive programs, driven through a terminal as a person would.
+//! Streams, and interactive programs, driven through a terminal as a person would.
 
 use std::fs;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::process::Child;
@@ -15,6 +16,7 @@ use nix::poll::PollTimeout;
 use nix::pty::Winsize;
 
 use crate::bench::Bench;
+use crate::bench::Caller;
 use crate::cases::each;
 use crate::helper::Job;
 
@@ -344,5 +346,62 @@ pub(crate) fn hang_up() {
             );
             std::thread::yield_now();
         }
+    });
+}
+
+pub(crate) fn streams() {
+    each(|bench| {
+        let job = bench.shell("echo out >/dev/stdout; echo err >/dev/stderr; exec cat /dev/stdin");
+        // Others than root have pipes of their own, not these.
+        if bench.caller != Caller::User {
+            let mut child = bench.command(&job);
+            child
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
+            let mut child = child.spawn().expect("a run");
+            let mut typed = child.stdin.take().expect("a pipe");
+            typed.write_all(b"in\n").expect("written");
+            drop(typed);
+            let output = child.wait_with_output().expect("a run");
+            assert_eq!(output.stdout, b"out\nin\n", "{:?} {output:?}", bench.caller);
+            assert_eq!(output.stderr, b"err\n", "{:?} {output:?}", bench.caller);
+        }
+        // A file is opened with the rights of whoever opens it: a mapped agent has none over root's.
+        if bench.caller == Caller::User {
+            let log = bench.path("home/log");
+            let file = || {
+                fs::OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(&log)
+                    .expect("a file")
+            };
+            let job = bench
+                .shell("echo one; echo two >>/dev/stderr; exec 2>&-; echo three >>/dev/stdout");
+            bench.own(&bench.path("home"));
+            drop(file());
+            bench.own(&log);
+            let status = bench
+                .command(&job)
+                .stdin(Stdio::null())
+                .stdout(file())
+                .stderr(file())
+                .status();
+            assert!(status.expect("a run").success());
+            assert_eq!(
+                fs::read_to_string(&log).expect("a log"),
+                "one\ntwo\nthree\n"
+            );
+        }
+        let directory = fs::File::open(bench.path("elsewhere")).expect("a directory");
+        let output = bench
+            .command(&bench.shell("ls /proc/self/fd/0/"))
+            .stdin(directory)
+            .output();
+        let output = output.expect("a run");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(125), "{:?} {said}", bench.caller);
+        assert!(said.contains("the standard input is a directory"), "{said}");
     });
 }
