@@ -102,7 +102,7 @@ pub fn run(site: &mut Site, job: &Job, tell: &mut dyn Tell) -> Result<Ended, Fai
     left?;
     room::sweep(site)?;
     let mut report = report::of(site, &session, from, tier)?;
-    report.uncovered = report::uncovered(&over.uncovered);
+    report.beside(&over);
     Ok(Ended {
         status: over.status,
         report,

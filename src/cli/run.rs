@@ -193,6 +193,11 @@ fn write_report(mut file: File, ended: &Ended) -> Result<(), Failure> {
 /// Says on stderr what came of it; stdout is the program's.
 fn show(report: &Report, context: &Context) {
     let out = &context.out;
+    for path in &report.copied {
+        out.note(format!(
+            "warning: {path} was a copy of this session's: what was written there is not in yours"
+        ));
+    }
     for one in &report.uncovered {
         let what = if one.hidden {
             "could be read for a moment"

@@ -83,8 +83,10 @@ pub fn launch_when(
     // Before anything is covered: from here on no change goes unseen.
     let watch = anchor.map(|anchor| Watch::new(spec, &plan, anchor));
     let watch = watch.transpose()?;
+    let copied = plan.copied();
     let started = start(spec, plan, filter, anchor)?;
-    stay(spec.tier, started, watch, ready)
+    let over = stay(spec.tier, started, watch, ready)?;
+    Ok(Over { copied, ..over })
 }
 
 fn check(spec: &Spec, source: &MountSource<'_>) -> Result<(), SealError> {

@@ -136,6 +136,7 @@ fn without_mapping(
     let copy = session_copy(&place.source, room, outside)?;
     let metadata = fs::metadata(&copy).context(Layer::Idmap, "cannot see the session's copy")?;
     place.identity = (metadata.dev(), metadata.ino());
+    place.copied = place.writable && place.source == place.path;
     place.source = copy;
     Ok(())
 }

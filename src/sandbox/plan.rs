@@ -36,7 +36,7 @@ pub(super) const SHARED_MEMORY: &str = "/dev/shm";
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "four independent facts about one path"
+    reason = "independent facts about one path"
 )]
 pub(super) struct Place {
     /// Where it is attached.
@@ -51,6 +51,8 @@ pub(super) struct Place {
     /// The operator's home: attached first, and rebuilt from its open entries if it is closed to the agent.
     pub(super) home: bool,
     pub(super) closed: bool,
+    /// To be written through, but a copy of the session's, for its owners cannot be mapped.
+    pub(super) copied: bool,
 }
 
 /// The whole view, decided.
@@ -271,6 +273,12 @@ impl Plan {
         path.starts_with(SHARED_MEMORY) || private.any(|private| path.starts_with(private))
     }
 
+    /// Returns what the program writes to a copy of, though it was to be written through.
+    pub(super) fn copied(&self) -> Vec<PathBuf> {
+        let copied = self.places.iter().filter(|place| place.copied);
+        copied.map(|place| place.path.clone()).collect()
+    }
+
     /// Returns where the program may write, for Landlock.
     pub(super) fn write_allowed(&self, tier: Tier) -> Vec<PathBuf> {
         let mut allowed = rules::common_writable();
@@ -303,6 +311,7 @@ impl Place {
             tree: None,
             home: false,
             closed: false,
+            copied: false,
         })
     }
 }

@@ -5,6 +5,7 @@
 
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::poll::PollFd;
@@ -97,6 +98,8 @@ pub struct Over {
     pub status: i32,
     /// What was replaced from outside, and stood open to the program for a moment.
     pub uncovered: Vec<Uncovered>,
+    /// What was to be written through, and was a copy of the session's instead: its owners cannot be mapped here.
+    pub copied: Vec<PathBuf>,
     pub ending: Ending,
 }
 
@@ -151,6 +154,7 @@ pub(super) fn stay(
     let outcome = outcome.map(|status| Over {
         status,
         uncovered: watch.map(Watch::uncovered).unwrap_or_default(),
+        copied: Vec::new(),
         ending,
     });
     while outer.copy_output() {}

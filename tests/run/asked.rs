@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use crate::common::sealed::{World, each, give};
+use crate::common::sealed::{World, each, everybody, give};
 use crate::common::{needs, ran};
 
 #[test]
@@ -309,5 +309,22 @@ fn a_variable_moves_what_is_hidden_and_where_an_agent_keeps_its_state() {
             ("work\n".into(), "mine\n".into())
         );
         assert!(!home.join(".codex").exists());
+    });
+}
+
+#[test]
+fn what_is_not_written_through_is_said_to_be_a_copy() {
+    everybody(|world| {
+        let out = world.house.path("out");
+        fs::create_dir(&out).expect("a directory");
+        give(&out, world.user);
+        let name = out.display().to_string();
+        let script = format!("echo new > {name}/new");
+        let ran = world.run(&["run", "alice", "--rw", &name, "--", "sh", "-c", &script]);
+        assert_eq!(ran.status, 0, "{ran:?}");
+        let said = ran
+            .stderr
+            .contains(&format!("{name} was a copy of this session's"));
+        assert_ne!(out.join("new").exists(), said, "{ran:?}");
     });
 }

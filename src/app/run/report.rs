@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -40,6 +41,10 @@ pub struct Report {
     pub leftovers: Vec<RepoPath>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub uncovered: Vec<Uncovered>,
+    /// What was to be written through, and was a copy of the session's: without `CAP_SYS_ADMIN`, or on some file
+    /// systems, root's own cannot be shown to an agent of another uid.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub copied: Vec<String>,
     pub next: Vec<String>,
 }
 
@@ -83,12 +88,17 @@ pub fn to_descriptor(number: i32) -> std::io::Result<File> {
     sandbox::pass::inherited(number).map(File::from)
 }
 
-pub(super) fn uncovered(found: &[sandbox::Uncovered]) -> Vec<Uncovered> {
-    let found = found.iter().map(|one| Uncovered {
-        path: percent_encode(one.path.as_os_str().as_bytes()),
-        hidden: one.hidden,
-    });
-    found.collect()
+impl Report {
+    /// Adds what happened outside the repository.
+    pub(super) fn beside(&mut self, over: &sandbox::Over) {
+        let shown = |path: &Path| percent_encode(path.as_os_str().as_bytes());
+        let uncovered = over.uncovered.iter().map(|one| Uncovered {
+            path: shown(&one.path),
+            hidden: one.hidden,
+        });
+        self.uncovered = uncovered.collect();
+        self.copied = over.copied.iter().map(|path| shown(path)).collect();
+    }
 }
 
 /// Returns where the session's log ends now.
@@ -111,6 +121,7 @@ pub(super) fn of(
         denials: Vec::new(),
         leftovers: Vec::new(),
         uncovered: Vec::new(),
+        copied: Vec::new(),
         next: Vec::new(),
     };
     // Where nothing was ever written or refused, how the session stands by now makes no difference.
