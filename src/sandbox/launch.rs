@@ -17,7 +17,6 @@
 //! first process, which dies with the launcher.
 
 use nix::sys::signal::SigSet;
-use nix::sys::statfs::FsType;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
@@ -31,7 +30,6 @@ use crate::sandbox::raise;
 use crate::sandbox::rules;
 use crate::sandbox::rules::CallRules;
 use crate::sandbox::spec::Anchor;
-use crate::sandbox::spec::Identity;
 use crate::sandbox::spec::MountSource;
 use crate::sandbox::spec::Spec;
 use crate::sandbox::spec::Tier;
@@ -40,15 +38,13 @@ use crate::sandbox::stay::Ending;
 use crate::sandbox::stay::Over;
 use crate::sandbox::stay::Started;
 use crate::sandbox::stay::stay;
+use crate::sandbox::streams;
 use crate::sandbox::sys;
 use crate::sandbox::sys::Fork;
 use crate::sandbox::terminal::Mode;
 use crate::sandbox::watch::Watch;
 use crate::sandbox::wire::Channel;
 use crate::sandbox::wire::Report;
-
-/// Where pipes without a name lie.
-const PIPES: FsType = FsType(0x5049_5045);
 
 /// Runs the program of `spec` under the seal, and returns its exit status (128 + n after signal n).
 pub fn launch(spec: &Spec, source: &MountSource<'_>) -> Result<i32, SealError> {
@@ -64,8 +60,7 @@ pub fn launch_when(
 ) -> Result<Over, SealError> {
     raise::single_thread()?;
     check(spec, source)?;
-    whole_streams()?;
-    own_streams(spec)?;
+    let _given = streams::prepare(spec)?;
     let own;
     let anchor = match source {
         MountSource::Join(anchor) => Some(*anchor),
@@ -115,42 +110,6 @@ fn call_rules(spec: &Spec) -> CallRules {
         internet_sockets: spec.network || spec.tier == Tier::A,
         pid_namespace: spec.tier == Tier::A && spec.has(Layer::PidNamespace),
     }
-}
-
-/// Opens `/dev/null` over a standard stream that the caller left closed.
-fn whole_streams() -> Result<(), SealError> {
-    loop {
-        let closed = [0, 1, 2].into_iter().any(|raw| !sys::is_open(raw));
-        if !closed {
-            return Ok(());
-        }
-        // The lowest free number is the closed stream's.
-        std::mem::forget(inside::open_null()?);
-    }
-}
-
-/// Refuses a stream that leads out of the seal, and lets the agent open its pipes by name (`/dev/stdin`).
-fn own_streams(spec: &Spec) -> Result<(), SealError> {
-    for (name, stream) in [
-        ("input", sys::standard_stream::<0>()),
-        ("output", sys::standard_stream::<1>()),
-        ("error", sys::standard_stream::<2>()),
-    ] {
-        let failed = format!("cannot see the standard {name}");
-        let found = nix::sys::stat::fstat(stream).context(Layer::Descriptors, &failed)?;
-        if found.st_mode & libc::S_IFMT == libc::S_IFDIR {
-            let what = format!(
-                "the standard {name} is a directory: all that lies beneath is open through it"
-            );
-            return Err(SealError::new(Layer::Descriptors, what).fix("pass a file, or /dev/null"));
-        }
-        if let Identity::Mapped { outside, .. } = spec.identity
-            && nix::sys::statfs::fstatfs(stream).is_ok_and(|found| found.filesystem_type() == PIPES)
-        {
-            let _ = nix::unistd::fchown(stream, Some(outside.into()), None); // without it, it can be used all the same
-        }
-    }
-    Ok(())
 }
 
 fn start(

@@ -18,6 +18,7 @@ mod raise;
 pub mod rules;
 mod spec;
 mod stay;
+mod streams;
 mod sys;
 mod terminal;
 mod view;

@@ -68,9 +68,9 @@ fn what_steers_an_agent_stays_read_only_when_it_is_replaced() {
             fs::rename(at(".claude/new"), at(".claude/settings.json")).expect("saved");
             fs::remove_file(at(".claude/CLAUDE.md")).expect("removed");
             fs::rename(at(".claude/hooks"), at(".claude/old")).expect("moved away");
-            fs::create_dir(at(".claude/hooks")).expect("made anew");
+            fs::create_dir_all(at(".claude/hooks")).expect("made anew");
             fs::rename(at(".pi/agent"), at(".pi/old")).expect("moved away");
-            fs::create_dir(at(".pi/agent")).expect("made anew");
+            fs::create_dir_all(at(".pi/agent")).expect("made anew");
             fs::write(at(".pi/agent/settings.json"), "{\"mine\":4}").expect("made anew");
             give(&home, world.user);
         };

@@ -1,9 +1,11 @@
 //! Streams, and interactive programs, driven through a terminal as a person would.
 
 use std::fs;
+use std::io::Seek;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
@@ -394,6 +396,35 @@ pub(crate) fn streams() {
                 "one\ntwo\nthree\n"
             );
         }
+        // What is given to be read is not given to be changed, also where the agent owns it.
+        let path = bench.path("home/given");
+        fs::write(&path, "first\nsecond\n").expect("a file");
+        bench.own(&path);
+        let before = fs::metadata(&path).expect("a file");
+        let mut file = fs::File::open(&path).expect("a file");
+        let job = bench.shell(
+            "chmod 777 /proc/self/fd/0; touch -d @1 /proc/self/fd/0; read line; echo got $line",
+        );
+        let stdin = file.try_clone().expect("a descriptor");
+        let output = bench.command(&job).stdin(stdin).output().expect("a run");
+        assert_eq!(
+            output.stdout, b"got first\n",
+            "{:?} {output:?}",
+            bench.caller
+        );
+        let after = fs::metadata(&path).expect("a file");
+        assert_eq!(
+            (after.mode(), after.mtime()),
+            (before.mode(), before.mtime()),
+            "{:?}",
+            bench.caller
+        );
+        assert_eq!(
+            file.stream_position().expect("a place"),
+            6,
+            "{:?}",
+            bench.caller
+        );
         let directory = fs::File::open(bench.path("elsewhere")).expect("a directory");
         let output = bench
             .command(&bench.shell("ls /proc/self/fd/0/"))
