@@ -275,6 +275,7 @@ fn a_worktree_that_claude_code_asks_for_is_a_governed_mount() {
     });
     let gone = hook("worktree-remove", &[], event.to_string());
     assert_eq!((gone.status, gone.stdout.as_str()), (0, ""), "{gone:?}");
+    assert!(!place.exists(), "the place was govfs's own");
     let ran = world.run(&["run", "bold-oak-a3f2", "--", "cat", "src/a.txt"]);
     assert_eq!(ran.stdout, "claude\n", "{ran:?}");
     let again = hook("worktree-remove", &[], event.to_string());

@@ -190,7 +190,7 @@ fn standing_already(session: &Session, live: &Live, dir: &Path) -> Result<Standi
 }
 
 /// Returns the place of mounts that nobody gave one: beneath the state directory.
-fn default_place(session: &Session) -> Result<PathBuf, Failure> {
+pub(super) fn default_place(session: &Session) -> Result<PathBuf, Failure> {
     let repo = session
         .dir
         .parent()

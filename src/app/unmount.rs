@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 use crate::app::control::{Answer, Ask, Live};
 use crate::app::failure::Failure;
 use crate::app::live::{abort_connection, seal_dead};
+use crate::app::mount;
 use crate::app::mounts::{self, Looked};
 use crate::app::serve::record;
 use crate::app::session::{Lock, Session};
@@ -77,6 +78,15 @@ pub fn clear_over(site: &mut Site, agent: &AgentName, dir: &Path) -> Result<(), 
 }
 
 fn unmount_session(site: &mut Site, session: &Session, force: bool) -> Result<PathBuf, Failure> {
+    let dir = end_mount(site, session, force)?;
+    // A place that nobody gave is nobody's to keep; one that is not empty stays.
+    if mount::default_place(session).is_ok_and(|place| place == dir) {
+        let _ = fs::remove_dir(&dir);
+    }
+    Ok(dir)
+}
+
+fn end_mount(site: &mut Site, session: &Session, force: bool) -> Result<PathBuf, Failure> {
     let agent = &session.agent;
     let mut live = match Live::connect(&session.dir) {
         Ok(Some(live)) => live,
