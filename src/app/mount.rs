@@ -45,7 +45,7 @@ pub struct Standing {
 /// What is to be mounted where, or what stands there already.
 enum Ready {
     Standing(Standing),
-    Place(Box<Session>, PathBuf),
+    Place(PathBuf),
 }
 
 /// Mounts the agent's session at `dir`, or at its default place.
@@ -60,12 +60,25 @@ pub fn mount_for(
     dir: Option<&Path>,
     tier: Tier,
 ) -> Result<Standing, Failure> {
-    let (session, dir) = match prepare(site, wish, dir)? {
+    let session = session::enter(site, wish)?;
+    // Who mounts it at the same time waits here, and finds it mounted.
+    let turn = File::open(&session.dir).map_err(|error| fault(&session.dir, &error))?;
+    turn.lock().map_err(|error| fault(&session.dir, &error))?;
+    mount_session(site, &session, dir, tier)
+}
+
+fn mount_session(
+    site: &mut Site,
+    session: &Session,
+    dir: Option<&Path>,
+    tier: Tier,
+) -> Result<Standing, Failure> {
+    let dir = match prepare(site, session, dir)? {
         Ready::Standing(standing) => return Ok(standing),
-        Ready::Place(session, dir) => (session, dir),
+        Ready::Place(dir) => dir,
     };
     crate::sandbox::pass::keep_descriptors().map_err(Failure::failed)?;
-    let mut server = server(site, &session)?;
+    let mut server = server(site, session)?;
     server.arg("--at").arg(&dir);
     if tier == Tier::B {
         server.arg("--restricted");
@@ -73,7 +86,7 @@ pub fn mount_for(
     if nix::unistd::geteuid().is_root() {
         server.arg("--allow-other");
     }
-    start(server.stdin(Stdio::null()), &session)?;
+    start(server.stdin(Stdio::null()), session)?;
     Ok(Standing {
         dir,
         already: false,
@@ -97,14 +110,15 @@ pub fn foreground(
     dir: Option<&Path>,
     ready: impl FnOnce(&Path),
 ) -> Result<(), Failure> {
-    let (session, dir) = match prepare(&mut site, wish, dir)? {
+    let session = session::enter(&mut site, wish)?;
+    let dir = match prepare(&mut site, &session, dir)? {
         Ready::Standing(standing) => {
             return Err(
                 Failure::refused(format!("{} is mounted already", standing.dir.display()))
                     .hint(format!("govfs unmount {}", wish.agent)),
             );
         }
-        Ready::Place(session, dir) => (session, dir),
+        Ready::Place(dir) => dir,
     };
     let (uid, gid) = serve::own_ids();
     let orders = Orders {
@@ -124,22 +138,21 @@ pub fn foreground(
     serve::serve(orders, ready)
 }
 
-fn prepare(site: &mut Site, wish: &Wish, dir: Option<&Path>) -> Result<Ready, Failure> {
-    let session = session::enter(site, wish)?;
+fn prepare(site: &mut Site, session: &Session, dir: Option<&Path>) -> Result<Ready, Failure> {
     let dir = match dir {
         Some(dir) => std::path::absolute(dir).map_err(Failure::failed)?,
-        None => default_place(&session)?,
+        None => default_place(session)?,
     };
     if let Some(live) = Live::connect(&session.dir).map_err(Failure::failed)? {
-        return standing_already(&session, &live, &dir).map(Ready::Standing);
+        return standing_already(session, &live, &dir).map(Ready::Standing);
     }
-    unmount::clear_stale(&session, &dir)?;
-    unmount::clear_over(site, &wish.agent, &dir)?;
+    unmount::clear_stale(session, &dir)?;
+    unmount::clear_over(site, &session.agent, &dir)?;
     refuse_place(site, &dir)?; // before anything is made there
     fs::create_dir_all(&dir).map_err(|error| fault(&dir, &error))?;
     let dir = fs::canonicalize(&dir).map_err(|error| fault(&dir, &error))?;
     refuse_place(site, &dir)?;
-    Ok(Ready::Place(Box::new(session), dir))
+    Ok(Ready::Place(dir))
 }
 
 /// A mount over the repository itself or its store would hide what it is made from.

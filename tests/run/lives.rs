@@ -218,6 +218,26 @@ fn a_mount_of_the_host_by_another_uid_is_named() {
 }
 
 #[test]
+fn mounts_that_begin_together_are_one_mount() {
+    let world = World::new(None);
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let all: Vec<_> = (0..12).map(|_| world.spawn(&["mount", "alice"])).collect();
+    let places: Vec<String> = all
+        .into_iter()
+        .map(|one| {
+            let ran = common::finish(one);
+            assert_eq!(ran.status, 0, "{ran:?}");
+            ran.stdout
+        })
+        .collect();
+    world.ok(&["unmount", "alice"]);
+    assert!(places.iter().all(|place| *place == places[0]), "{places:?}");
+    world.nothing_is_left();
+}
+
+#[test]
 fn a_server_left_behind_keeps_none_of_the_callers_descriptors() {
     if !nix::unistd::geteuid().is_root() {
         return;
