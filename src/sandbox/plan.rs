@@ -32,6 +32,9 @@ const PRIVATE: [&str; 3] = ["/tmp", "/var/tmp", "/run"];
 /// Another, in a `/dev` that is the program's own too.
 pub(super) const SHARED_MEMORY: &str = "/dev/shm";
 
+/// What is no file of anybody's.
+const KERNEL: [&str; 3] = ["/dev", "/proc", "/sys"];
+
 /// One thing to attach.
 #[derive(Debug)]
 #[expect(
@@ -207,6 +210,9 @@ impl Plan {
             let mut above = other.ancestors();
             other.starts_with(one) || wanted.is_some() && above.any(|path| id(path) == wanted)
         };
+        if KERNEL.iter().any(|own| path.starts_with(own)) && !path.starts_with(SHARED_MEMORY) {
+            return cannot_be_writable(path, "is the kernel's own");
+        }
         if is_above(path, &self.repo) {
             return cannot_be_writable(path, "contains the repository");
         }

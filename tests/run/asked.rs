@@ -15,6 +15,7 @@ fn what_cannot_be_asked_of_a_run_is_refused_by_name() {
         let home = world.house.home().display().to_string();
         for (flags, status, says) in [
             (["--rw", &home], 125, "git's or govfs's own"),
+            (["--rw", "/proc"], 125, "is the kernel's own"),
             (["--hide", "src"], 2, "it lies in the repository"),
             (["--env", "=1"], 2, "a variable has a name"),
             (["--rw", &missing], 125, "hint: make it first"),
