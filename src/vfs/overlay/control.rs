@@ -6,10 +6,9 @@
 //! `objects`. Requests are written to `request` (or
 //! `request.NAME`) and answered in `answer` (or `answer.NAME`) by a thread of
 //! their own, so that a slow answer keeps no other request waiting.
-//! Invariants: snapshots are dropped when the kernel forgets them; at most
-//! [`ANSWERS_MAX`] answers are kept. Never decides what a request may do.
+//! Invariants: snapshots are dropped when the kernel forgets them; so many answers
+//! are kept as `answers` says. Never decides what a request may do.
 
-use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -35,7 +34,10 @@ use crate::vfs::overlay::content::window;
 use crate::vfs::overlay::objects::Objects;
 use crate::vfs::overlay::objects::Shown;
 
-const ANSWERS_MAX: usize = 64;
+mod answers;
+
+use answers::{Answers, Given};
+
 const REQUEST_MAX: usize = 1 << 20;
 const CHANGED: &[u8] = b"changed";
 const OBJECTS: &[u8] = b"objects";
@@ -55,16 +57,14 @@ enum Virtual {
     Snapshot(Arc<Vec<u8>>),
     /// A request that is being written; its answer goes under the name.
     Request(Vec<u8>),
+    Answer(Arc<Given>),
 }
-
-/// Answers by the name that their request chose.
-type Answers = BTreeMap<Vec<u8>, Arc<Vec<u8>>>;
 
 pub(super) struct ControlDir {
     behind: Option<Arc<dyn Control>>,
     next: AtomicU64,
     files: Mutex<HashMap<u64, Virtual>>,
-    answers: Arc<Mutex<Answers>>,
+    answers: Arc<Answers>,
     objects: Objects,
 }
 
@@ -133,10 +133,7 @@ impl ControlDir {
             return Some(Virtual::Request(tag.to_vec()));
         }
         if let Some(tag) = tag_of(name, b"answer") {
-            let answers = self.answers.lock();
-            return answers
-                .get(tag)
-                .map(|answer| Virtual::Snapshot(Arc::clone(answer)));
+            return self.answers.get(tag).map(Virtual::Answer);
         }
         let bytes = behind.read(std::str::from_utf8(name).ok()?)?;
         Some(Virtual::Snapshot(Arc::new(bytes)))
@@ -151,6 +148,7 @@ impl ControlDir {
         }
         let (perm, size) = match self.files.lock().get(&ino).ok_or(Error::Stale)? {
             Virtual::Snapshot(bytes) => (0o444, bytes.len() as u64),
+            Virtual::Answer(given) => (0o444, given.bytes.len() as u64),
             Virtual::Request(_) => (0o644, 0),
         };
         Ok(attr(
@@ -170,6 +168,11 @@ impl ControlDir {
         match self.files.lock().get(&ino).ok_or(Error::Stale)? {
             Virtual::Request(_) => Ok(Vec::new()),
             Virtual::Snapshot(bytes) => Ok(bytes[window(bytes.len(), offset, size)].to_vec()),
+            Virtual::Answer(given) => {
+                let window = window(given.bytes.len(), offset, size);
+                given.was_read(window.end);
+                Ok(given.bytes[window].to_vec())
+            }
         }
     }
 
@@ -280,24 +283,22 @@ impl ControlDir {
         }
         let tag = match self.files.lock().get(&ino).ok_or(Error::Stale)? {
             Virtual::Request(tag) => tag.clone(),
-            Virtual::Snapshot(_) => return Err(overlay.deny_control(b"", Tried::Write, caller)),
+            Virtual::Snapshot(_) | Virtual::Answer(_) => {
+                return Err(overlay.deny_control(b"", Tried::Write, caller));
+            }
         };
         if offset != 0 || bytes.len() > REQUEST_MAX {
             return Err(Error::TooBig);
         }
         let behind = Arc::clone(self.behind.as_ref().ok_or(Error::Stale)?);
         let answers = Arc::clone(&self.answers);
-        answers.lock().remove(&tag);
+        answers.remove(&tag);
         let request = bytes.to_vec();
         std::thread::Builder::new()
             .name("request".into())
             .spawn(move || {
-                let answer = Arc::new(behind.submit(&request, caller));
-                let mut answers = answers.lock();
-                if answers.len() >= ANSWERS_MAX {
-                    answers.pop_first();
-                }
-                answers.insert(tag, answer);
+                let answer = behind.submit(&request, caller);
+                answers.put(tag, answer);
             })?;
         Ok(bytes.len())
     }
