@@ -7,6 +7,8 @@ mod common;
 mod covered;
 #[path = "run/lives.rs"]
 mod lives;
+#[path = "run/requests.rs"]
+mod requests;
 
 use std::fs;
 use std::path::PathBuf;

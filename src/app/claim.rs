@@ -86,6 +86,12 @@ pub fn claim(site: &mut Site, mut ask: Ask, patience: Patience) -> Result<Answer
     }
 }
 
+/// Claims within a turn that decides more than this; nobody waits.
+pub(super) fn in_turn(turn: &mut Turn<'_>, mut ask: Ask) -> Result<Option<Refusal>, Failure> {
+    let (refusal, _) = try_first(turn, &mut ask, false)?;
+    Ok(refusal)
+}
+
 /// The first try records a refusal, and takes a place in the queue if waiting can end.
 fn try_first(
     turn: &mut Turn<'_>,
@@ -203,7 +209,7 @@ fn needs_of(queue: &[Waiting]) -> Vec<Need> {
 }
 
 /// Returns the claims that were given, once the agent's live server knows of them.
-fn granted(site: &Site, entries: &[Entry], state: &State) -> Result<Answer, Failure> {
+pub(super) fn granted(site: &Site, entries: &[Entry], state: &State) -> Result<Answer, Failure> {
     let claim = entries
         .iter()
         .rfind(|entry| matches!(entry.event, Event::Claim(_)));

@@ -3,7 +3,7 @@
 //! Owns: the protocol between the two ends (one JSON document each way), and what
 //! an agent may have at once. The agent is the one whose mount it is, never one
 //! that the question names. What it cannot have at once becomes a request that a
-//! person answers: asked twice, it is still one request.
+//! person answers.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -14,17 +14,19 @@ use serde_json::{Value, json};
 
 use crate::app::claim::{self, Answer as ClaimAnswer, Patience};
 use crate::app::failure::{Failure, Kind};
+use crate::app::requests::{self, Wish};
 use crate::app::session::{self, Session};
 use crate::app::site::Site;
 use crate::app::status;
 use crate::app::why::{self, Explained};
 use crate::domain::claim::Ask as ClaimAsk;
-use crate::domain::command::{Command, Need, No, Refusal};
-use crate::domain::event::{Conflict, Draft, Event, Mode, Requested};
+use crate::domain::command::{Need, No, Refusal};
+use crate::domain::event::{Conflict, Mode};
 use crate::domain::names::AgentName;
 use crate::domain::path::{RepoPath, percent_decode};
 use crate::domain::pattern::Pattern;
-use crate::domain::state::{ClaimRow, Kind as RowKind, RequestRow, RequestState};
+use crate::domain::request::Standing;
+use crate::domain::state::{ClaimRow, Kind as RowKind, RowKey};
 
 pub mod client;
 
@@ -188,21 +190,29 @@ impl Desk<'_> {
         if ask.patterns.is_empty() {
             return Err(Failure::usage("name what to claim").hint("govfs claim PATTERN…"));
         }
-        let refusal = match claim::claim(site, ask.clone(), Patience::None)? {
-            ClaimAnswer::Granted(rows) => return Ok(Reply::found(Found::Claims(rows))),
-            ClaimAnswer::Refused(refusal) => refusal,
+        let wish = Wish {
+            mode: ask.mode,
+            patterns: ask.patterns.clone(),
+            ttl_ms: ask.ttl_ms,
+            reason,
         };
+        match claim::claim(site, ask, Patience::None)? {
+            ClaimAnswer::Granted(rows) => Ok(Reply::found(Found::Claims(rows))),
+            ClaimAnswer::Refused(refusal) => self.ask_for(site, &wish, refusal),
+        }
+    }
+
+    /// Asks a person for what was refused, where a person can give it.
+    fn ask_for(&self, site: &mut Site, wish: &Wish, refusal: Refusal) -> Result<Reply, Failure> {
         let rule = refusal.rule.to_owned();
         let conflicts = refusal.conflicts.clone();
-        let request = if can_be_asked(&refusal) {
-            Some(self.request(site, &ask, reason)?)
-        } else {
-            None
-        };
+        let request = can_be_asked(&refusal)
+            .then(|| requests::put(site, self.session, wish))
+            .transpose()?;
         let mut failure = Failure::from(refusal);
         if let Some(number) = request {
             failure.hint = Some(format!(
-                "the operator was asked (request {number}); go on with something else meanwhile"
+                "the operator was asked (request {number}); go on with something else meanwhile: govfs status tells the answer"
             ));
         }
         let found = Found::Asked {
@@ -213,47 +223,15 @@ impl Desk<'_> {
         Ok(Reply::failed(&failure, found))
     }
 
-    /// Puts a request on record, or finds the same one waiting.
-    fn request(&self, site: &mut Site, ask: &ClaimAsk, reason: String) -> Result<u64, Failure> {
-        let ttl = ask.ttl_ms;
-        let state = site.ledger.state(&[Need::All(RowKind::Request)])?;
-        let ttl_ms = ttl.or_else(|| state.law.as_ref().map(|law| law.claims.ttl_ms));
-        let wanted = Requested {
-            mode: ask.mode,
-            patterns: ask.patterns.clone(),
-            ttl_ms: ttl_ms.unwrap_or_default(),
-            reason,
-        };
-        let same = |row: &RequestRow| {
-            row.state == RequestState::Waiting
-                && row.agent == self.session.agent
-                && row.mode == wanted.mode
-                && row.patterns == wanted.patterns
-        };
-        let known = state.requests.iter().find(|(_, row)| same(row));
-        if let Some((number, _)) = known {
-            return Ok(*number);
-        }
-        let draft = Draft::new(Event::Request(wanted))
-            .by(&self.session.agent)
-            .within(Some(&self.session.id));
-        let outcome = site.command(&Command::Fact(Box::new(draft)))?;
-        if let Some(refusal) = outcome.refusal {
-            return Err(refusal.into());
-        }
-        let entry = outcome
-            .entries
-            .iter()
-            .rfind(|entry| matches!(entry.event, Event::Request(_)));
-        entry
-            .map(|entry| entry.seq)
-            .ok_or_else(|| Failure::failed("the request was not recorded"))
-    }
-
     /// Says that the work is done: a request for a merge names no paths.
     fn submit(&self, site: &mut Site, message: String) -> Result<Reply, Failure> {
-        let ask = ClaimAsk::new(self.session.agent.clone(), Mode::Write, Vec::new());
-        let number = self.request(site, &ask, message)?;
+        let wish = Wish {
+            mode: Mode::Write,
+            patterns: Vec::new(),
+            ttl_ms: None,
+            reason: message,
+        };
+        let number = requests::put(site, self.session, &wish)?;
         Ok(Reply::found(Found::Submitted(number)))
     }
 
@@ -261,7 +239,11 @@ impl Desk<'_> {
         let row = session::load(site, &self.session.id)?;
         let session = Session::of(site, &self.session.id, &row);
         let agent = &self.session.agent;
-        let needs = [Need::ClaimsOf(agent.clone()), Need::All(RowKind::Request)];
+        let needs = [
+            Need::ClaimsOf(agent.clone()),
+            Need::All(RowKind::Request),
+            Need::Row(RowKey::new(RowKind::Session, &session.id)),
+        ];
         let state = site.ledger.state(&needs)?;
         let rows: Vec<ClaimRow> = state.claims_of(agent).cloned().collect();
         let work = status::work(site, &session, &rows)?;
@@ -278,13 +260,12 @@ impl Desk<'_> {
                 })
             })
             .collect();
-        let waiting = state
-            .requests
-            .iter()
-            .filter(|(_, row)| row.agent == *agent && row.state == RequestState::Waiting);
-        let requests: Vec<Value> = waiting
-            .clone()
-            .map(|(number, row)| json!({ "number": number, "patterns": row.patterns, "reason": row.reason }))
+        let of = |standing| requests::of_session(&state, &session.id, standing);
+        let waiting: Vec<Value> = of(Standing::Waiting)
+            .map(|(number, row)| json!({ "number": number, "kind": row.kind(), "patterns": row.patterns, "reason": row.reason }))
+            .collect();
+        let denied: Vec<Value> = of(Standing::Denied)
+            .map(|(number, row)| json!({ "number": number, "kind": row.kind(), "patterns": row.patterns, "reason": row.reason, "answer": row.answer }))
             .collect();
         let mut lines = vec![format!(
             "{agent}  session {}  on {}  {} changed, {} refused",
@@ -301,7 +282,10 @@ impl Desk<'_> {
                 claim.lease.expires()
             )
         }));
-        lines.extend(waiting.map(|(number, row)| format!("request  {number} {}", asked(row))));
+        lines.extend(
+            of(Standing::Waiting).map(|(number, row)| format!("request  {number} {}", row.wish())),
+        );
+        lines.extend(requests::denied(&state, &session.id));
         let changes = work.changes.iter();
         lines.extend(changes.map(|(letter, path)| format!("{letter}        {path}")));
         let leftovers = work.leftovers.iter();
@@ -319,19 +303,11 @@ impl Desk<'_> {
             "unclaimed": work.unclaimed,
             "denials": work.denials,
             "claims": claims,
-            "requests": requests,
+            "requests": waiting,
+            "denied": denied,
         }] });
         Ok(Reply::found(Found::Status { document, lines }))
     }
-}
-
-/// Says what a request is for.
-pub fn asked(row: &RequestRow) -> String {
-    if row.patterns.is_empty() {
-        return "merge".to_owned();
-    }
-    let patterns: Vec<String> = row.patterns.iter().map(ToString::to_string).collect();
-    patterns.join(" ")
 }
 
 /// A rule that a person can lift; what is nonsense stays refused.

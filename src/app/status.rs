@@ -23,7 +23,8 @@ use crate::domain::event::{Mode, Tier};
 use crate::domain::logop::LogOp;
 use crate::domain::names::{AgentName, RoleName, SessionId};
 use crate::domain::path::{RepoPath, percent_decode};
-use crate::domain::state::{ClaimRow, Kind, RequestState, SessionRow, SessionState, State};
+use crate::domain::request::Standing;
+use crate::domain::state::{ClaimRow, Kind, SessionRow, SessionState, State};
 
 /// How long a live server may take to say how busy it was.
 const QUESTION: Duration = Duration::from_secs(10);
@@ -140,7 +141,6 @@ pub fn status(site: &mut Site, with_stats: bool) -> Result<Status, Failure> {
             role: row.role.clone(),
             claims: state.claims_of(agent).cloned().collect(),
         });
-    let waits = |state: &RequestState| *state == RequestState::Waiting;
     Ok(Status {
         branch,
         charter_edited: site.has_uncommitted_edit(),
@@ -148,7 +148,7 @@ pub fn status(site: &mut Site, with_stats: bool) -> Result<Status, Failure> {
         requests: state
             .requests
             .values()
-            .filter(|row| waits(&row.state))
+            .filter(|row| row.standing(&state) == Standing::Waiting)
             .count() as u64,
         sessions,
         sizes,

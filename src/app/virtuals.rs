@@ -12,11 +12,12 @@ use std::sync::Arc;
 
 use crate::app::inside;
 use crate::app::keeper::Keeper;
+use crate::app::requests;
 use crate::app::session::Session;
 use crate::app::site::Site;
 use crate::domain::command::Need;
 use crate::domain::event::Mode;
-use crate::domain::state::{ClaimRow, Kind, RowKey};
+use crate::domain::state::{ClaimRow, Kind, RowKey, State};
 use crate::vfs::overlay::{Caller, Control};
 
 const README: &str = "\
@@ -59,9 +60,10 @@ impl Virtuals {
     }
 
     fn claims(&self) -> Option<String> {
-        let mut site = Site::open(&self.dir).ok()?;
-        let needs = [Need::ClaimsOf(self.session.agent.clone())];
-        let state = site.ledger.state(&needs).ok()?;
+        let state = self.state(&[
+            Need::ClaimsOf(self.session.agent.clone()),
+            Need::All(Kind::Request),
+        ])?;
         let mut text = String::new();
         for claim in state.claims_of(&self.session.agent) {
             line(&mut text, claim);
@@ -69,16 +71,37 @@ impl Virtuals {
         if text.is_empty() {
             text.push_str("nothing is claimed; ask with: govfs claim PATH\n");
         }
+        self.add_denied(&mut text, &state);
         Some(text)
+    }
+
+    /// What the rules refused, and then what the operator did.
+    fn denials(&self) -> String {
+        let mut text = String::new();
+        for denial in self.keeper.denials() {
+            text.push_str(&denial);
+            text.push('\n');
+        }
+        if let Some(state) = self.state(&[Need::All(Kind::Request)]) {
+            self.add_denied(&mut text, &state);
+        }
+        text
+    }
+
+    fn add_denied(&self, text: &mut String, state: &State) {
+        for denied in requests::denied(state, &self.session.id) {
+            text.push_str(&denied);
+            text.push('\n');
+        }
+    }
+
+    fn state(&self, needs: &[Need]) -> Option<State> {
+        Site::open(&self.dir).ok()?.ledger.state(needs).ok()
     }
 
     fn plan(&self) -> Option<String> {
         let id = self.session.row.plan.as_ref()?;
-        let mut site = Site::open(&self.dir).ok()?;
-        let state = site
-            .ledger
-            .state(&[Need::Row(RowKey::new(Kind::Plan, id))])
-            .ok()?;
+        let state = self.state(&[Need::Row(RowKey::new(Kind::Plan, id))])?;
         state.plans.get(id).map(|plan| plan.text.clone())
     }
 }
@@ -114,13 +137,7 @@ impl Control for Virtuals {
         match name {
             "README" => Some(README.as_bytes().to_vec()),
             "claims" => self.claims().map(String::into_bytes),
-            "denials" => {
-                let mut text = self.keeper.denials().join("\n");
-                if !text.is_empty() {
-                    text.push('\n');
-                }
-                Some(text.into_bytes())
-            }
+            "denials" => Some(self.denials().into_bytes()),
             "plan" => self.plan().map(String::into_bytes),
             // For the operator, who stands in a mount of the host and asks about the repository.
             "repository" => Some(self.dir.as_os_str().as_bytes().to_vec()),

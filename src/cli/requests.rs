@@ -3,9 +3,11 @@
 use serde_json::{Value, json};
 
 use super::{Context, claim, text};
-use crate::app::claim::Answer;
 use crate::app::failure::Failure;
-use crate::app::requests;
+use crate::app::requests::{self, Approved};
+use crate::domain::names::AgentName;
+use crate::domain::request::Standing;
+use crate::domain::shell::calm;
 use crate::domain::state::RequestRow;
 
 /// Show what sealed agents have asked for
@@ -14,7 +16,7 @@ use crate::domain::state::RequestRow;
     after_help = "Examples:\n  govfs requests\n  govfs approve 41\n  govfs deny 41 -m 'not this week'"
 )]
 pub(super) struct Args {
-    /// Those that were answered, too
+    /// Those that were answered or are over, too
     #[arg(long)]
     all: bool,
 }
@@ -36,21 +38,13 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     if out.json {
         let rows: Vec<Value> = found
             .iter()
-            .map(|(number, row)| fields(*number, row))
+            .map(|(number, row, standing)| fields(*number, row, *standing))
             .collect();
         out.document("requests", json!({ "requests": rows }));
         return Ok(());
     }
-    for (number, row) in &found {
-        out.line(format!(
-            "{number:<6} {:<16} {:<5} {:<30} for {}  {}  {}",
-            row.agent,
-            crate::app::claim::mode_text(row.mode),
-            crate::app::inside::asked(row),
-            text::duration(row.ttl_ms),
-            requests::state_text(row.state),
-            row.reason
-        ));
+    for (number, row, standing) in &found {
+        out.line(line(*number, row, *standing));
     }
     if found.is_empty() {
         out.note("nobody asks for anything");
@@ -58,16 +52,28 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     Ok(())
 }
 
-fn fields(number: u64, row: &RequestRow) -> Value {
+/// A request as people read it. A merge has no paths and no end.
+fn line(number: u64, row: &RequestRow, standing: Standing) -> String {
+    let (agent, wish, standing) = (&row.agent, row.wish(), standing.text());
+    if row.is_merge() {
+        return format!("{number:<6} {agent:<16} {wish:<36}  {standing}");
+    }
+    let (ttl, reason) = (text::duration(row.ttl_ms), calm(&row.reason));
+    format!("{number:<6} {agent:<16} {wish:<36} for {ttl}  {standing}  {reason}")
+}
+
+fn fields(number: u64, row: &RequestRow, standing: Standing) -> Value {
     json!({
         "number": number,
+        "kind": row.kind(),
         "agent": row.agent,
         "session": row.session,
         "mode": crate::app::claim::mode_text(row.mode),
         "patterns": row.patterns,
         "ttl_ms": row.ttl_ms,
         "reason": row.reason,
-        "state": requests::state_text(row.state),
+        "state": standing.text(),
+        "answer": row.answer,
         "since": row.since,
     })
 }
@@ -75,10 +81,25 @@ fn fields(number: u64, row: &RequestRow) -> Value {
 #[expect(clippy::needless_pass_by_value, reason = "every verb has this shape")]
 pub(super) fn approve(args: AnswerArgs, context: &mut Context) -> Result<(), Failure> {
     match requests::approve(&mut context.site()?, args.number, &args.message)? {
-        Answer::Granted(claims) => claim::granted("approve", &claims, context),
-        Answer::Refused(refusal) => return Err(claim::refused("approve", refusal, context)),
+        Approved::Claims(claims) => claim::granted("approve", &claims, context),
+        Approved::Merge(agent) => merge_next(args.number, &agent, context),
+        Approved::Refused(refusal) => return Err(claim::refused("approve", refusal, context)),
     }
     Ok(())
+}
+
+/// Nothing is merged by an approval alone: that is the operator's next command.
+fn merge_next(number: u64, agent: &AgentName, context: &mut Context) {
+    let next = format!("govfs merge {agent}");
+    if context.out.json {
+        let fields = json!({ "request": number, "kind": "merge", "claims": [], "next": next });
+        context.out.document("approve", fields);
+        return;
+    }
+    context
+        .out
+        .line(format!("approved request {number}, which asks for a merge"));
+    context.out.line(format!("next: {next}"));
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "every verb has this shape")]

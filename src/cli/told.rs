@@ -18,7 +18,7 @@ use crate::domain::event::{
 use crate::domain::logop::{Bytes, FileMode, LogOp};
 use crate::domain::path::{RepoPath, percent_decode, percent_encode};
 use crate::domain::time::Timestamp;
-use crate::domain::{pattern::Pattern, shell};
+use crate::domain::{pattern::Pattern, request, shell};
 
 /// How many letters of a hash people compare.
 const SHORT: usize = 12;
@@ -155,13 +155,18 @@ fn of_event(event: &Event) -> String {
                 short(&body.head)
             )
         }
-        Event::Request(body) => format!(
-            "asks to {} {} for {}{}",
-            mode_text(body.mode),
-            patterns(&body.patterns),
-            text::duration(body.ttl_ms),
-            because(Some(&body.reason))
-        ),
+        Event::Request(body) => {
+            let wish = request::wish(body.mode, &body.patterns, &body.reason);
+            if request::is_merge(&body.patterns) {
+                format!("asks for a {wish}")
+            } else {
+                let because = because(Some(&body.reason));
+                format!(
+                    "asks to {wish} for {}{because}",
+                    text::duration(body.ttl_ms)
+                )
+            }
+        }
         Event::Grant(body) => format!("request {}{}", body.request, because(Some(&body.reason))),
         Event::Deny(body) => format!("request {}{}", body.request, because(Some(&body.reason))),
         Event::Plan(body) => plan(body),
@@ -427,7 +432,7 @@ fn for_plan(plan: Option<&crate::domain::names::PlanId>) -> String {
 
 /// Texts that agents and programs wrote: one line, and nothing that moves a cursor.
 fn because(reason: Option<&str>) -> String {
-    match reason.map(tame) {
+    match reason.map(shell::calm) {
         Some(reason) if !reason.is_empty() => format!(": {reason}"),
         _ => String::new(),
     }
@@ -435,11 +440,6 @@ fn because(reason: Option<&str>) -> String {
 
 fn refused(reason: Option<&str>) -> String {
     format!(", refused{}", because(reason))
-}
-
-fn tame(text: &str) -> String {
-    let calm = |c: char| if c.is_control() { ' ' } else { c };
-    text.trim().chars().map(calm).collect()
 }
 
 fn entries(number: u64) -> String {
@@ -484,7 +484,7 @@ fn fields(body: &Map<String, Value>) -> String {
     let shown = |value: &Value| match value {
         Value::String(text) => match percent_decode(text) {
             Some(bytes) => readable(&bytes),
-            None => tame(text),
+            None => shell::calm(text),
         },
         value => value.to_string(),
     };

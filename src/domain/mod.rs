@@ -26,6 +26,7 @@ pub mod plan;
 pub mod programs;
 pub mod proof;
 pub mod queue;
+pub mod request;
 pub mod review;
 pub mod shell;
 pub mod state;
