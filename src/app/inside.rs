@@ -1,9 +1,9 @@
 //! `govfs` inside a mount: questions through the control zone, and their answers.
 //!
 //! Owns: the protocol between the two ends (one JSON document each way), and what
-//! an agent may have at once. The agent is the one whose mount it is, never one
-//! that the question names. What it cannot have at once becomes a request that a
-//! person answers.
+//! an agent may have at once: within its role's paths, for no longer than the charter
+//! gives. The agent is the one whose mount it is, never one that the question names.
+//! What it cannot have at once becomes a request that a person answers.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -19,7 +19,7 @@ use crate::app::session::{self, Session};
 use crate::app::site::Site;
 use crate::app::status;
 use crate::app::why::{self, Explained};
-use crate::domain::claim::Ask as ClaimAsk;
+use crate::domain::claim::{Ask as ClaimAsk, part};
 use crate::domain::command::{Need, No, Refusal};
 use crate::domain::event::{Conflict, Mode};
 use crate::domain::names::AgentName;
@@ -60,6 +60,9 @@ pub struct Reply {
     pub code: u8,
     pub error: Option<String>,
     pub hint: Option<String>,
+    /// How long claims last that were asked for longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_ms: Option<u64>,
     pub found: Found,
 }
 
@@ -68,8 +71,10 @@ pub struct Reply {
 pub enum Found {
     Nothing,
     Claims(Vec<ClaimRow>),
-    /// Why not at once, and under which number a person will find it.
+    /// What was had at once; why not the rest, and under which number a person will find it.
     Asked {
+        #[serde(default)]
+        claims: Vec<ClaimRow>,
         rule: String,
         conflicts: Vec<Conflict>,
         request: Option<u64>,
@@ -90,6 +95,7 @@ impl Reply {
             code: 0,
             error: None,
             hint: None,
+            cut_ms: None,
             found,
         }
     }
@@ -99,6 +105,7 @@ impl Reply {
             code: failure.kind.code(),
             error: Some(failure.message.clone()),
             hint: failure.hint.clone(),
+            cut_ms: None,
             found,
         }
     }
@@ -190,20 +197,49 @@ impl Desk<'_> {
         if ask.patterns.is_empty() {
             return Err(Failure::usage("name what to claim").hint("govfs claim PATTERN…"));
         }
-        let wish = Wish {
+        let state = site.ledger.state(&ask.needs())?;
+        let most = state.law.as_ref().map(|law| law.claims.ttl_ms);
+        let cut_ms = most.filter(|most| ask.ttl_ms.is_some_and(|wanted| wanted > *most));
+        let mut wish = Wish {
             mode: ask.mode,
             patterns: ask.patterns.clone(),
             ttl_ms: ask.ttl_ms,
             reason,
         };
-        match claim::claim(site, ask, Patience::None)? {
-            ClaimAnswer::Granted(rows) => Ok(Reply::found(Found::Claims(rows))),
-            ClaimAnswer::Refused(refusal) => self.ask_for(site, &wish, refusal),
+        let mut now = ask;
+        now.ttl_ms = cut_ms.or(now.ttl_ms);
+        let mut claims = Vec::new();
+        if let Some((lets, beyond)) = part(&state, &now)
+            && !lets.is_empty()
+            && !beyond.is_empty()
+        {
+            now.patterns = lets;
+            match claim::claim(site, now.clone(), Patience::None)? {
+                ClaimAnswer::Granted(rows) => claims = rows,
+                ClaimAnswer::Refused(refusal) => return self.ask_for(site, &wish, refusal, claims),
+            }
+            now.patterns.clone_from(&beyond);
+            wish.patterns = beyond;
         }
+        let mut reply = match claim::claim(site, now, Patience::None)? {
+            ClaimAnswer::Granted(rows) => {
+                claims.extend(rows);
+                Reply::found(Found::Claims(claims.clone()))
+            }
+            ClaimAnswer::Refused(refusal) => self.ask_for(site, &wish, refusal, claims.clone())?,
+        };
+        reply.cut_ms = cut_ms.filter(|_| !claims.is_empty());
+        Ok(reply)
     }
 
     /// Asks a person for what was refused, where a person can give it.
-    fn ask_for(&self, site: &mut Site, wish: &Wish, refusal: Refusal) -> Result<Reply, Failure> {
+    fn ask_for(
+        &self,
+        site: &mut Site,
+        wish: &Wish,
+        refusal: Refusal,
+        claims: Vec<ClaimRow>,
+    ) -> Result<Reply, Failure> {
         let rule = refusal.rule.to_owned();
         let conflicts = refusal.conflicts.clone();
         let request = can_be_asked(&refusal)
@@ -216,6 +252,7 @@ impl Desk<'_> {
             ));
         }
         let found = Found::Asked {
+            claims,
             rule,
             conflicts,
             request,

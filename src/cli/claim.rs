@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Context;
 use super::text;
@@ -104,19 +104,19 @@ pub(super) fn refused(verb: &str, refusal: Refusal, context: &mut Context) -> Fa
         refusal.rule,
         &refusal.message,
         &refusal.conflicts,
-        None,
+        Map::new(),
         context,
     );
     refusal.into()
 }
 
-/// Shows who stands in the way; `request` is where an agent's wish went.
+/// Shows who stands in the way; the document has `more`, too.
 pub(super) fn obstacles(
     verb: &str,
     rule: &str,
     reason: &str,
     conflicts: &[Conflict],
-    request: Option<u64>,
+    more: Map<String, Value>,
     context: &mut Context,
 ) {
     if context.out.json {
@@ -136,8 +136,8 @@ pub(super) fn obstacles(
         if conflicts.is_empty() {
             fields["reason"] = reason.into();
         }
-        if let Some(request) = request {
-            fields["request"] = request.into();
+        for (key, value) in more {
+            fields[key] = value;
         }
         context.out.document(verb, fields);
         return;

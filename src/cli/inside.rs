@@ -6,15 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::output::{self, Output};
-use super::{Common, Context, claim, why};
+use super::{Common, Context, claim, text, why};
 use crate::app::failure::{Failure, Kind};
 use crate::app::inside::{Found, Question, Reply, client};
 use crate::app::mounts;
 use crate::domain::names::AgentName;
 use crate::domain::path::{RepoPath, percent_encode};
+use crate::domain::state::ClaimRow;
 
 const VERBS: [&str; 5] = ["claim", "release", "why", "status", "submit"];
 
@@ -33,7 +34,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Claim paths: all of them or none
+    /// Claim paths: at once what the charter gives, and the rest is asked of the operator
     #[command(
         after_help = "Examples:\n  govfs claim src/auth\n  govfs claim 'docs/**' -m 'the guide needs it'"
     )]
@@ -44,7 +45,7 @@ enum Verb {
         /// Only read
         #[arg(long)]
         read: bool,
-        /// How long, for example 90s, 2h, 1d
+        /// How long, for example 90s, 2h, 1d; at once no longer than the charter says
         #[arg(long, value_name = "DURATION", value_parser = claim::ttl)]
         ttl: Option<u64>,
         /// Why, for the operator
@@ -152,16 +153,39 @@ fn inside(root: &Path, path: &Path) -> Result<RepoPath, Failure> {
     RepoPath::parse(bytes.strip_suffix(b"/").unwrap_or(bytes)).map_err(Failure::usage)
 }
 
+/// Shows the claims that were had at once, or gives them for the document, with where the rest went.
+fn had_and_asked(
+    claims: &[ClaimRow],
+    request: Option<u64>,
+    context: &mut Context,
+) -> Map<String, Value> {
+    let mut more = Map::new();
+    if let Some(request) = request {
+        more.insert("request".to_owned(), request.into());
+    }
+    if !claims.is_empty() && context.out.json {
+        let claims: Vec<Value> = claims.iter().map(claim::fields).collect();
+        more.insert("claims".to_owned(), claims.into());
+    } else if !claims.is_empty() {
+        claim::granted("claim", claims, context);
+    }
+    more
+}
+
 fn show(reply: Reply, context: &mut Context) -> Result<(), Failure> {
     let reason = reply.error.clone().unwrap_or_default();
     match reply.found {
         Found::Nothing => {}
         Found::Claims(rows) => claim::granted("claim", &rows, context),
         Found::Asked {
+            claims,
             rule,
             conflicts,
             request,
-        } => claim::obstacles("claim", &rule, &reason, &conflicts, request, context),
+        } => {
+            let more = had_and_asked(&claims, request, context);
+            claim::obstacles("claim", &rule, &reason, &conflicts, more, context);
+        }
         Found::Released(patterns) if context.out.json => {
             context
                 .out
@@ -189,6 +213,11 @@ fn show(reply: Reply, context: &mut Context) -> Result<(), Failure> {
                 "the operator was asked to merge (request {number})"
             ));
         }
+    }
+    if let Some(most) = reply.cut_ms {
+        let most = text::duration(most);
+        let note = format!("granted for {most}: the charter gives no longer at once");
+        context.out.note(note);
     }
     if reply.code == 0 {
         return Ok(());

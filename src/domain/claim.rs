@@ -211,6 +211,24 @@ fn forbidden(state: &State, law: &Charter, role: &RoleName, ask: &Ask) -> Option
     None
 }
 
+/// Parts what the agent's role may claim from what only the operator's leave gives it.
+/// `None` where the charter refuses some of it for another reason, for good.
+pub fn part(state: &State, ask: &Ask) -> Option<(Vec<Pattern>, Vec<Pattern>)> {
+    let law = state.law.as_ref()?;
+    let role = &state.agents.get(&ask.agent)?.role;
+    let (mut lets, mut beyond) = (Vec::new(), Vec::new());
+    for pattern in &ask.patterns {
+        let mut one = ask.clone();
+        one.patterns = vec![pattern.clone()];
+        match forbidden(state, law, role, &one) {
+            None => lets.push(pattern.clone()),
+            Some(refusal) if refusal.rule == "role-paths" => beyond.push(pattern.clone()),
+            Some(_) => return None,
+        }
+    }
+    Some((lets, beyond))
+}
+
 /// Says whether the operator lets the agent have `pattern` whatever its role: by the
 /// request that is approved now, or because it holds just this by an earlier one.
 fn has_leave(state: &State, ask: &Ask, pattern: &Pattern) -> bool {

@@ -139,6 +139,79 @@ fn only_the_very_same_request_is_not_doubled_and_none_outlives_its_session() {
 }
 
 #[test]
+fn an_agent_has_nothing_at_once_for_longer_than_the_charter_gives() {
+    each(|world| {
+        lanes(world);
+        let ran = world.sh(
+            &[],
+            "govfs claim src/a.txt --ttl 9999d; echo $?; govfs claim src/b.txt --ttl 1h >/dev/null; echo $?; govfs claim docs --ttl 9999d",
+        );
+        assert!(ran.stdout.contains("\n0\n0\n"), "{ran:?}");
+        let says = "granted for 8h: the charter gives no longer at once\n";
+        assert_eq!(ran.stderr.matches(says).count(), 1, "{ran:?}");
+        let hour = 3_600_000_u64;
+        let leases: Vec<Value> = entries(world, &["claim"])
+            .iter()
+            .filter(|entry| entry["decision"] == "allow")
+            .map(|entry| entry["lease"]["ttl_ms"].clone())
+            .collect();
+        assert_eq!(leases, [json!(8 * hour), json!(hour)]);
+        // The operator sees how long it was asked for, and may give that.
+        assert_eq!(requests(world)[0]["ttl_ms"], 9999 * 24 * hour);
+    });
+}
+
+#[test]
+fn what_the_charter_lets_an_agent_have_it_gets_though_it_asks_for_more() {
+    each(|world| {
+        lanes(world);
+        world.ok(&["agent", "add", "bob", "--role", "free"]);
+        world.ok(&["claim", "bob", "src/b.txt"]);
+        let ran = world.sh(
+            &[],
+            "govfs claim src/a.txt docs src/new -m more; echo $?; echo x > src/a.txt && echo mine
+             govfs claim src/a.txt docs --json -m again 2>/dev/null; echo $?
+             govfs claim src/other src/b.txt docs -m held >/dev/null 2>&1; echo $?
+             govfs claim src/other governor.md >/dev/null 2>&1; echo $?",
+        );
+        let lines: Vec<&str> = ran.stdout.lines().collect();
+        assert!(
+            lines[0].contains(" src/a.txt ") && lines[1].contains(" src/new "),
+            "{ran:?}"
+        );
+        assert_eq!(lines[2..4], ["3", "mine"], "{ran:?}");
+        assert!(
+            ran.stderr.contains("error: docs reaches outside the paths"),
+            "{ran:?}"
+        );
+        assert!(
+            ran.stderr.contains("the operator was asked (request "),
+            "{ran:?}"
+        );
+        let document: Value = serde_json::from_str(lines[4]).expect("a document");
+        assert_eq!(document["claims"][0]["pattern"], "src/a.txt");
+        assert_eq!(document["rule"], "role-paths");
+        assert!(document["request"].is_u64(), "{document}");
+        assert_eq!(lines[5..], ["3", "3", "3"], "{ran:?}");
+        let asked: Vec<Value> = requests(world)
+            .iter()
+            .map(|row| row["patterns"].clone())
+            .collect();
+        // What somebody holds is asked for with all that was wanted beside it, as ever.
+        assert_eq!(
+            asked,
+            [
+                json!(["docs"]),
+                json!(["docs"]),
+                json!(["src/other", "src/b.txt", "docs"])
+            ]
+        );
+        assert!(!world.ok(&["claims"]).contains("src/other"));
+        world.ok(&["replay"]);
+    });
+}
+
+#[test]
 fn an_agent_hears_that_its_request_was_denied_and_why() {
     each(|world| {
         lanes(world);

@@ -285,6 +285,27 @@ const LANES: &str = "```toml charter\n[agents]\ndefault-role = \"core\"\n\
     [roles.core]\npaths = [\"src\"]\n```\n";
 
 #[test]
+fn what_is_within_the_role_is_parted_from_what_needs_leave() {
+    let mut house = House::new();
+    house.append(Draft::new(Event::Charter(CharterSet {
+        sha256: Digest::of(LANES.as_bytes()),
+        source: CharterSource::Init,
+        text: LANES.to_owned(),
+    })));
+    house.claim("a", Write, &["src/x"]);
+    let parts = |mode, what: &[&str]| part(&house.state, &ask("a", mode, what));
+    let (lets, beyond) = parts(Write, &["docs", "src/a", "**", "src"]).expect("parted");
+    assert_eq!(
+        (lets, beyond),
+        (patterns(&["src/a", "src"]), patterns(&["docs", "**"]))
+    );
+    // What nobody gives spoils the rest, as it does a claim.
+    assert_eq!(parts(Write, &["src/a", "governor.md"]), None);
+    let (lets, beyond) = parts(Read, &["docs", "src/a"]).expect("parted");
+    assert_eq!((lets.len(), beyond.len()), (2, 0), "everybody may read");
+}
+
+#[test]
 fn an_approved_request_goes_beyond_the_role_and_nothing_else_does() {
     let mut house = House::new();
     house.append(Draft::new(Event::Charter(CharterSet {
