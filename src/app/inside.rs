@@ -26,7 +26,7 @@ use crate::domain::names::AgentName;
 use crate::domain::path::{RepoPath, percent_decode};
 use crate::domain::pattern::Pattern;
 use crate::domain::request::Standing;
-use crate::domain::state::{ClaimRow, Kind as RowKind, RowKey};
+use crate::domain::state::{ClaimRow, Kind as RowKind, RowKey, State};
 
 pub mod client;
 
@@ -198,8 +198,10 @@ impl Desk<'_> {
             return Err(Failure::usage("name what to claim").hint("govfs claim PATTERN…"));
         }
         let state = site.ledger.state(&ask.needs())?;
-        let most = state.law.as_ref().map(|law| law.claims.ttl_ms);
-        let cut_ms = most.filter(|most| ask.ttl_ms.is_some_and(|wanted| wanted > *most));
+        let charter = state.law.as_ref().map(|law| law.claims.ttl_ms);
+        let wanted = ask.ttl_ms.or(charter);
+        let most = charter.into_iter().chain(by_leave(&state, &ask)).min();
+        let cut_ms = most.filter(|most| wanted > Some(*most));
         let mut wish = Wish {
             mode: ask.mode,
             patterns: ask.patterns.clone(),
@@ -345,6 +347,15 @@ impl Desk<'_> {
         }] });
         Ok(Reply::found(Found::Status { document, lines }))
     }
+}
+
+/// Returns for how long it holds by an operator's leave what it asks for again.
+fn by_leave(state: &State, ask: &ClaimAsk) -> Option<u64> {
+    let again = |claim: &&ClaimRow| {
+        claim.leave.is_some() && claim.mode == ask.mode && ask.patterns.contains(&claim.pattern)
+    };
+    let held = state.claims_of(&ask.agent).filter(again);
+    held.map(|claim| claim.lease.ttl_ms).min()
 }
 
 /// A rule that a person can lift; what is nonsense stays refused.

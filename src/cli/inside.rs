@@ -216,7 +216,7 @@ fn show(reply: Reply, context: &mut Context) -> Result<(), Failure> {
     }
     if let Some(most) = reply.cut_ms {
         let most = text::duration(most);
-        let note = format!("granted for {most}: the charter gives no longer at once");
+        let note = format!("granted for {most}: longer is the operator's to give");
         context.out.note(note);
     }
     if reply.code == 0 {

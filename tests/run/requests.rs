@@ -147,7 +147,7 @@ fn an_agent_has_nothing_at_once_for_longer_than_the_charter_gives() {
             "govfs claim src/a.txt --ttl 9999d; echo $?; govfs claim src/b.txt --ttl 1h >/dev/null; echo $?; govfs claim docs --ttl 9999d",
         );
         assert!(ran.stdout.contains("\n0\n0\n"), "{ran:?}");
-        let says = "granted for 8h: the charter gives no longer at once\n";
+        let says = "granted for 8h: longer is the operator's to give\n";
         assert_eq!(ran.stderr.matches(says).count(), 1, "{ran:?}");
         let hour = 3_600_000_u64;
         let leases: Vec<Value> = entries(world, &["claim"])
@@ -158,6 +158,16 @@ fn an_agent_has_nothing_at_once_for_longer_than_the_charter_gives() {
         assert_eq!(leases, [json!(8 * hour), json!(hour)]);
         // The operator sees how long it was asked for, and may give that.
         assert_eq!(requests(world)[0]["ttl_ms"], 9999 * 24 * hour);
+        // What is held by leave is not had for longer by asking again.
+        world.sh(&[], "govfs claim docs --ttl 30m");
+        let number = requests(world)[1]["number"].to_string();
+        world.ok(&["approve", &number]);
+        let ran = world.sh(&[], "govfs claim docs; echo $?");
+        assert!(ran.stdout.ends_with("\n0\n"), "{ran:?}");
+        assert!(ran.stderr.contains("granted for 30m: longer"), "{ran:?}");
+        let claims = entries(world, &["claim"]);
+        assert_eq!(claims.last().expect("one")["lease"]["ttl_ms"], hour / 2);
+        world.ok(&["replay"]);
     });
 }
 
