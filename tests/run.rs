@@ -7,6 +7,8 @@ mod common;
 mod covered;
 #[path = "run/lives.rs"]
 mod lives;
+#[path = "run/operator.rs"]
+mod operator;
 #[path = "run/requests.rs"]
 mod requests;
 

@@ -41,13 +41,9 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
             b = wide[1],
             c = wide[2]
         );
+        let text = line.text.strip_suffix(b"\n").unwrap_or(&line.text);
         let head = out.paint(Ink::Dim, head);
-        let end: &[u8] = if line.text.ends_with(b"\n") {
-            b""
-        } else {
-            b"\n"
-        };
-        out.bytes(&[head.as_bytes(), &line.text, end].concat());
+        out.content(&head, None, text);
     }
     Ok(())
 }

@@ -1,10 +1,15 @@
 //! The one way out: results to stdout, everything else to stderr.
 //!
 //! Owns: JSON documents and their schema names, colour, notes, how a failure
-//! looks, and that a reader who goes away is no failure.
+//! looks, that a reader who goes away is no failure, and that foreign text does
+//! nothing to the screen it stands on: every line but JSON goes through here, so no
+//! verb has to think of it. The bytes of files stay as they are where no terminal
+//! reads them, so that a patch can be applied.
 
+use std::collections::hash_map::RandomState;
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::hash::BuildHasher;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -12,12 +17,17 @@ use serde_json::{Map, Value, json};
 
 use super::Color;
 use crate::app::failure::{Failure, Kind};
+use crate::domain::screen::calm;
 
 pub(super) struct Output {
     pub json: bool,
     pub quiet: bool,
     pub verbose: u8,
     color: bool,
+    /// Begins each of our own colours until a line leaves; nobody who wrote foreign text could know it.
+    seal: String,
+    /// The results go to a screen.
+    is_screen: bool,
     stdout: BufWriter<io::Stdout>,
     /// What the program ends with where nothing failed.
     pub status: u8,
@@ -27,6 +37,9 @@ pub(super) struct Output {
     verb: Option<String>,
     printed: bool,
 }
+
+/// Where a colour ends.
+const END: &str = "\u{1b}[0m";
 
 /// The verbs whose stdout is nothing but hashed lines, or somebody else's.
 const WITHOUT_DOCUMENT: [&str; 4] = ["log", "show", "run", "serve"];
@@ -51,6 +64,10 @@ impl Ink {
             Self::Yellow => "33",
         }
     }
+
+    fn begin(self) -> String {
+        format!("\u{1b}[{}m", self.code())
+    }
 }
 
 impl Output {
@@ -66,6 +83,8 @@ impl Output {
             quiet,
             verbose,
             color,
+            seal: format!("\u{1b}{:016x};", RandomState::new().hash_one(0)),
+            is_screen: io::stdout().is_terminal(),
             stdout: BufWriter::with_capacity(1 << 16, io::stdout()),
             status: 0,
             broken: None,
@@ -83,7 +102,38 @@ impl Output {
 
     /// Prints one line of a result.
     pub(super) fn line(&mut self, text: impl Display) {
-        self.bytes(format!("{text}\n").as_bytes());
+        let line = self.inked(&text.to_string());
+        self.bytes(format!("{line}\n").as_bytes());
+    }
+
+    /// Prints a text of several lines.
+    pub(super) fn text(&mut self, text: &str) {
+        text.lines().for_each(|line| self.line(line));
+    }
+
+    /// Prints a line of somebody's file after our own `head`: as it is, but for a screen.
+    pub(super) fn content(&mut self, head: &str, ink: Option<Ink>, text: &[u8]) {
+        let paint = self.color.then_some(ink).flatten();
+        let (begin, end) = paint.map_or_else(Default::default, |ink| (ink.begin(), END));
+        let screened = self
+            .is_screen
+            .then(|| calm(&String::from_utf8_lossy(text)).into_owned());
+        let text = screened.as_ref().map_or(text, |text| text.as_bytes());
+        let head = self.inked(head);
+        let parts = [head.as_bytes(), begin.as_bytes(), text, end.as_bytes()];
+        self.bytes(&parts.concat());
+        self.bytes(b"\n");
+    }
+
+    /// Makes a line harmless, and our own marks in it the colours that they stand for.
+    fn inked(&self, line: &str) -> String {
+        let mut parts = line.split(&self.seal);
+        let mut inked = calm(parts.next().unwrap_or_default()).into_owned();
+        for part in parts {
+            let (code, text) = part.split_once('m').unwrap_or(("0", part));
+            inked.push_str(&format!("\u{1b}[{code}m{}", calm(text)));
+        }
+        inked
     }
 
     /// Prints bytes as they are.
@@ -120,27 +170,28 @@ impl Output {
         if let Value::Object(fields) = fields {
             document.extend(fields);
         }
-        self.line(Value::Object(document));
+        self.bytes(format!("{}\n", Value::Object(document)).as_bytes());
     }
 
     /// Says something that is no result, on stderr.
     pub(super) fn note(&self, text: impl Display) {
         if !self.quiet {
-            complain(&text);
+            complain(&self.inked(&text.to_string()));
         }
     }
 
     /// Suggests what to do next, to a person.
     pub(super) fn tip(&self, text: impl Display) {
         if !self.quiet && !self.json && io::stderr().is_terminal() {
-            complain(&text);
+            complain(&self.inked(&text.to_string()));
         }
     }
 
     /// Colours `text` where colours are wanted.
     pub(super) fn paint(&self, ink: Ink, text: impl Display) -> String {
         if self.color {
-            format!("\u{1b}[{}m{text}\u{1b}[0m", ink.code())
+            let seal = &self.seal;
+            format!("{seal}{}m{text}{seal}0m", ink.code())
         } else {
             text.to_string()
         }
@@ -154,7 +205,11 @@ impl Output {
         self.flush();
         if let Err(failure) = done {
             let (message, hint) = told(&failure);
-            complain(&format!("error: {message}\nhint: {hint}"));
+            complain(&format!(
+                "error: {}\nhint: {}",
+                set_in(message),
+                set_in(hint)
+            ));
             return ExitCode::from(failure.kind.code());
         }
         match self.broken {
@@ -233,7 +288,8 @@ pub(super) fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
             text.trim_end()
         ),
     };
-    complain(&format!("{text}\nhint: {hint}"));
+    let shown: Vec<_> = text.lines().map(calm).collect();
+    complain(&format!("{}\nhint: {hint}", shown.join("\n")));
     let json = arguments.iter().any(|argument| argument == "--json");
     if let Some(verb) = verb.filter(|_| json) {
         let message = text.lines().next().unwrap_or_default();
@@ -243,6 +299,12 @@ pub(super) fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         out.flush();
     }
     ExitCode::from(status)
+}
+
+/// Makes a text of several lines harmless: what follows the first is set in, and poses as no line of ours.
+fn set_in(text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(calm).collect();
+    lines.join("\n  ")
 }
 
 /// A line on stderr; nobody may be there to read it.

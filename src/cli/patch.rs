@@ -12,34 +12,22 @@ pub(super) fn print(out: &mut Output, shifts: &[Shift]) -> Result<(), Failure> {
     for shift in shifts {
         let patch = shift.patch()?;
         for line in patch.text.split_inclusive(|&byte| byte == b'\n') {
-            paint(out, line);
-        }
-        if patch.text.last().is_some_and(|&byte| byte != b'\n') {
-            out.bytes(b"\n");
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            out.content("", ink(line), line);
         }
     }
     Ok(())
 }
 
-/// Lines are bytes: only where colours are wanted are they taken apart.
-fn paint(out: &mut Output, line: &[u8]) {
-    let ink = match line {
-        [b'+', b'+', b'+', ..] | [b'-', b'-', b'-', ..] | [b'd', b'i', b'f', b'f', ..] => Ink::Bold,
-        [b'@', ..] => Ink::Dim,
-        [b'+', ..] => Ink::Green,
-        [b'-', ..] => Ink::Red,
-        _ => return out.bytes(line),
-    };
-    let (text, end) = match line.split_last() {
-        Some((b'\n', text)) => (text, &b"\n"[..]),
-        _ => (line, &b""[..]),
-    };
-    let mark = out.paint(ink, "\u{0}");
-    match mark.split_once('\u{0}') {
-        Some((begin, close)) if !begin.is_empty() => {
-            out.bytes(&[begin.as_bytes(), text, close.as_bytes(), end].concat());
+fn ink(line: &[u8]) -> Option<Ink> {
+    match line {
+        [b'+', b'+', b'+', ..] | [b'-', b'-', b'-', ..] | [b'd', b'i', b'f', b'f', ..] => {
+            Some(Ink::Bold)
         }
-        _ => out.bytes(line),
+        [b'@', ..] => Some(Ink::Dim),
+        [b'+', ..] => Some(Ink::Green),
+        [b'-', ..] => Some(Ink::Red),
+        _ => None,
     }
 }
 

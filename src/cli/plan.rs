@@ -295,10 +295,7 @@ fn graph(drawing: Drawing, context: &mut Context) -> Result<(), Failure> {
             .to_owned()
     };
     let text = draw(&graph, drawing, label);
-    context.out.bytes(text.as_bytes());
-    if !text.is_empty() && !text.ends_with('\n') {
-        context.out.line("");
-    }
+    context.out.text(&text);
     Ok(())
 }
 

@@ -40,7 +40,7 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
             json!({"role": whom.role, "agent": whom.agent, "plan": whom.plan, "text": text});
         context.out.document("role-brief", fields);
     } else {
-        context.out.bytes(text.as_bytes());
+        context.out.text(&text);
     }
     Ok(())
 }

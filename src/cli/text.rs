@@ -52,8 +52,8 @@ pub(super) fn size(bytes: u64) -> String {
     format!("{bytes} B")
 }
 
-/// Shows a body field by field, texts of several lines as they are.
-pub(super) fn tree(body: &Map<String, Value>) -> String {
+/// Shows a body field by field, line by line; texts of several lines are set in.
+pub(super) fn tree(body: &Map<String, Value>) -> Vec<String> {
     let mut lines = Vec::new();
     for (key, value) in body {
         match value {
@@ -63,12 +63,12 @@ pub(super) fn tree(body: &Map<String, Value>) -> String {
             }
             Value::Object(_) | Value::Array(_) => {
                 let pretty = serde_json::to_string_pretty(value).unwrap_or_default();
-                lines.push(format!("{key}: {pretty}"));
+                lines.extend(format!("{key}: {pretty}").lines().map(str::to_owned));
             }
             _ => lines.push(format!("{key}: {}", shown(Some(value)))),
         }
     }
-    lines.join("\n")
+    lines
 }
 
 fn shown(value: Option<&Value>) -> String {

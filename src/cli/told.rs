@@ -2,7 +2,8 @@
 //!
 //! Owns: the words for every operation of the ledger and of the write logs. They
 //! are told from the values, so that an operation without words does not compile.
-//! What cannot be read as a value is shown field by field. Never prints.
+//! What cannot be read as a value is shown field by field. Never prints: the exit
+//! makes foreign text harmless.
 
 use serde_json::{Map, Value};
 
@@ -18,7 +19,7 @@ use crate::domain::event::{
 use crate::domain::logop::{Bytes, FileMode, LogOp};
 use crate::domain::path::{RepoPath, percent_decode, percent_encode};
 use crate::domain::time::Timestamp;
-use crate::domain::{pattern::Pattern, request, shell};
+use crate::domain::{pattern::Pattern, request, screen, shell};
 
 /// How many letters of a hash people compare.
 const SHORT: usize = 12;
@@ -430,9 +431,8 @@ fn for_plan(plan: Option<&crate::domain::names::PlanId>) -> String {
     plan.map_or(String::new(), |plan| format!(", for plan {plan}"))
 }
 
-/// Texts that agents and programs wrote: one line, and nothing that moves a cursor.
 fn because(reason: Option<&str>) -> String {
-    match reason.map(shell::calm) {
+    match reason.map(str::trim) {
         Some(reason) if !reason.is_empty() => format!(": {reason}"),
         _ => String::new(),
     }
@@ -474,7 +474,7 @@ fn bytes(bytes: &Bytes) -> String {
 /// Shows a name as it is typed, where that is plain.
 fn readable(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
-        Ok(plain) if !plain.chars().any(char::is_control) => plain.to_owned(),
+        Ok(plain) if !plain.contains(screen::is_harmful) => plain.to_owned(),
         _ => percent_encode(bytes),
     }
 }
@@ -484,7 +484,7 @@ fn fields(body: &Map<String, Value>) -> String {
     let shown = |value: &Value| match value {
         Value::String(text) => match percent_decode(text) {
             Some(bytes) => readable(&bytes),
-            None => shell::calm(text),
+            None => text.trim().to_owned(),
         },
         value => value.to_string(),
     };

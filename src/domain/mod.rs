@@ -28,6 +28,7 @@ pub mod proof;
 pub mod queue;
 pub mod request;
 pub mod review;
+pub mod screen;
 pub mod shell;
 pub mod state;
 pub mod time;

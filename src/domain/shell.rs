@@ -5,12 +5,14 @@
 
 use std::fmt::Write as _;
 
+use crate::domain::screen;
+
 /// Quotes a word, where it needs that.
 pub fn word(bytes: &[u8]) -> String {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/._-+@,:=%".contains(b);
     match std::str::from_utf8(bytes) {
         Ok(text) if !bytes.is_empty() && bytes.iter().all(plain) => text.to_owned(),
-        Ok(text) if !text.chars().any(char::is_control) => {
+        Ok(text) if !text.contains(screen::is_harmful) => {
             format!("'{}'", text.replace('\'', r"'\''"))
         }
         _ => ansi(bytes),

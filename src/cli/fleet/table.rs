@@ -12,6 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::app::fleet::telling::Told;
 use crate::domain::names::{AgentName, PlanId};
+use crate::domain::screen::calm;
 
 /// How often the table moves.
 const FRAME: Duration = Duration::from_millis(120);
@@ -58,7 +59,7 @@ impl Table {
         self.total.set_position(done as u64);
         let Some(plan) = &told.plan else {
             let why = told.reason.as_deref().unwrap_or_default();
-            self.total.set_message(why.to_owned());
+            self.total.set_message(calm(why).into_owned());
             return;
         };
         self.total
@@ -81,7 +82,9 @@ impl Table {
         }
         if told.event != "merge" {
             let why = told.reason.as_deref().unwrap_or_default();
-            let _ = self.all.println(format!("{plan}: {}: {why}", told.event)); // nobody looks
+            let _ = self
+                .all
+                .println(format!("{plan}: {}: {}", told.event, calm(why))); // nobody looks
         }
     }
 
@@ -102,7 +105,7 @@ impl Table {
             step.push_str(&format!(" with {status}"));
         }
         if let Some(why) = &told.reason {
-            step.push_str(&format!(": {why}"));
+            step.push_str(&format!(": {}", calm(why)));
         }
         line.set_message(step);
     }
