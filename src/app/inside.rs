@@ -6,7 +6,10 @@
 //! What it cannot have at once becomes a request that a person answers.
 
 use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -245,7 +248,7 @@ impl Desk<'_> {
         let rule = refusal.rule.to_owned();
         let conflicts = refusal.conflicts.clone();
         let request = can_be_asked(&refusal)
-            .then(|| requests::put(site, self.session, wish))
+            .then(|| self.put(site, wish))
             .transpose()?;
         let mut failure = Failure::from(refusal);
         if let Some(number) = request {
@@ -262,6 +265,22 @@ impl Desk<'_> {
         Ok(Reply::failed(&failure, found))
     }
 
+    /// Puts a wish on record, or finds the same one waiting.
+    fn put(&self, site: &mut Site, wish: &Wish) -> Result<u64, Failure> {
+        let number = requests::put(site, self.session, wish)?;
+        // The ledger has the request; this only tells the run's end that there is one.
+        let noted = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(self.session.asked())
+            .and_then(|mut file| file.write_all(format!("{number}\n").as_bytes()));
+        if let Err(error) = noted {
+            tracing::warn!(%error, number, "the run's end will not tell of a request");
+        }
+        Ok(number)
+    }
+
     /// Says that the work is done: a request for a merge names no paths.
     fn submit(&self, site: &mut Site, message: String) -> Result<Reply, Failure> {
         let wish = Wish {
@@ -270,7 +289,7 @@ impl Desk<'_> {
             ttl_ms: None,
             reason: message,
         };
-        let number = requests::put(site, self.session, &wish)?;
+        let number = self.put(site, &wish)?;
         Ok(Reply::found(Found::Submitted(number)))
     }
 

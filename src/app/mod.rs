@@ -37,6 +37,7 @@ pub mod protect;
 pub mod prove;
 pub mod provenance;
 pub mod queue;
+pub mod remedy;
 pub mod replay;
 pub mod requests;
 pub mod restore;

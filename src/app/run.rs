@@ -95,13 +95,13 @@ pub fn run(site: &mut Site, job: &Job, tell: &mut dyn Tell) -> Result<Ended, Fai
         mut door,
         others,
     } = place;
-    let from = report::log_end(&session);
+    let begin = report::mark(&session);
     let outcome = launch(site, &session, &rules, job, &mut door, others);
     let left = door.leave(site, &session);
     let over = outcome?; // its namespaces go while the report is made
     left?;
     room::sweep(site)?;
-    let mut report = report::of(site, &session, from, tier)?;
+    let mut report = report::of(site, &session, begin, tier)?;
     report.beside(&over);
     Ok(Ended {
         status: over.status,

@@ -30,6 +30,8 @@ use crate::store::ledger::Turn;
 /// Where sessions are kept inside the store.
 pub const SESSIONS: &str = "sessions";
 pub const LOG: &str = "log.jsonl";
+/// The numbers of what the session's agent asked for, in order: tells a run's end whether there is anything to look up.
+pub const ASKED: &str = "asked";
 const PARTS: [&str; 3] = ["work", "scratch", "git"];
 
 /// What somebody wants to work on.
@@ -76,6 +78,10 @@ impl Session {
 
     pub fn log(&self) -> PathBuf {
         self.dir.join(LOG)
+    }
+
+    pub fn asked(&self) -> PathBuf {
+        self.dir.join(ASKED)
     }
 }
 

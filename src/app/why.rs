@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::app::clock;
 use crate::app::failure::Failure;
 use crate::app::log::{self, Filter, Row};
+use crate::app::remedy;
 use crate::app::rules::{law, rules_for};
 use crate::app::serve::ground::pinned;
 use crate::app::session::Session;
@@ -35,6 +36,8 @@ pub struct Why {
     pub zone: Zone,
     /// The rule that refuses, or `None`.
     pub refusal: Option<Refusal>,
+    /// What the operator can do, where claiming the path is not enough.
+    pub remedy: Option<String>,
     /// The claim that allows it.
     pub claim: Option<u64>,
     pub holder: Option<AgentName>,
@@ -47,6 +50,7 @@ pub fn why(site: &mut Site, path: &RepoPath, agent: Option<&AgentName>) -> Resul
         Need::All(Kind::Claim),
         Need::All(Kind::Agent),
         Need::All(Kind::Session),
+        Need::All(Kind::Request),
     ])?;
     state.claims.retain(|_, claim| !claim.lease.is_over(&now));
     if let Some(agent) = agent
@@ -84,17 +88,40 @@ pub fn why(site: &mut Site, path: &RepoPath, agent: Option<&AgentName>) -> Resul
         denials.push(row.clone());
         Ok(true)
     })?;
-    let (claim, refusal) = match answer {
+    let (claim, mut refusal) = match answer {
         Ok(claim) => (claim, None),
         Err(refusal) => (None, Some(refusal)),
     };
+    let who = agent.unwrap_or(&nobody);
+    let remedy = refusal
+        .as_mut()
+        .and_then(|refusal| remedy_of(refusal, &state, who, path));
     Ok(Why {
         path: path.clone(),
         zone,
         refusal,
+        remedy,
         claim,
         holder,
         denials,
+    })
+}
+
+/// Where a claim would be refused as well, says so, and what would help; to the agent in the refusal itself.
+fn remedy_of(
+    refusal: &mut Refusal,
+    state: &State,
+    agent: &AgentName,
+    path: &RepoPath,
+) -> Option<String> {
+    if !remedy::CLAIMABLE.contains(&refusal.rule) {
+        return None;
+    }
+    let barred = remedy::barred(state, agent, path)?;
+    refusal.hint = barred.inside;
+    Some(match remedy::waiting(state, agent, path) {
+        Some(number) => format!("{agent} has asked for it: govfs approve {number}"),
+        None => barred.help,
     })
 }
 
@@ -125,11 +152,15 @@ pub struct Reason {
     pub rule: String,
     pub reason: String,
     pub hint: String,
+    /// The hint for someone outside, where it is another.
+    #[serde(skip)]
+    outside: Option<String>,
 }
 
 impl Why {
     pub fn explained(self, agent: Option<AgentName>) -> Explained {
         let lines = self.denials.into_iter();
+        let outside = self.remedy;
         Explained {
             path: self.path,
             agent,
@@ -138,6 +169,7 @@ impl Why {
                 rule: refusal.rule.to_owned(),
                 reason: refusal.reason,
                 hint: refusal.hint,
+                outside,
             }),
             claim: self.claim,
             holder: self.holder,
@@ -150,13 +182,14 @@ impl Why {
 }
 
 impl Explained {
-    /// Rewrites the hint for someone outside the mount, where `claim` must name its agent.
+    /// Rewrites the hint for someone outside the mount, where `claim` must name its agent and nobody is asked.
     #[must_use]
     pub fn outside(mut self) -> Self {
         let agent = self.agent.as_ref().map_or("AGENT", AgentName::as_str);
         if let Some(refusal) = &mut self.refusal {
             let named = format!("govfs claim {agent} ");
-            refusal.hint = refusal.hint.replace("govfs claim ", &named);
+            refusal.hint = (refusal.outside.take())
+                .unwrap_or_else(|| refusal.hint.replace("govfs claim ", &named));
         }
         self
     }

@@ -204,12 +204,7 @@ impl Output {
         }
         self.flush();
         if let Err(failure) = done {
-            let (message, hint) = told(&failure);
-            complain(&format!(
-                "error: {}\nhint: {}",
-                set_in(message),
-                set_in(hint)
-            ));
+            self.fail(&failure);
             return ExitCode::from(failure.kind.code());
         }
         match self.broken {
@@ -221,6 +216,17 @@ impl Output {
             }
             _ => ExitCode::from(self.status),
         }
+    }
+
+    /// Shows a failure; the exit status is the caller's.
+    #[expect(clippy::unused_self, reason = "the way out")]
+    pub(super) fn fail(&self, failure: &Failure) {
+        let (message, hint) = told(failure);
+        complain(&format!(
+            "error: {}\nhint: {}",
+            set_in(message),
+            set_in(hint)
+        ));
     }
 
     /// Whoever asked for JSON gets one document, also of a failure.

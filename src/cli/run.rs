@@ -1,25 +1,29 @@
 //! `govfs run`
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use super::{Context, UNCOMMITTED};
 use crate::app::claim;
 use crate::app::failure::{Failure, Kind};
-use crate::app::run::report::{self, Report};
+use crate::app::run::report::{self, Refused, Report};
 use crate::app::run::{self, Ended, Job, Tell};
 use crate::app::session::Wish;
 use crate::app::site::Site;
 use crate::domain::event::Tier;
 use crate::domain::names::{AgentName, PlanId};
+use crate::domain::request::Standing;
+use crate::domain::state::SessionState;
 
 /// How many paths of a kind the summary shows.
 const SHOWN_MAX: usize = 20;
+/// How many paths the summary names that cannot be claimed for the agent.
+const BARRED_MAX: usize = 5;
 
 /// Run a program as an agent, sealed in its governed mount
 ///
@@ -80,20 +84,42 @@ pub(super) fn tier(text: &str) -> Result<Tier, String> {
 }
 
 pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
-    let place = args.report.as_ref().map(open_report).transpose()?;
+    let mut place = args.report.as_deref().map(Place::open).transpose()?;
+    let done = ended(args, context);
+    let Ok(ended) = done else {
+        place.iter_mut().for_each(Place::give_up);
+        return done.map(drop);
+    };
+    let written = place.map_or(Ok(()), |place| place.write(&ended));
+    show(&ended.report, context);
+    context.out.status = u8::try_from(ended.status).unwrap_or(u8::MAX);
+    match written {
+        Err(failure) if context.out.status == 0 => Err(failure),
+        // What the program said comes first: a script that asks for it is not told of another failure.
+        Err(failure) => {
+            context.out.fail(&failure);
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+fn ended(args: Args, context: &mut Context) -> Result<Ended, Failure> {
     let job = job(args, context)?;
+    for path in &job.hidden {
+        if matches!(path.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound) {
+            let path = path.display();
+            context.out.note(format!(
+                "note: --hide {path}: nothing is there; hidden should it appear"
+            ));
+        }
+    }
     if let Some(note) = run::own_sandbox(&job.argv) {
         context.out.note(format!("note: {note}"));
     }
-    let ended = Site::found_around(&context.dir)
+    Site::found_around(&context.dir)
         .and_then(|mut site| run::run(&mut site, &job, context))
-        .map_err(before_the_start)?;
-    if let Some(file) = place {
-        write_report(file, &ended)?;
-    }
-    show(&ended.report, context);
-    context.out.status = u8::try_from(ended.status).unwrap_or(u8::MAX);
-    Ok(())
+        .map_err(before_the_start)
 }
 
 impl Tell for Context {
@@ -146,6 +172,9 @@ fn job(args: Args, context: &Context) -> Result<Job, Failure> {
 
 fn variable(text: &OsString) -> Result<(OsString, Option<OsString>), Failure> {
     let bytes = text.as_bytes();
+    if bytes.is_empty() {
+        return Err(Failure::usage("--env '': a variable has a name"));
+    }
     match bytes.iter().position(|byte| *byte == b'=') {
         Some(0) => Err(Failure::usage(format!(
             "--env {}: a variable has a name",
@@ -167,27 +196,74 @@ fn before_the_start(mut failure: Failure) -> Failure {
     failure
 }
 
-/// Opens where the report goes before anything is started.
-fn open_report(place: &PathBuf) -> Result<File, Failure> {
-    let number = place.to_str().and_then(|text| text.parse::<u16>().ok());
-    let opened = match number {
-        Some(number) => report::to_descriptor(number.into()),
-        None => File::create(place),
-    };
-    opened.map_err(|error| Failure::usage(format!("--report {}: {error}", place.display())))
+/// Where the report goes: opened before anything is started, changed only when there is something to write.
+struct Place {
+    file: File,
+    /// It was not there before.
+    made: Option<PathBuf>,
+    /// An earlier report in it is replaced.
+    named: bool,
 }
 
-fn write_report(mut file: File, ended: &Ended) -> Result<(), Failure> {
-    let mut document = Map::new();
-    document.insert("schema".to_owned(), Value::from("govfs/run/v1"));
-    document.insert("status".to_owned(), Value::from(ended.status));
-    if let Value::Object(fields) = serde_json::to_value(&ended.report).map_err(Failure::failed)? {
-        document.extend(fields);
+impl Place {
+    fn open(place: &Path) -> Result<Self, Failure> {
+        let number = place.to_str().and_then(|text| text.parse::<u16>().ok());
+        let opened = match number {
+            Some(number) => report::to_descriptor(number.into()).map(|file| Self {
+                file,
+                made: None,
+                named: false,
+            }),
+            None => Self::at(place),
+        };
+        opened.map_err(|error| Failure::usage(format!("--report {}: {error}", place.display())))
     }
-    let mut text = Value::Object(document).to_string();
-    text.push('\n');
-    file.write_all(text.as_bytes())
-        .map_err(|error| Failure::failed(format!("the report cannot be written: {error}")))
+
+    fn at(place: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.write(true);
+        let (file, made) = match options.clone().create_new(true).open(place) {
+            Ok(file) => (file, Some(place.to_owned())),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                (options.create(true).truncate(false).open(place)?, None)
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            file,
+            made,
+            named: true,
+        })
+    }
+
+    /// Nothing was run, so there is nothing to report.
+    fn give_up(&mut self) {
+        if let Some(made) = self.made.take() {
+            let _ = std::fs::remove_file(made); // an empty file says nothing either
+        }
+    }
+
+    fn write(mut self, ended: &Ended) -> Result<(), Failure> {
+        let mut document = Map::new();
+        document.insert("schema".to_owned(), Value::from("govfs/run/v1"));
+        document.insert("status".to_owned(), Value::from(ended.status));
+        let fields = serde_json::to_value(&ended.report).map_err(Failure::failed)?;
+        if let Value::Object(fields) = fields {
+            document.extend(fields);
+        }
+        let text = format!("{}\n", Value::Object(document));
+        self.replace(text.as_bytes()).map_err(|error| {
+            Failure::failed(format!("the report cannot be written: {error}"))
+                .hint("the summary says the same; govfs log has all of it")
+        })
+    }
+
+    fn replace(&mut self, text: &[u8]) -> io::Result<()> {
+        if self.named && self.file.metadata()?.is_file() {
+            self.file.set_len(0)?;
+        }
+        self.file.write_all(text)
+    }
 }
 
 /// Says on stderr what came of it; stdout is the program's.
@@ -209,11 +285,20 @@ fn show(report: &Report, context: &Context) {
             one.path
         ));
     }
-    if report.changes.is_empty() && report.denials.is_empty() && report.leftovers.is_empty() {
+    let nothing = report.changes.is_empty()
+        && report.denials.is_empty()
+        && report.requests.is_empty()
+        && report.leftovers.is_empty();
+    if nothing {
         return;
     }
+    let over = match report.over {
+        Some(SessionState::Merged) => ", merged meanwhile",
+        Some(SessionState::Abandoned) => ", abandoned meanwhile",
+        Some(SessionState::Open) | None => "",
+    };
     out.note(format!(
-        "govfs: session {}, {} changed, {} refused",
+        "govfs: session {}, {} changed, {} refused{over}",
         report.session,
         report.changes.len(),
         report.denials.iter().map(|one| one.count).sum::<u64>()
@@ -233,12 +318,50 @@ fn show(report: &Report, context: &Context) {
             out.note(format!("  {} {}{times}", one.tried, one.path));
         }
         more(context, refused.paths.len());
+        barred(refused, context);
     }
+    for one in report.requests.iter().take(SHOWN_MAX) {
+        let state = match one.state {
+            state if state == Standing::Waiting.text() => String::new(),
+            answered => format!(" ({answered})"),
+        };
+        let reason = match one.reason.as_str() {
+            reason if !reason.is_empty() && one.kind != "merge" => format!(": {reason}"),
+            _ => String::new(),
+        };
+        out.note(format!(
+            "asked, request {}{state}: {}{reason}",
+            one.number, one.what
+        ));
+    }
+    more(context, report.requests.len());
     for path in &report.leftovers {
         out.note(format!("left over, never merged: {path}"));
     }
     for command in &report.next {
         out.note(format!("next: {command}"));
+    }
+}
+
+/// Says what no claim of the operator's covers just like that.
+fn barred(refused: &Refused, context: &Context) {
+    for one in &refused.barred {
+        let shown = one.paths.iter().take(BARRED_MAX).map(ToString::to_string);
+        let paths = shown.collect::<Vec<_>>().join(" ");
+        let more = match one.paths.len().saturating_sub(BARRED_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let help = &one.help;
+        context
+            .out
+            .note(format!("  no claim for {paths}{more}: {help}"));
+    }
+    if refused.unnamed > 0 {
+        context.out.note(format!(
+            "  the command does not name {} more of them",
+            refused.unnamed
+        ));
     }
 }
 

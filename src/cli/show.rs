@@ -39,7 +39,9 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     out.line(format!("leaf     {}", leaf(&row.line)));
     out.line(format!("previous {}", line.prev));
     let body = line.body().map_err(Failure::integrity)?;
-    text::tree(&body).iter().for_each(|line| out.line(line));
+    for line in text::tree(&body) {
+        out.line(line);
+    }
     if args.patch {
         let shifts = history::of_entry(&mut site, &args.entry, &row)?;
         if shifts.is_empty() {

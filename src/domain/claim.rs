@@ -167,6 +167,18 @@ pub(super) fn decide_claim(state: &State, ask: &Ask, now: &Now) -> Verdict {
     Verdict { drafts, refusal }
 }
 
+/// Says why `agent` may not claim `pattern` for writing, whoever holds it: its role, or the charter's protection.
+/// `state` holds the agent's row and claims.
+pub fn barred(state: &State, agent: &AgentName, pattern: &Pattern) -> Option<Refusal> {
+    let Some(law) = &state.law else {
+        return Some(no_charter());
+    };
+    let row = state.agents.get(agent);
+    let role = row.map_or(&law.default_role, |row| &row.role);
+    let ask = Ask::new(agent.clone(), Mode::Write, vec![pattern.clone()]);
+    forbidden(state, law, role, &ask)
+}
+
 /// What the charter never lets this role claim for writing. The operator's leave goes
 /// beyond a role's paths, never to what is protected.
 fn forbidden(state: &State, law: &Charter, role: &RoleName, ask: &Ask) -> Option<Refusal> {
@@ -204,7 +216,7 @@ fn forbidden(state: &State, law: &Charter, role: &RoleName, ask: &Ask) -> Option
                 format!(
                     "{pattern} reaches outside the paths of the role {role}, for example {outside}"
                 ),
-                format!("the role may claim within {}", paths.join(" ")),
+                format!("the role {role} may claim within {}", paths.join(" ")),
             ));
         }
     }
