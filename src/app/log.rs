@@ -115,6 +115,26 @@ fn mentions(key: &str, value: &Value, path: &RepoPath) -> bool {
     }
 }
 
+/// Says that there is no such agent or session, where the filter asks for one.
+pub fn ensure_known(site: &mut Site, filter: &Filter) -> Result<(), Failure> {
+    if let Some(wanted) = &filter.agent {
+        let state = site.ledger.state(&[Need::All(Kind::Agent)])?;
+        if !state.agents.keys().any(|name| name.as_str() == wanted) {
+            return Err(
+                Failure::missing(format!("there is no agent {wanted}")).hint("govfs agent list")
+            );
+        }
+    }
+    if let Some(wanted) = &filter.session {
+        let state = site.ledger.state(&[Need::All(Kind::Session)])?;
+        if !state.sessions.keys().any(|name| name.as_str() == wanted) {
+            return Err(Failure::missing(format!("there is no session {wanted}"))
+                .hint("govfs log --op session"));
+        }
+    }
+    Ok(())
+}
+
 /// Hands out what the filter keeps, in order, until `each` says false.
 pub fn read(
     site: &mut Site,

@@ -21,6 +21,9 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Make an agent known, or describe it anew
+    #[command(
+        after_help = "Examples:\n  govfs agent add alice --role worker --engine claude\n  govfs agent add carol --person"
+    )]
     Add {
         name: AgentName,
         /// Its lane, one of the charter's roles
@@ -34,6 +37,7 @@ enum Verb {
         person: bool,
     },
     /// List all agents
+    #[command(after_help = "Examples:\n  govfs agent list\n  govfs agent list --json")]
     List,
 }
 

@@ -20,6 +20,7 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Parse a charter and say in plain words what it means
+    #[command(after_help = "Examples:\n  govfs charter check\n  govfs charter check draft.md")]
     Check {
         /// Default: this repository's governor.md
         file: Option<PathBuf>,

@@ -44,10 +44,15 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Run plans until stopped (with --once: until nothing is eligible)
+    #[command(
+        after_help = "Examples:\n  govfs fleet run --dry-run\n  govfs fleet run --jobs 8 --once\n  govfs fleet run --once --command 'claude -p {prompt}'"
+    )]
     Run(RunArgs),
     /// Show what the fleet does
+    #[command(after_help = "Examples:\n  govfs fleet status\n  govfs fleet status --json")]
     Status,
     /// End the fleet; the programs end too, their sessions stay as they are
+    #[command(after_help = "Examples:\n  govfs fleet stop")]
     Stop,
 }
 

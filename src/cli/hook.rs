@@ -13,6 +13,9 @@ use crate::app::hook;
 
 /// Serve another program's hooks: the event as JSON on stdin, the answer on stdout
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  echo '{\"name\":\"fix-login\"}' | govfs hook worktree-create\n  govfs hook worktree-create --help"
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     event: Event,

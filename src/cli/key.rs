@@ -17,8 +17,10 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Show your public key, also in the form that verifiers of signed notes take
+    #[command(after_help = "Examples:\n  govfs key show\n  govfs key show --json")]
     Show,
     /// Put a new key in force, signed by the old one, whose private half is then gone
+    #[command(after_help = "Examples:\n  govfs key rotate")]
     Rotate,
 }
 

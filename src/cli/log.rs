@@ -122,8 +122,15 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let follow = args.follow;
     let filter = args.filter()?;
     let mut site = context.site()?;
+    let known = log::ensure_known(&mut site, &filter);
+    if follow && let Err(failure) = &known {
+        // Whoever follows may be there first.
+        context.out.note(format!("note: {failure} yet"));
+    }
     let out = &mut context.out;
+    let mut any = false;
     let mut each = |row: &Row| {
+        any = true;
         print(out, row)?;
         if follow {
             out.flush();
@@ -133,7 +140,9 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     if follow {
         log::follow(&mut site, &filter, std::io::stdout().as_fd(), &mut each)
     } else {
-        log::read(&mut site, &filter, &mut each)
+        log::read(&mut site, &filter, &mut each)?;
+        // A name may stand in entries though nobody of that name works here.
+        if any { Ok(()) } else { known }
     }
 }
 

@@ -151,8 +151,10 @@ enum Verb {
     Why(why::Args),
     Requests(requests::Args),
     /// Grant a request
+    #[command(after_help = "Examples:\n  govfs approve 41\n  govfs approve 41 -m 'for this once'")]
     Approve(requests::AnswerArgs),
     /// Refuse a request
+    #[command(after_help = "Examples:\n  govfs deny 41\n  govfs deny 41 -m 'not this week'")]
     Deny(requests::AnswerArgs),
     Log(log::Args),
     Show(show::Args),
@@ -341,4 +343,63 @@ fn verb_of(arguments: &[OsString]) -> Option<String> {
 /// Returns the whole command line as clap sees it: completions and manual pages are made from it.
 fn command() -> clap::Command {
     Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes a line of a shell apart as far as examples need it: what govfs itself is given.
+    fn words(line: &str) -> Vec<String> {
+        let line = match line.rsplit_once("| govfs ") {
+            Some((_, rest)) => format!("govfs {rest}"),
+            None => line.trim().to_owned(),
+        };
+        // What is said of an example stands apart from it.
+        let line = line.trim().split("   ").next().unwrap_or_default();
+        let line = line.split(['|', '>', '&']).next().unwrap_or_default();
+        let mut words = Vec::new();
+        for (at, part) in line.split('\'').enumerate() {
+            if at % 2 == 1 {
+                words.push(part.to_owned());
+            } else {
+                words.extend(part.split_whitespace().map(str::to_owned));
+            }
+        }
+        words
+    }
+
+    /// The verbs that are for people, but for clap's own `help`.
+    fn shown(all: &mut clap::Command) -> impl Iterator<Item = &mut clap::Command> {
+        let verbs = all.get_subcommands_mut();
+        verbs.filter(|verb| !verb.is_hide_set() && verb.get_name() != "help")
+    }
+
+    fn walk(verb: &mut clap::Command, name: &str) {
+        let help = verb.get_after_help().map(ToString::to_string);
+        let help = help.unwrap_or_default();
+        let examples = help
+            .strip_prefix("Examples:\n")
+            .unwrap_or_else(|| panic!("govfs {name} --help has no examples"));
+        for line in examples.lines().filter(|line| line.contains("govfs ")) {
+            match Cli::try_parse_from(words(line)) {
+                Ok(_) => {}
+                Err(error) if !error.use_stderr() => {} // it asks for help
+                Err(error) => panic!("govfs {name} --help: {line}: {error}"),
+            }
+        }
+        for inner in shown(verb) {
+            let name = format!("{name} {}", inner.get_name());
+            walk(inner, &name);
+        }
+    }
+
+    #[test]
+    fn the_help_of_every_verb_has_examples_that_it_understands() {
+        let mut all = command();
+        for verb in shown(&mut all) {
+            let name = verb.get_name().to_owned();
+            walk(verb, &name);
+        }
+    }
 }

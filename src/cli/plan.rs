@@ -36,16 +36,23 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Judge plan files together with what is stored, and store nothing (no FILE: judge what is stored)
+    #[command(
+        after_help = "Examples:\n  govfs plan check\n  govfs plan check plans/auth.toml\n  govfs plan check plans/"
+    )]
     Check {
         #[arg(value_name = "FILE|DIR")]
         files: Vec<PathBuf>,
     },
     /// Judge plan files and store them, all or none
+    #[command(after_help = "Examples:\n  govfs plan add plans/auth.toml plans/docs.toml")]
     Add {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
     /// Take a plan out, and say what depended on it
+    #[command(
+        after_help = "Examples:\n  govfs plan remove auth\n  govfs plan remove auth --revert"
+    )]
     Remove {
         id: PlanId,
         /// Undo what it merged, as a commit and an entry of their own
@@ -53,17 +60,24 @@ enum Verb {
         revert: bool,
     },
     /// Show all stored plans
+    #[command(after_help = "Examples:\n  govfs plan list\n  govfs plan list --json")]
     List,
     /// Show one plan with its state and what is wrong with it
+    #[command(after_help = "Examples:\n  govfs plan show auth")]
     Show { id: PlanId },
     /// Draw what depends on what
+    #[command(
+        after_help = "Examples:\n  govfs plan graph\n  govfs plan graph --format dot | dot -Tsvg > plans.svg"
+    )]
     Graph {
         #[arg(long, default_value = "text", value_parser = drawing, value_name = "text|dot|mermaid")]
         format: Drawing,
     },
     /// Print the ids in the order in which they can be done
+    #[command(after_help = "Examples:\n  govfs plan order")]
     Order,
     /// Take in plans from a work queue (YAML), a dgov plan or an implementation-dag
+    #[command(after_help = "Examples:\n  govfs plan import queue.yaml")]
     Import { file: PathBuf },
 }
 

@@ -28,6 +28,9 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Show the plans in the order in which they should be taken
+    #[command(
+        after_help = "Examples:\n  govfs queue list --eligible\n  govfs queue list --state todo --role core"
+    )]
     List {
         /// Only plans in this state
         #[arg(long, value_parser = state)]
@@ -40,19 +43,25 @@ enum Verb {
         eligible: bool,
     },
     /// Recommend a plan, and say why this one
+    #[command(after_help = "Examples:\n  govfs queue next --role core")]
     Next {
         #[arg(long)]
         role: RoleName,
     },
     /// Hold the queue against its invariants
+    #[command(after_help = "Examples:\n  govfs queue validate")]
     Validate,
     /// Take a plan and its paths for an agent
+    #[command(after_help = "Examples:\n  govfs queue claim auth --owner alice")]
     Claim {
         id: PlanId,
         #[arg(long, value_name = "AGENT")]
         owner: AgentName,
     },
     /// Change a plan's state
+    #[command(
+        after_help = "Examples:\n  govfs queue set-status auth blocked --reason 'waits for a decision'\n  govfs queue set-status auth todo"
+    )]
     SetStatus {
         id: PlanId,
         #[arg(value_parser = state, value_name = "todo|in_progress|blocked|done")]
@@ -64,8 +73,10 @@ enum Verb {
         reason: Option<String>,
     },
     /// Hold the ledger against the branches
+    #[command(after_help = "Examples:\n  govfs queue git-check")]
     GitCheck,
     /// Print the queue as YAML; an edited copy comes back by `govfs plan import`, and is judged
+    #[command(after_help = "Examples:\n  govfs queue export > queue.yaml")]
     Export,
 }
 

@@ -26,16 +26,24 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Ask for reviews of what the agent has now
+    #[command(
+        after_help = "Examples:\n  govfs review request alice\n  govfs review request alice -m 'the parser first'"
+    )]
     Request {
         agent: AgentName,
         #[arg(short, long, value_name = "MSG")]
         message: Option<String>,
     },
     /// Approve what the agent has now
+    #[command(after_help = "Examples:\n  govfs review approve alice --as bob -m 'reads well'")]
     Approve(VoteArgs),
     /// Reject what the agent has now
+    #[command(
+        after_help = "Examples:\n  govfs review reject alice --as carol -m 'the old tests are gone'"
+    )]
     Reject(VoteArgs),
     /// Show the reviews of open sessions
+    #[command(after_help = "Examples:\n  govfs review list\n  govfs review list --json")]
     List,
 }
 

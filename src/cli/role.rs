@@ -20,6 +20,9 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Print the startup text for an agent of a role
+    #[command(
+        after_help = "Examples:\n  govfs role brief core\n  govfs role brief core --agent alice --plan auth"
+    )]
     Brief {
         role: RoleName,
         /// With this agent's claims and plan

@@ -13,7 +13,7 @@ use crate::domain::names::AgentName;
 /// again at its place; the agent's private git directory starts anew, and the one before stays in the session's
 /// directory.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  govfs sync alice")]
+#[command(after_help = "Examples:\n  govfs sync alice\n  govfs sync alice --json")]
 pub(super) struct Args {
     agent: AgentName,
 }

@@ -8,7 +8,7 @@ use super::Context;
 use super::output::{Ink, Output};
 use crate::app::export;
 use crate::app::export::Verified;
-use crate::app::failure::Failure;
+use crate::app::failure::{Failure, Kind};
 use crate::app::keys;
 use crate::app::verify::{self, Options, Report};
 use crate::domain::checkpoint::Origin;
@@ -57,12 +57,13 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
                 dir.display()
             )));
         }
-        let audited = export::audit(&dir, key.as_ref(), &args.checkpoint)?;
+        let audited = export::audit(&dir, key.as_ref(), &args.checkpoint).map_err(of_a_copy)?;
         audited_words(&audited, &[], key.is_some(), context);
         return Ok(());
     }
     if args.reference {
-        let found = verify::verify_ref(&context.dir, key.as_ref(), &args.checkpoint, &args.beside)?;
+        let found = verify::verify_ref(&context.dir, key.as_ref(), &args.checkpoint, &args.beside)
+            .map_err(of_a_copy)?;
         context
             .out
             .note(format!("{} merge commits state it", found.anchors));
@@ -77,6 +78,18 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let report = verify::verify(&mut context.site()?, &options)?;
     report_words(&report, args.deep, &mut context.out);
     Ok(())
+}
+
+/// A copy cannot be looked at more deeply: whoever keeps the ledger can.
+fn of_a_copy(mut failure: Failure) -> Failure {
+    let deeper = |hint: &String| hint.contains("--deep");
+    if failure.kind == Kind::Integrity && failure.hint.as_ref().is_none_or(deeper) {
+        failure.hint = Some(
+            "trust nothing in it: ask whoever keeps the ledger for another, made where govfs verify --deep finds no fault"
+                .to_owned(),
+        );
+    }
+    failure
 }
 
 /// Says what stood up to the verification.

@@ -339,9 +339,9 @@ fn host_mount() -> Result<String, SealError> {
 }
 
 fn by_fusermount(place: &Path) -> Result<(), SealError> {
-    let lacking = |what: String| {
+    let lacking = |what: String, fix: &str| {
         let what = format!("{what}; needed for tiers B and C only");
-        SealError::new(Layer::Fusermount, what).fix("install the package fuse3")
+        SealError::new(Layer::Fusermount, what).fix(fix)
     };
     let (near, far) = UnixStream::pair().context(Layer::Fusermount, "cannot make a socket pair")?;
     let number = far.as_raw_fd();
@@ -357,10 +357,20 @@ fn by_fusermount(place: &Path) -> Result<(), SealError> {
         command
     };
     let mounted = program(&["-o", "nosuid,nodev,fsname=govfs,subtype=govfs"]).output();
-    let mounted = mounted.map_err(|error| lacking(format!("cannot be started: {error}")))?;
+    let mounted = mounted.map_err(|error| {
+        let fix = if error.kind() == std::io::ErrorKind::NotFound {
+            "install the package fuse3"
+        } else {
+            "let this user run fusermount3"
+        };
+        lacking(format!("cannot be started: {error}"), fix)
+    })?;
     if !mounted.status.success() {
         let said = String::from_utf8_lossy(&mounted.stderr);
-        return Err(lacking(format!("refused: {}", said.trim())));
+        return Err(lacking(
+            format!("refused: {}", said.trim()),
+            fix_of_refusal(&said),
+        ));
     }
     let device = pass::receive_once(&near);
     let gone = program(&["-u", "-q", "-z"]).status();
@@ -370,7 +380,20 @@ fn by_fusermount(place: &Path) -> Result<(), SealError> {
     }
     Err(lacking(
         "mounted, but did not hand over the device".to_owned(),
+        "install the package fuse3 again: this one is not whole",
     ))
+}
+
+/// Names what keeps an installed fusermount3 from mounting, by what it says.
+fn fix_of_refusal(said: &str) -> &'static str {
+    if said.contains("/dev/fuse") || said.contains("modprobe") {
+        fix::FUSE_DEVICE
+    } else if said.contains("Operation not permitted") {
+        "fusermount3 is there, but may not mount: it has to be setuid root (`chmod u+s`), on a file system that \
+         is not nosuid, without no_new_privs; a container has to allow mounts"
+    } else {
+        "fusermount3 is there: mend what it says (its settings are in /etc/fuse.conf)"
+    }
 }
 
 fn idmap(outside: u32) -> Result<String, SealError> {
@@ -411,6 +434,32 @@ mod tests {
             fix: None,
         };
         all.map(tried).into()
+    }
+
+    #[test]
+    fn a_refusal_of_a_fusermount_that_is_there_is_not_mended_by_installing_it() {
+        for (said, fix) in [
+            (
+                "fusermount3: failed to open /dev/fuse: Permission denied",
+                "chmod 0666 /dev/fuse",
+            ),
+            (
+                "fusermount3: fuse device not found, try 'modprobe fuse' first",
+                "modprobe fuse",
+            ),
+            (
+                "fusermount3: mount failed: Operation not permitted",
+                "setuid root",
+            ),
+            (
+                "fusermount3: too many FUSE filesystems mounted",
+                "/etc/fuse.conf",
+            ),
+        ] {
+            let told = fix_of_refusal(said);
+            assert!(told.contains(fix), "{said}: {told}");
+            assert!(!told.contains("install"), "{said}: {told}");
+        }
     }
 
     #[test]

@@ -105,7 +105,8 @@ fn of_two_hundred_processes_each_path_has_exactly_one_winner() {
 /// Looks until the ledger shows that `agent` was refused once: it waits now.
 fn until_waiting(house: &House, agent: &str) {
     while house
-        .ok(&["log", "--agent", agent, "--op", "claim", "--denied"])
+        .run(&["log", "--agent", agent, "--op", "claim", "--denied"])
+        .stdout
         .is_empty()
     {}
 }

@@ -188,7 +188,7 @@ fn a_stopped_fleet_ends_its_programs_and_takes_them_up_again() {
     let child = house.spawn(&["--json", "fleet", "run", "--once"]);
     let begin = Instant::now();
     loop {
-        let log = house.ok(&["--json", "log", "--session", "p0-1"]);
+        let log = house.run(&["--json", "log", "--session", "p0-1"]).stdout; // not there yet, perhaps
         if log.contains("started") {
             break;
         }
@@ -219,7 +219,8 @@ fn a_fleet_whose_worktree_is_gone_still_merges() {
     let child = house.spawn(&["-C", &other, "--json", "fleet", "run", "--once"]);
     let begin = Instant::now();
     while !house
-        .ok(&["--json", "log", "--session", "p0-1"])
+        .run(&["--json", "log", "--session", "p0-1"])
+        .stdout
         .contains(mark)
     {
         assert!(
@@ -394,7 +395,8 @@ fn a_second_control_c_kills_what_does_not_end() {
     let begin = Instant::now();
     // The launch names the file too, in its command: its own entry is waited for.
     while !house
-        .ok(&["--json", "log", "--session", "p0-1"])
+        .run(&["--json", "log", "--session", "p0-1"])
+        .stdout
         .contains("\"path\":\"work/0/x\"")
     {
         assert!(begin.elapsed() < Duration::from_secs(60), "it never wrote");

@@ -205,3 +205,29 @@ fn a_branch_is_protected_under_its_own_name() {
     assert!(ran.stderr.contains("hint: govfs protect trunk"), "{ran:?}");
     house.ok(&["protect", "trunk"]);
 }
+
+#[test]
+fn the_log_of_nobody_is_not_there() {
+    let house = House::new();
+    house.ok(&["claim", "alice", "src"]);
+    for nobody in [["--agent", "nosuch"], ["--session", "nosuch-1"]] {
+        let ran = house.fails(5, &["log", nobody[0], nobody[1]]);
+        assert!(ran.stderr.contains("error: there is no "), "{ran:?}");
+    }
+    // One who did nothing of the kind is there all the same.
+    assert_eq!(house.ok(&["log", "--agent", "alice", "--denied"]), "");
+}
+
+#[test]
+fn a_fault_of_an_export_names_nothing_that_cannot_be_done() {
+    let house = House::new();
+    let dir = house.path("export");
+    let at = dir.to_str().expect("a path");
+    house.ok(&["export", at]);
+    let file = dir.join("ledger.jsonl");
+    let text = fs::read_to_string(&file).expect("lines");
+    fs::write(&file, text.replacen("\"seq\":0", "\"seq\":9", 1)).expect("tampered with");
+    let ran = house.fails(4, &["verify", "--export", at]);
+    let (_, hint) = ran.stderr.split_once("hint: ").expect("a hint");
+    assert!(hint.starts_with("trust nothing in it: "), "{ran:?}");
+}
