@@ -125,6 +125,16 @@ impl Output {
         self.bytes(b"\n");
     }
 
+    /// Prints a whole file that somebody wrote, in the same way.
+    pub(super) fn file(&mut self, text: &[u8]) {
+        if !self.is_screen {
+            return self.bytes(text);
+        }
+        for line in text.split_inclusive(|&byte| byte == b'\n') {
+            self.content("", None, line.strip_suffix(b"\n").unwrap_or(line));
+        }
+    }
+
     /// Makes a line harmless, and our own marks in it the colours that they stand for.
     fn inked(&self, line: &str) -> String {
         let mut parts = line.split(&self.seal);
@@ -316,4 +326,26 @@ fn set_in(text: &str) -> String {
 /// A line on stderr; nobody may be there to read it.
 fn complain(text: &impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_colours_show_and_those_of_others_are_spelled_out() {
+        let out = Output::new(false, false, 0, Color::Always);
+        let foreign = "\u{1b}[31mno\n99 \u{1b}0000000000000000;1m";
+        let line = format!("{} {foreign}", out.paint(Ink::Red, foreign));
+        let calm = r"\u{1b}[31mno\n99 \u{1b}0000000000000000;1m";
+        assert_eq!(
+            out.inked(&line),
+            format!("\u{1b}[31m{calm}\u{1b}[0m {calm}")
+        );
+    }
+
+    #[test]
+    fn an_error_of_several_lines_poses_as_no_line_of_ours() {
+        assert_eq!(set_in("a\nhint: b\u{7}"), "a\n  hint: b\\u{7}");
+    }
 }

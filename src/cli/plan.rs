@@ -289,7 +289,7 @@ fn show(id: &PlanId, context: &mut Context) -> Result<(), Failure> {
     }
     tell_findings(&shown.findings, out);
     out.line("");
-    out.bytes(row.text.as_bytes());
+    out.text(&row.text);
     Ok(())
 }
 

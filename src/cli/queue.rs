@@ -342,7 +342,7 @@ fn export(context: &mut Context) -> Result<(), Failure> {
             .out
             .document("queue-export", json!({ "yaml": text }));
     } else {
-        context.out.bytes(text.as_bytes());
+        context.out.file(text.as_bytes());
     }
     Ok(())
 }

@@ -321,7 +321,9 @@ fn advise(agent: &AgentName, group: &mut Refused, state: &State) {
         group.command = Some(format!("govfs run {agent} -- COMMAND"));
         return;
     }
-    if !remedy::CLAIMABLE.contains(&group.rule.as_str()) {
+    let rule = group.rule.as_str();
+    let claimable = remedy::CLAIMABLE.contains(&rule);
+    if !claimable && !matches!(rule, "role" | "protected") {
         return;
     }
     let mut seen = BTreeSet::new();
@@ -334,7 +336,10 @@ fn advise(agent: &AgentName, group: &mut Refused, state: &State) {
     let mut named: Vec<String> = Vec::new();
     for path in wanted {
         let Some(barred) = remedy::barred(state, agent, path) else {
-            named.push(Pattern::argument(path));
+            // Claimed or protected as it is, another claim of it would change nothing.
+            if claimable {
+                named.push(Pattern::argument(path));
+            }
             continue;
         };
         let known = group
