@@ -15,6 +15,7 @@ use crate::domain::event::{Answered, Draft, Event, Mode, Requested};
 use crate::domain::names::{AgentName, SessionId};
 use crate::domain::pattern::Pattern;
 use crate::domain::request::{self, Standing};
+use crate::domain::screen;
 use crate::domain::shell;
 use crate::domain::state::{ClaimRow, Kind, RequestRow, RowKey, SessionState, State};
 use crate::store::ledger::Turn;
@@ -182,7 +183,7 @@ pub(super) fn of_session<'a>(
 pub(super) fn denied(state: &State, session: &SessionId) -> Vec<String> {
     of_session(state, session, Standing::Denied)
         .map(|(number, row)| {
-            let why = shell::calm(row.answer.as_deref().unwrap_or_default());
+            let why = screen::calm(row.answer.as_deref().unwrap_or_default().trim());
             let gap = if why.is_empty() { "" } else { ": " };
             format!("request {number} ({}) was denied{gap}{why}", row.wish())
         })

@@ -7,7 +7,6 @@ use crate::app::failure::Failure;
 use crate::app::requests::{self, Approved};
 use crate::domain::names::AgentName;
 use crate::domain::request::Standing;
-use crate::domain::shell::calm;
 use crate::domain::state::RequestRow;
 
 /// Show what sealed agents have asked for
@@ -58,7 +57,7 @@ fn line(number: u64, row: &RequestRow, standing: Standing) -> String {
     if row.is_merge() {
         return format!("{number:<6} {agent:<16} {wish:<36}  {standing}");
     }
-    let (ttl, reason) = (text::duration(row.ttl_ms), calm(&row.reason));
+    let (ttl, reason) = (text::duration(row.ttl_ms), row.reason.trim());
     format!("{number:<6} {agent:<16} {wish:<36} for {ttl}  {standing}  {reason}")
 }
 

@@ -10,7 +10,7 @@ use crate::domain::command::{Need, No, Refusal};
 use crate::domain::event::{Mode, Requested};
 use crate::domain::names::SessionId;
 use crate::domain::pattern::Pattern;
-use crate::domain::shell::calm;
+use crate::domain::screen::calm;
 use crate::domain::state::{Kind, RequestRow, RequestState, RowKey, SessionState, State};
 
 /// How a request stands now.
@@ -43,7 +43,7 @@ pub fn is_merge(patterns: &[Pattern]) -> bool {
 /// Says what is wished for: `write docs`, or `merge: MESSAGE`.
 pub fn wish(mode: Mode, patterns: &[Pattern], reason: &str) -> String {
     if is_merge(patterns) {
-        let reason = calm(reason);
+        let reason = calm(reason.trim());
         let gap = if reason.is_empty() { "" } else { ": " };
         return format!("merge{gap}{reason}");
     }
@@ -122,7 +122,7 @@ pub fn answerable(state: &State, number: u64) -> Result<&RequestRow, Refusal> {
             ))
         }
         answer => {
-            let why = calm(row.answer.as_deref().unwrap_or_default());
+            let why = calm(row.answer.as_deref().unwrap_or_default().trim());
             let gap = if why.is_empty() { "" } else { ": " };
             Err(refuse(
                 "answered",
@@ -224,7 +224,7 @@ mod tests {
         fold(&mut denied, 2, Event::Deny(answered()));
         assert_eq!(
             refused(&denied, REQUEST),
-            "request 1 was answered: denied: not now"
+            r"request 1 was answered: denied: not\nnow"
         );
         let mut over = open.clone();
         let abandoned = || {
@@ -270,7 +270,7 @@ mod tests {
         for (patterns, reason, words) in [
             (&["merge"][..], "why", "write merge"),
             (&["docs", "src/*"], "", "write docs src/*"),
-            (&[], "all\ngreen", "merge: all green"),
+            (&[], "all\ngreen", r"merge: all\ngreen"),
             (&[], " ", "merge"),
         ] {
             let wanted = wanted(patterns, reason);

@@ -19,12 +19,6 @@ pub fn word(bytes: &[u8]) -> String {
     }
 }
 
-/// Makes one line of a text that an agent or a program wrote, and nothing that moves a cursor.
-pub fn calm(text: &str) -> String {
-    let calm = |c: char| if c.is_control() { ' ' } else { c };
-    text.trim().chars().map(calm).collect()
-}
-
 /// Writes bytes that no terminal should see as bash, zsh and ksh read them.
 fn ansi(bytes: &[u8]) -> String {
     let mut word = String::from("$'");

@@ -122,11 +122,11 @@ fn what_the_agent_asked_for_in_this_run_stands_in_its_report() {
         let script = "govfs claim src/b.txt -m 'need it'; govfs submit -m ready; true";
         let (report, ran) = reported(world, script);
         let requests = &report["requests"];
-        assert_eq!(requests[0]["what"], "src/b.txt", "{report}");
+        assert_eq!(requests[0]["what"], "write src/b.txt", "{report}");
         assert_eq!(requests[0]["state"], "waiting", "{report}");
-        assert_eq!(requests[1]["what"], "merge", "{report}");
+        assert_eq!(requests[1]["what"], "merge: ready", "{report}");
         let number = &requests[0]["number"];
-        let says = format!("asked, request {number}: src/b.txt: need it");
+        let says = format!("asked, request {number}: write src/b.txt: need it");
         assert!(ran.stderr.contains(&says), "{ran:?}");
         assert!(ran.stderr.contains("next: govfs requests\n"), "{ran:?}");
         obey(world, &ran);

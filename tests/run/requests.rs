@@ -228,7 +228,7 @@ fn an_agent_hears_that_its_request_was_denied_and_why() {
         world.sh(&[], "govfs claim docs; govfs submit -m ready");
         let number = requests(world)[0]["number"].to_string();
         world.ok(&["deny", &number, "-m", "not\nEVER"]);
-        let says = format!("request {number} (write docs) was denied: not EVER\n");
+        let says = format!("request {number} (write docs) was denied: not\\nEVER\n");
         let ran = world.sh(&[], "govfs status; cat .govfs/denials; cat .govfs/claims");
         assert_eq!(ran.stdout.matches(&says).count(), 3, "{ran:?}");
         assert!(ran.stdout.contains(" merge: ready\n"), "{ran:?}");
