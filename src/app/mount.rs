@@ -253,9 +253,10 @@ pub fn start(server: &mut Program, session: &Session) -> Result<Child, Failure> 
     let mut said = Vec::new();
     if let Some(out) = child.stdout.take() {
         // The end of the pipe without a line means that the server ended.
-        BufReader::new(out)
-            .read_until(b'\n', &mut said)
-            .map_err(Failure::failed)?;
+        let mut out = BufReader::new(out);
+        out.read_until(b'\n', &mut said).map_err(Failure::failed)?;
+        // Kept: by its end the server knows that nobody comes any more.
+        child.stdout = Some(out.into_inner());
     }
     if said.ends_with(b"\n") {
         Ok(child)

@@ -54,7 +54,8 @@ pub struct Job {
 pub struct Ended {
     /// 128 + n after signal n.
     pub status: i32,
-    pub report: Report,
+    /// Or why nobody can say more than the status.
+    pub report: Result<Report, Failure>,
 }
 
 /// What is said to whoever runs something, before it starts.
@@ -99,13 +100,15 @@ pub fn run(site: &mut Site, job: &Job, tell: &mut dyn Tell) -> Result<Ended, Fai
     let outcome = launch(site, &session, &rules, job, &mut door, others);
     let left = door.leave(site, &session);
     let over = outcome?; // its namespaces go while the report is made
-    left?;
-    room::sweep(site)?;
-    let mut report = report::of(site, &session, begin, tier)?;
-    report.beside(&over);
+    let report = left
+        .and_then(|()| room::sweep(site))
+        .and_then(|()| report::of(site, &session, begin, tier));
     Ok(Ended {
         status: over.status,
-        report,
+        report: report.map(|mut report| {
+            report.beside(&over);
+            report
+        }),
     })
 }
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 
@@ -212,7 +213,7 @@ fn wait(desk: &Desk, site: &mut Site, ends: &Receiver<End>) -> End {
             Ok(end) => return end,
             Err(mpsc::RecvTimeoutError::Timeout) if desk.is_over() => return End::Unmounted,
             Err(mpsc::RecvTimeoutError::Timeout)
-                if began.elapsed() > UNHELD && desk.is_abandoned() =>
+                if (began.elapsed() > UNHELD || is_caller_gone()) && desk.is_abandoned() =>
             {
                 return End::Left;
             }
@@ -301,7 +302,15 @@ pub fn own_ids() -> (u32, u32) {
     )
 }
 
-/// Says on the caller's pipe that the mount serves, and lets go of it.
+/// Says whether the launcher has let go of its end of the pipe, as it does when it ends.
+fn is_caller_gone() -> bool {
+    let out = std::io::stdout();
+    let mut watched = [PollFd::new(out.as_fd(), PollFlags::empty())];
+    let found = poll(&mut watched, PollTimeout::ZERO);
+    found.is_ok_and(|count| count > 0)
+}
+
+/// Says on the caller's pipe that the mount serves.
 pub fn announce(place: &Path) {
     let mut out = std::io::stdout();
     let _ = out.write_all(place.as_os_str().as_bytes()); // a caller that is gone needs no answer

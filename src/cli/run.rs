@@ -90,17 +90,25 @@ pub(super) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
         place.iter_mut().for_each(Place::give_up);
         return done.map(drop);
     };
-    let written = place.map_or(Ok(()), |place| place.write(&ended));
-    show(&ended.report, context);
     context.out.status = u8::try_from(ended.status).unwrap_or(u8::MAX);
-    match written {
-        Err(failure) if context.out.status == 0 => Err(failure),
-        // What the program said comes first: a script that asks for it is not told of another failure.
+    let told = match &ended.report {
+        Ok(report) => {
+            let written = place.map_or(Ok(()), |place| place.write(ended.status, report));
+            show(report, context);
+            written
+        }
         Err(failure) => {
+            place.iter_mut().for_each(Place::give_up);
+            Err(failure.clone())
+        }
+    };
+    match told {
+        // What the program said comes first: a script that asks for it is not told of another failure.
+        Err(failure) if context.out.status != 0 => {
             context.out.fail(&failure);
             Ok(())
         }
-        Ok(()) => Ok(()),
+        told => told,
     }
 }
 
@@ -243,11 +251,11 @@ impl Place {
         }
     }
 
-    fn write(mut self, ended: &Ended) -> Result<(), Failure> {
+    fn write(mut self, status: i32, report: &Report) -> Result<(), Failure> {
         let mut document = Map::new();
         document.insert("schema".to_owned(), Value::from("govfs/run/v1"));
-        document.insert("status".to_owned(), Value::from(ended.status));
-        let fields = serde_json::to_value(&ended.report).map_err(Failure::failed)?;
+        document.insert("status".to_owned(), Value::from(status));
+        let fields = serde_json::to_value(report).map_err(Failure::failed)?;
         if let Value::Object(fields) = fields {
             document.extend(fields);
         }

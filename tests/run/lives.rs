@@ -238,6 +238,51 @@ fn mounts_that_begin_together_are_one_mount() {
 }
 
 #[test]
+fn a_run_ends_with_its_programs_status_also_where_the_server_died() {
+    each(|world| {
+        for (status, wanted) in [(0, 1), (7, 7)] {
+            let script = format!("echo up; read line; exit {status}");
+            let mut run = world.spawn_sh(&[], &script);
+            let _out = common::until_up(&mut run);
+            let root = world.root().display().to_string();
+            for pid in processes(&root) {
+                let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                if line.split(|byte| *byte == 0).any(|word| word == b"serve") {
+                    let pid = nix::unistd::Pid::from_raw(pid);
+                    nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL).expect("killed");
+                }
+            }
+            common::tell(&mut run, "go\n");
+            let ran = common::finish(run);
+            assert_eq!(ran.status, wanted, "{ran:?}");
+            assert!(ran.stderr.contains("does not answer"), "{ran:?}");
+        }
+    });
+}
+
+/// However early its launcher ends.
+#[test]
+fn a_server_whose_launcher_was_killed_ends_with_it() {
+    each(|world| {
+        for wait in [5, 10, 20, 40] {
+            let mut run = world.spawn(&["run", "alice", "--", "sleep", "1000"]);
+            std::thread::sleep(Duration::from_millis(wait)); // any moment of its start will do
+            run.kill().expect("killed");
+            run.wait().expect("dead");
+            let killed = Instant::now();
+            let root = world.root().display().to_string();
+            while processes(&root)
+                .iter()
+                .any(|pid| *pid != run.id().cast_signed())
+            {
+                assert!(killed.elapsed() < Duration::from_secs(5), "{wait} ms");
+                std::thread::yield_now();
+            }
+        }
+    });
+}
+
+#[test]
 fn a_server_left_behind_keeps_none_of_the_callers_descriptors() {
     if !nix::unistd::geteuid().is_root() {
         return;
