@@ -46,7 +46,13 @@ use crate::sandbox::spec::Spec;
 use crate::sandbox::sys;
 use crate::sandbox::view;
 
-const ABSENT: [ErrorKind; 2] = [ErrorKind::NotFound, ErrorKind::NotADirectory];
+/// Nothing is there, or can be made there: with these rights not, and so not by the program.
+const CLOSED: [ErrorKind; 4] = [
+    ErrorKind::NotFound,
+    ErrorKind::NotADirectory,
+    ErrorKind::PermissionDenied,
+    ErrorKind::ReadOnlyFilesystem,
+];
 /// How often covering is tried where more changes meanwhile, and how long the next change is waited for.
 const TRIES: u32 = 16;
 const PAUSE: u8 = 20;
@@ -293,9 +299,7 @@ impl Cover {
                 };
                 view::attach_at(&clone?, &place).map(|()| true)
             }
-            // What is closed to these rights is to the program's, too; and a hidden name may be absent.
-            (Err(error), _) if error.kind() == ErrorKind::PermissionDenied => Ok(false),
-            (Err(error), Kind::Hidden) if ABSENT.contains(&error.kind()) => Ok(false),
+            (Err(error), _) if CLOSED.contains(&error.kind()) => Ok(false),
             (Err(error), _) => Err(self.lost(&error.to_string())),
         }
     }

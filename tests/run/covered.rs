@@ -1,6 +1,7 @@
 //! What the view covers stays covered, also where a program outside puts another file in its place meanwhile.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::io::Read;
 
 use serde_json::Value;
@@ -92,6 +93,32 @@ fn what_steers_an_agent_stays_read_only_when_it_is_replaced() {
             let told = uncovered(&report);
             assert!(told.iter().any(|told| path.starts_with(told)), "{told:?}");
         }
+    });
+}
+
+#[test]
+fn a_state_directory_that_is_removed_is_closed_and_ends_nothing() {
+    everybody(|world| {
+        put(world, &[(".claude/settings.json", "{}")]);
+        let place = world.house.home().join(".claude");
+        let script = "command -v claude; echo up; read line
+            for try in 1 2 3; do { echo evil >~/.claude/settings.json; } 2>/dev/null; mkdir -p ~/.claude/hooks; done
+            echo done";
+        let change = || {
+            // What is made again meanwhile is removed again.
+            while fs::remove_dir_all(&place).is_err_and(|error| error.kind() != ErrorKind::NotFound)
+            {
+            }
+            fs::create_dir(&place).expect("made anew");
+            give(&place, world.user);
+        };
+        let (said, report) = changed_meanwhile(world, &["--", "sh", "-c", script], change);
+        assert_eq!(said, "done\n", "{report}");
+        let settings = fs::read_to_string(place.join("settings.json"));
+        assert!(
+            !settings.is_ok_and(|text| text.contains("evil")),
+            "{report}"
+        );
     });
 }
 
