@@ -218,6 +218,25 @@ fn a_mount_of_the_host_by_another_uid_is_named() {
 }
 
 #[test]
+fn root_does_not_join_what_runs_for_another_user() {
+    each(|world| {
+        let Some(user) = world.user else { return };
+        let mut run = world.spawn_sh(&[], "echo up; read line");
+        let _out = common::until_up(&mut run);
+        let trust = "[safe]\n\tdirectory = *\n";
+        fs::write(world.house.home().join(".gitconfig"), trust).expect("written");
+        let root = world.house.run(&["run", "alice", "--", "true"]);
+        assert_eq!(root.status, 3, "{root:?}");
+        assert!(
+            root.stderr.contains(&format!("runs for uid {user}")),
+            "{root:?}"
+        );
+        common::tell(&mut run, "go\n");
+        assert_eq!(common::finish(run).status, 0);
+    });
+}
+
+#[test]
 fn mounts_that_begin_together_are_one_mount() {
     let world = World::new(None);
     if !nix::unistd::geteuid().is_root() {

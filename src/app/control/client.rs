@@ -31,6 +31,11 @@ pub struct Live {
 }
 
 impl Live {
+    /// Returns the user whose process the server is.
+    pub fn owner(&self) -> io::Result<u32> {
+        Ok(getsockopt(self.stream.get_ref(), PeerCredentials)?.uid())
+    }
+
     /// Connects to the server of the session kept in `dir`; `None` when none lives.
     pub fn connect(dir: &Path) -> io::Result<Option<Self>> {
         let Some(mut live) = Self::reach(dir)? else {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::app::control::{Answer, Ask, Entered, Hello, Live};
+use crate::app::control::{Answer, Ask, Entered, Live};
 use crate::app::failure::{Failure, Kind};
 use crate::app::mount;
 use crate::app::session::{Lock, Session, Wish};
@@ -69,7 +69,7 @@ impl Door {
         let Some((live, entered, anchor)) = entered else {
             return Ok(None);
         };
-        refuse_other_root(site, &live.hello)?;
+        refuse_other_place(site, &live)?;
         let place = Place::Sealed(anchor_of(anchor)?);
         let door = Self {
             live,
@@ -87,7 +87,7 @@ impl Door {
             let met = Live::join(&session.dir).map_err(Failure::failed)?;
             if let Some((live, anchor)) = met {
                 if anchor.is_some() {
-                    refuse_other_root(site, &live.hello)?;
+                    refuse_other_place(site, &live)?;
                 }
                 if let Some(door) = join(session, live, anchor, tier)? {
                     return Ok(door);
@@ -218,8 +218,18 @@ fn anchor_of(descriptors: Vec<OwnedFd>) -> Result<Anchor, Failure> {
     Anchor::of(descriptors).ok_or_else(|| Failure::failed("the server did not hand over its mount"))
 }
 
-/// A sealed mount stands at one path alone: in another worktree, or after the repository was moved, it does not.
-fn refuse_other_root(site: &Site, hello: &Hello) -> Result<(), Failure> {
+/// A sealed mount stands at one path alone: in another worktree, or after the repository was moved, it does not. And
+/// it is for one user: another's agent would have ids there that its namespaces do not know.
+fn refuse_other_place(site: &Site, live: &Live) -> Result<(), Failure> {
+    let hello = &live.hello;
+    let owner = live.owner().map_err(Failure::failed)?;
+    if owner != nix::unistd::geteuid().as_raw() {
+        return Err(Failure::refused(format!(
+            "session {} runs for uid {owner} (server {})",
+            hello.session, hello.pid
+        ))
+        .hint("run it as that user, or here under another agent's name, or end that run first"));
+    }
     let here = percent_encode(site.repo.root().as_os_str().as_bytes());
     if hello.root == here {
         return Ok(());
