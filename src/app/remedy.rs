@@ -8,7 +8,8 @@ use crate::domain::claim;
 use crate::domain::names::AgentName;
 use crate::domain::path::RepoPath;
 use crate::domain::pattern::Pattern;
-use crate::domain::state::{RequestRow, RequestState, State};
+use crate::domain::request::Standing;
+use crate::domain::state::{RequestRow, State};
 
 /// The rules that a claim of the path lifts, where it is given.
 pub const CLAIMABLE: [&str; 4] = ["not-claimed", "sensitive", "expired", "held"];
@@ -49,10 +50,10 @@ pub fn barred(state: &State, agent: &AgentName, path: &RepoPath) -> Option<Barre
     })
 }
 
-/// Returns the agent's request that waits for an answer and asks for `path`.
+/// Returns the agent's request that waits for an answer and asks for `path`. `state` holds requests and sessions.
 pub fn waiting(state: &State, agent: &AgentName, path: &RepoPath) -> Option<u64> {
     let asks = |row: &RequestRow| {
-        row.state == RequestState::Waiting
+        row.standing(state) == Standing::Waiting
             && row.agent == *agent
             && row.patterns.iter().any(|pattern| pattern.covers(path))
     };
