@@ -32,6 +32,12 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Directories that are never rebuilt.
 const FIXED: [&str; 4] = ["/", "/dev", "/proc", "/sys"];
 
+/// Says whether a directory can be rebuilt.
+pub(super) fn is_small(directory: &Path) -> bool {
+    fs::read_dir(directory)
+        .is_ok_and(|entries| entries.take(ENTRIES_MAX + 1).count() <= ENTRIES_MAX)
+}
+
 enum Kept {
     Tree { tree: OwnedFd, directory: bool },
     Link(PathBuf),

@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use nix::sys::wait::waitpid;
 
+use crate::sandbox::absent;
 use crate::sandbox::error::Context;
 use crate::sandbox::error::Layer;
 use crate::sandbox::error::SealError;
@@ -118,6 +119,10 @@ fn without_mapping(
     copy_room: Option<&Path>,
     errno: Errno,
 ) -> Result<(), SealError> {
+    if place.home && absent::is_small(&place.source) {
+        place.closed = true; // also one that is open has files that are not
+        return Ok(());
+    }
     if !place.writable && open_to_all(&place.source) {
         return Ok(());
     }

@@ -314,6 +314,24 @@ fn a_variable_moves_what_is_hidden_and_where_an_agent_keeps_its_state() {
 }
 
 #[test]
+fn a_file_of_the_operators_alone_can_be_read_in_an_open_home_too() {
+    everybody(|world| {
+        let home = world.house.home();
+        fs::write(home.join(".gitconfig"), "[user]\n\tname = me\n").expect("written");
+        let mode = |path: &std::path::Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+        };
+        give(&home, world.user);
+        mode(&home.join(".gitconfig"), 0o600);
+        for open in [0o700, 0o755] {
+            mode(&home, open);
+            let ran = world.sh(&[], "git config --global user.name; cat ~/.profile");
+            assert_eq!(ran.stdout, "me\nprofile\n", "{open:o} {ran:?}");
+        }
+    });
+}
+
+#[test]
 fn what_is_not_written_through_is_said_to_be_a_copy() {
     everybody(|world| {
         let out = world.house.path("out");
