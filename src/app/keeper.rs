@@ -136,7 +136,7 @@ impl Keeper {
             (log.seal(), std::mem::take(&mut *self.fresh.lock()))
         };
         let durable = self.versions.make_durable(&fresh).map_err(io::Error::from);
-        if let Err(error) = durable.and_then(|()| self.durable.sync()) {
+        if let Err(error) = durable.and_then(|()| self.durable.sync(|| self.log.lock())) {
             self.fresh.lock().extend(fresh);
             return Err(error);
         }
@@ -253,7 +253,7 @@ impl Gate for Keeper {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.durable.sync()
+        self.durable.sync(|| self.log.lock())
     }
 
     fn keep(&self, file: &File, name: &str, sha256: &Digest, take: bool) -> io::Result<bool> {
