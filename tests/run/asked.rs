@@ -332,6 +332,19 @@ fn a_file_of_the_operators_alone_can_be_read_in_an_open_home_too() {
 }
 
 #[test]
+fn an_agent_that_is_started_for_the_first_time_has_its_settings_file() {
+    each(|world| {
+        let script = "command -v claude; cat ~/.claude.json; echo mine > ~/.claude.json && cat ~/.claude.json";
+        for said in ["{}\nmine\n", "mine\nmine\n"] {
+            let ran = world.sh(&[], script);
+            assert_eq!(ran.stdout, said, "{ran:?}");
+        }
+        let own = world.house.home().join(".claude.json");
+        assert_eq!(fs::read_to_string(own).expect("made"), "{}\n");
+    });
+}
+
+#[test]
 fn what_is_not_written_through_is_said_to_be_a_copy() {
     everybody(|world| {
         let out = world.house.path("out");

@@ -218,7 +218,7 @@ struct States<'a> {
 }
 
 /// Opens the state of the agents named on the command line. It is made where an agent is started for the first time;
-/// a single file is never made up.
+/// a single file only where the agent gets a copy of it.
 fn states<'a>(
     rules: &'a Sandbox,
     job: &Job,
@@ -234,7 +234,10 @@ fn states<'a>(
     let started = programs::started(&words);
     for path in &rules.states {
         let place = find(path).filter(|_| is_state_of(path.as_str(), &started));
-        let may_be = |place: &PathBuf| place.exists() || place.extension().is_none();
+        // A directory is made.
+        let is_open = |place: &PathBuf| place.exists() || place.extension().is_none();
+        let may_be =
+            |place: &PathBuf| is_open(place) || has_view && steering::is_copied(path.as_str());
         let Some(place) = place.filter(|place| may_be(place)) else {
             continue;
         };

@@ -230,7 +230,7 @@ pub(super) fn open(name: &str, place: &Path, has_view: bool) -> Result<Opened, F
     let names = STEERING.iter().find(|(state, _)| *state == name);
     let names = names.map_or(&[][..], |(_, names)| names);
     let mut opened = Opened {
-        copied: has_view && COPIED.iter().any(|copied| name.starts_with(copied)),
+        copied: has_view && is_copied(name),
         ..Opened::default()
     };
     // What a link leads to can be shown read-only, but the link itself, also one on the way, could be replaced.
@@ -243,8 +243,12 @@ pub(super) fn open(name: &str, place: &Path, has_view: bool) -> Result<Opened, F
     opened.copied |= has_view && names.iter().any(is_link);
     if opened.copied {
         if fs::symlink_metadata(place).is_err() {
-            make_directory(place)
-                .map_err(|error| Failure::failed(format!("{}: {error}", place.display())))?;
+            let made = if place.extension().is_some() {
+                make_file(place)
+            } else {
+                make_directory(place)
+            };
+            made.map_err(|error| Failure::failed(format!("{}: {error}", place.display())))?;
         }
         return Ok(opened);
     }
@@ -259,6 +263,11 @@ pub(super) fn open(name: &str, place: &Path, has_view: bool) -> Result<Opened, F
         guard(place, name, &mut opened).map_err(fault)?;
     }
     Ok(opened)
+}
+
+/// Says whether each session has its own copy of what the charter calls `name`.
+pub(super) fn is_copied(name: &str) -> bool {
+    COPIED.iter().any(|copied| name.starts_with(copied))
 }
 
 /// Shows one name read-only. A directory on the way to it is shown by itself, so that it cannot be moved away.
