@@ -164,12 +164,15 @@ fn a_missing_layer_is_named_and_refused() {
         "{whole:?}"
     );
     for (lacks, layer, tier) in POORER {
+        let recorded = world.entries("launch").len();
         let refused = world.sh(lacks, "", "echo ran");
         assert_eq!(
             (refused.status, refused.stdout.as_str()),
             (6, ""),
             "{lacks}: {refused:?}"
         );
+        // What could be known before is no launch.
+        assert!(layer == "seccomp" || world.entries("launch").len() == recorded);
         assert!(
             refused.stderr.contains(&format!("error: {layer}"))
                 && refused.stderr.contains("hint: "),

@@ -138,6 +138,9 @@ fn join(site: &Site, job: &Job, tell: &mut dyn Tell) -> Result<Option<Place>, Fa
 
 /// Enters the agent's session, or begins one, and has its mount.
 fn enter(site: &mut Site, job: &Job, tell: &mut dyn Tell) -> Result<Place, Failure> {
+    if job.lowest == Tier::A {
+        sandbox::look_ahead()?; // what cannot be launched claims nothing
+    }
     tell.begin(site)?;
     let session = session::enter(site, &job.wish)?;
     let rules = pinned(site, &session)?.sandbox;

@@ -30,6 +30,7 @@ pub use error::Layer;
 pub use error::SealError;
 pub use launch::launch;
 pub use launch::launch_when;
+pub use launch::look_ahead;
 pub use place::make_file;
 pub use raise::raise;
 pub use spec::Anchor;

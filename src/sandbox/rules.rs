@@ -48,10 +48,10 @@ pub(super) struct WriteRules {
     pub(super) scopes_redundant: bool,
 }
 
-/// Restricts this process, and whatever it becomes, to writing under the allowed paths.
-pub(super) fn restrict_writes(rules: &WriteRules) -> Result<(), SealError> {
+/// Returns the running kernel's version, if it is new enough.
+pub(super) fn enforcing_version(scopes_redundant: bool) -> Result<i32, SealError> {
     let version = landlock_version();
-    let least = if rules.scopes_redundant {
+    let least = if scopes_redundant {
         LANDLOCK_MIN
     } else {
         LANDLOCK_SCOPES
@@ -63,6 +63,12 @@ pub(super) fn restrict_writes(rules: &WriteRules) -> Result<(), SealError> {
         )
         .fix("a newer kernel (6.12 has version 6), started with `landlock` among its security modules"));
     }
+    Ok(version)
+}
+
+/// Restricts this process, and whatever it becomes, to writing under the allowed paths.
+pub(super) fn restrict_writes(rules: &WriteRules) -> Result<(), SealError> {
+    let version = enforcing_version(rules.scopes_redundant)?;
     apply(version, &rules.allowed)
         .map_err(|error| SealError::new(Layer::Landlock, error.to_string()))
 }
